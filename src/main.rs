@@ -1,0 +1,2 @@
+//! pgbridge
+fn main() {}
