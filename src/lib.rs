@@ -1,1 +1,5 @@
-//! pgbridge
+//! pgbridge: an authentication bridge in front of PostgreSQL.
+
+pub mod auth;
+pub mod clock;
+pub mod names;

@@ -1,0 +1,1 @@
+//! LDAP directories: simple bind and search+bind, as PostgreSQL's `ldap` method.

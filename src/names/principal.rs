@@ -1,0 +1,143 @@
+//! Who somebody is, and the groups they are in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use super::WayName;
+
+/// How a principal was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A password checked by a bind against an LDAP directory.
+    Ldap,
+}
+
+impl Method {
+    /// The method's word, as it stands before the colon of a principal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ldap => "ldap",
+        }
+    }
+}
+
+/// A person or program as its organisation knows it.
+///
+/// Prints as `method:identity`, like PostgreSQL's `system_user`. Equal only if method and issuer
+/// are equal too: the same name from two directories is two people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "lowercase")]
+pub enum Principal {
+    /// An account of an LDAP directory.
+    Ldap {
+        /// The way in that proved it.
+        directory: WayName,
+        /// The account as the directory itself writes it, not as it was typed.
+        account: String,
+    },
+}
+
+impl Principal {
+    /// How it was proven.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Ldap { .. } => Method::Ldap,
+        }
+    }
+
+    /// The way in that vouches for it.
+    #[must_use]
+    pub fn issuer(&self) -> &WayName {
+        match self {
+            Self::Ldap { directory, .. } => directory,
+        }
+    }
+
+    /// The identity without its method: what the map's SYSTEM-USERNAME is matched against.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Ldap { account, .. } => account,
+        }
+    }
+
+    /// One text that is equal exactly when the principal is: `method:issuer:subject`. Method and
+    /// issuer never hold a colon.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}:{}:{}", self.method().as_str(), self.issuer(), self.subject())
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.method().as_str(), self.subject())
+    }
+}
+
+/// A group as its directory names it in full: a DN, a SID or a claim value, never a bare CN.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Group(pub String);
+
+impl Group {
+    /// The full name, what a group map's SYSTEM-USERNAME is matched against.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An account name in the one form under which failures are counted, so that `bob`, `BOB`,
+/// ` bob` and full-width letters share one counter.
+///
+/// Invariant: compatibility-normalised (NFKC), lower case, without white space at the ends and
+/// with single spaces inside. It is for counting only: the directory is asked for the name as it
+/// was typed, and the principal is what the directory answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountKey(String);
+
+impl AccountKey {
+    /// The counting form of `typed` for the directory `way`.
+    #[must_use]
+    pub fn new(way: &WayName, typed: &str) -> Self {
+        let folded = typed.nfkc().collect::<String>().to_lowercase().nfkc().collect::<String>();
+        let words: Vec<&str> = folded.split_whitespace().collect();
+        Self(format!("{way}:{}", words.join(" ")))
+    }
+
+    /// The form as text, beginning with the way in.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_an_account_shares_one_counter() {
+        let way: WayName = "corp".parse().unwrap();
+        let bob = AccountKey::new(&way, "bob");
+        for typed in ["BOB", " bob", "bob ", "bob\u{a0}", "\u{ff42}\u{ff4f}\u{ff42}", "\tBob\n"] {
+            assert_eq!(AccountKey::new(&way, typed), bob, "{typed:?}");
+        }
+        assert_ne!(AccountKey::new(&way, "bobby"), bob);
+        assert_ne!(AccountKey::new(&"other".parse().unwrap(), "bob"), bob);
+    }
+
+    #[test]
+    fn the_same_name_from_two_directories_is_two_people() {
+        let of =
+            |way: &str| Principal::Ldap { directory: way.parse().unwrap(), account: "bob".into() };
+        assert_ne!(of("corp"), of("partner"));
+        assert_ne!(of("corp").key(), of("partner").key());
+        assert_eq!(of("corp").to_string(), of("partner").to_string());
+    }
+}
