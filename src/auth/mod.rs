@@ -1,6 +1,6 @@
 //! Ways in: each proves who somebody is, and only here can an [`Identity`] be made.
 
-mod identity;
+pub mod identity;
 pub mod ldap;
 
-pub use identity::{Identity, Session, SessionEnd, SessionTimes};
+pub use identity::{Admission, Attempts, Identity, LockoutRule, Session, SessionEnd, SessionTimes};

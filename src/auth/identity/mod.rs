@@ -2,11 +2,15 @@
 //!
 //! Invariant: nothing here does I/O or reads the time.
 
+mod lockout;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{Group, Principal, TokenHash, Ttl};
+
+pub use lockout::{Admission, Attempts, LockoutRule};
 
 /// A verified principal with its groups.
 ///

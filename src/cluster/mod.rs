@@ -1,0 +1,1 @@
+//! One PostgreSQL server where lease roles live.

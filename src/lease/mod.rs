@@ -1,0 +1,12 @@
+//! A lease: one login role on one cluster, lent to one person for a while.
+//!
+//! Invariant: nothing here does I/O, reads the time, is async or makes its own randomness.
+
+mod diff;
+mod marker;
+pub mod plan;
+mod state;
+
+pub use diff::{Finding, FoundRole, compare};
+pub use marker::{Marker, MarkerKey, MarkerKeyError, MarkerReading};
+pub use state::{EndReason, Lease, LeaseState, MoveError, Order, RenewError, Terms};

@@ -1,0 +1,12 @@
+//! What a verified identity may become: the map, the profiles, and the entitlement they give.
+//!
+//! Invariant: nothing here does I/O, reads the time or is async. Only here can an
+//! [`Entitlement`] be made, and only from an identity.
+
+mod entitlement;
+mod ident;
+mod profile;
+
+pub use entitlement::{AccessMaps, Duties, Entitlement, Maps, Policy, Refusal, Target};
+pub use ident::{IdentMap, MapDecision, MapMistake, MapRevision, RuleRef};
+pub use profile::{ObjectPolicy, Profile, ReasonRule};

@@ -1,0 +1,176 @@
+//! The broker's own database: leases, sessions, counters of attempts, and the audit.
+//!
+//! One trait, one implementation per engine, one conformance suite for all of them. Whatever
+//! changes, changes together with its audit record in one transaction that is on disk before the
+//! call returns.
+
+pub mod sqlite;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::audit::Record;
+use crate::auth::{Admission, LockoutRule, Session};
+use crate::lease::{Lease, LeaseState};
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
+
+/// One change, made in the transaction that also writes its audit record.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A lease begins; its id and its live request key must be new.
+    OpenLease(Box<Lease>),
+    /// A lease has moved: accepted only if the stored version is one less (compare and swap).
+    MoveLease(Box<Lease>),
+    /// A session begins.
+    BeginSession(Box<Session>),
+    /// A session ends; ending one that is gone is no error.
+    EndSession(Uuid),
+    /// A counter of attempts begins anew: the account has logged in.
+    ClearAttempts(String),
+    /// One attempt is given back to a counter: it succeeded, or nobody could judge it.
+    GiveBackAttempt(String),
+}
+
+/// Which leases to list; newest first.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseFilter {
+    /// Only of this person.
+    pub principal: Option<Principal>,
+    /// Only on this cluster.
+    pub cluster: Option<ClusterName>,
+    /// Only in one of these states; none given means any.
+    pub states: Vec<LeaseState>,
+    /// At most so many; nothing given means all.
+    pub limit: Option<u32>,
+}
+
+/// One stored audit record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// The record as one line of JSON, exactly as it was written.
+    pub json: String,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The lease has moved meanwhile: somebody else was quicker. Nothing was changed.
+    #[error("lease {lease} has moved meanwhile")]
+    Moved {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The person already has a live lease for this request key. Nothing was changed.
+    #[error("a live lease for this request key exists already")]
+    KeyTaken,
+    /// The engine failed. Nothing was changed, or the change is not known to be durable.
+    #[error("the store {path} failed: {doing}")]
+    Failed {
+        /// The store's file or address, without a secret.
+        path: String,
+        /// What it was doing.
+        doing: &'static str,
+        /// The engine's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A row cannot be read by this version.
+    #[error("the store {path} holds what this version cannot read: {what}")]
+    Unreadable {
+        /// The store's file or address.
+        path: String,
+        /// Which row and column.
+        what: String,
+    },
+}
+
+/// The broker's own database.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Makes all `changes` and writes `records`, at least one, in one transaction that is durable
+    /// when the call returns.
+    ///
+    /// # Errors
+    /// When a lease has moved meanwhile ([`StoreError::Moved`]), its key is taken
+    /// ([`StoreError::KeyTaken`]), or the engine fails; then none of it has happened.
+    async fn commit(&self, changes: Vec<Change>, records: Vec<Record>) -> Result<(), StoreError>;
+
+    /// Counts one attempt at `now` for each counter, all or none, before anything is asked of a
+    /// directory. Gives the first counter that refuses, with the time it opens again.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn admit(
+        &self,
+        counters: &[(String, LockoutRule)],
+        now: Timestamp,
+    ) -> Result<Vec<Admission>, StoreError>;
+
+    /// The lease of this id.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
+
+    /// Leases by filter, newest first.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn leases(&self, filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError>;
+
+    /// The lease in state intent or active that `principal` asked for with `key`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn lease_of_key(
+        &self,
+        principal: &Principal,
+        key: &RequestKey,
+    ) -> Result<Option<Lease>, StoreError>;
+
+    /// Leases of `cluster` with work due at `now`: active ones whose end is past, and revoking or
+    /// quarantined ones whose `retry_at` is past. Oldest due first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn due(
+        &self,
+        cluster: &ClusterName,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
+
+    /// The session whose token has this hash.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError>;
+
+    /// Notes that a session was used at `seen_at`. No audit record: this is no event.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn touch_session(&self, id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
+
+    /// Removes sessions and counters that are over since before `before`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    /// Audit records with a number above `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Whether the store can take a change now: writes and syncs something harmless.
+    ///
+    /// # Errors
+    /// When it cannot.
+    async fn probe(&self) -> Result<(), StoreError>;
+}
