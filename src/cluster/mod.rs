@@ -1,1 +1,5 @@
 //! One PostgreSQL server where lease roles live.
+
+mod client;
+
+pub use client::{ClientConnection, ClientSslMode};

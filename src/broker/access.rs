@@ -1,0 +1,274 @@
+//! Logging in and out, and who calls.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use metrics::counter;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Broker, Caller, Request};
+use crate::audit::{Action, Outcome, Subject};
+use crate::auth::ldap::{LdapRefusal, LdapWay};
+use crate::auth::{Admission, Identity, Session};
+use crate::names::{AccountKey, LoginPassword, SessionToken};
+use crate::store::{Change, StoreError};
+
+/// Why somebody is not let in. What the client sees is decided in `http` alone; every refusal of
+/// a login is one and the same from outside.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Wrong, unknown, locked, expired, blank: the audit has the reason.
+    #[error("the login was refused")]
+    Refused,
+    /// Too many attempts came from this address.
+    #[error("too many attempts from this address; try again in {seconds} s")]
+    TooManyAttempts {
+        /// Seconds until the address may try again.
+        seconds: u64,
+    },
+    /// The directory could not judge.
+    #[error("the directory cannot be asked now")]
+    DirectoryAway,
+    /// The token is of no session that is alive.
+    #[error("the session is over or was never begun")]
+    NoSession,
+    /// The store could not be asked, or did not take the record.
+    #[error("the login could not be recorded")]
+    Store(#[from] StoreError),
+}
+
+/// A login that succeeded.
+pub struct LoggedIn {
+    /// The token, shown once.
+    pub token: SessionToken,
+    /// What the token stands for.
+    pub session: Session,
+}
+
+/// The two counters of one attempt.
+struct Counters {
+    account: String,
+    source: String,
+}
+
+impl Broker {
+    /// Proves `username` by `password` at the way in `way` (the only one when there is only one)
+    /// and begins a session.
+    ///
+    /// # Errors
+    /// When the login is refused, too many came before it, or directory or store are away.
+    pub async fn login(
+        &self,
+        request: &Request,
+        way: Option<&str>,
+        username: &str,
+        password: LoginPassword,
+    ) -> Result<LoggedIn, AccessError> {
+        let (identity, counters) = self.prove(request, way, username, password).await?;
+        let (id, token) = {
+            let mut rng = rand::rng();
+            (Uuid::new_v4(), SessionToken::random(&mut rng))
+        };
+        let session = Session::begin(id, token.hash(), identity, self.now());
+        let principal = session.identity.principal().clone();
+        let subject = Subject::Person { principal, session: Some(id) };
+        let record = self.record(request, Action::Login, subject);
+        let changes = vec![
+            Change::BeginSession(Box::new(session.clone())),
+            Change::ClearAttempts(counters.account),
+            Change::GiveBackAttempt(counters.source),
+        ];
+        self.store().commit(changes, vec![record]).await?;
+        info!(request.id, principal = %session.identity.principal(), "logged in");
+        Ok(LoggedIn { token, session })
+    }
+
+    /// Proves `username` by `password` for this call alone (HTTP Basic).
+    ///
+    /// # Errors
+    /// As [`Self::login`].
+    pub async fn authenticate_password(
+        &self,
+        request: &Request,
+        way: Option<&str>,
+        username: &str,
+        password: LoginPassword,
+    ) -> Result<Caller, AccessError> {
+        let (identity, counters) = self.prove(request, way, username, password).await?;
+        let caller = self.caller(identity, None);
+        let record = self.record(request, Action::Login, caller.subject());
+        let changes =
+            vec![Change::ClearAttempts(counters.account), Change::GiveBackAttempt(counters.source)];
+        self.store().commit(changes, vec![record]).await?;
+        Ok(caller)
+    }
+
+    /// Who shows `token`.
+    ///
+    /// # Errors
+    /// When it is of no session that is alive, or the store cannot be asked.
+    pub async fn authenticate(&self, token: &SessionToken) -> Result<Caller, AccessError> {
+        let now = self.now();
+        let session = self.store().session(&token.hash()).await?.ok_or(AccessError::NoSession)?;
+        if session.end_at(now, self.0.session).is_some() {
+            return Err(AccessError::NoSession);
+        }
+        // A way in that was taken out of the configuration takes its sessions with it.
+        if !self.0.ways.contains_key(session.identity.principal().issuer()) {
+            return Err(AccessError::NoSession);
+        }
+        if session.is_touch_due(now, self.0.session) {
+            self.store().touch_session(session.id, now).await?;
+        }
+        Ok(self.caller(session.identity, Some(session.id)))
+    }
+
+    /// Ends the session of `caller`.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn logout(&self, request: &Request, caller: &Caller) -> Result<(), AccessError> {
+        let changes = caller.session.map(Change::EndSession).into_iter().collect();
+        let record = self.record(request, Action::Logout, caller.subject());
+        Ok(self.store().commit(changes, vec![record]).await?)
+    }
+
+    fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
+        let duties = self.0.policy.duties(&identity);
+        Caller { identity, session, duties }
+    }
+
+    /// Counts the attempt, then asks the directory.
+    async fn prove(
+        &self,
+        request: &Request,
+        way: Option<&str>,
+        username: &str,
+        password: LoginPassword,
+    ) -> Result<(Identity, Counters), AccessError> {
+        let Some(way) = self.way(way) else {
+            let way = way.unwrap_or_default();
+            let subject = Subject::unproven(way, username);
+            self.refuse_login(request, subject, "unknown_way", "", Vec::new()).await?;
+            return Err(AccessError::Refused);
+        };
+        let counters = Counters {
+            account: format!("account:{}", AccountKey::new(way.name(), username).as_str()),
+            source: format!("source:{}", source(request.client)),
+        };
+        self.admit(request, way, username, &counters).await?;
+        match way.login(username, &password, self.now()).await {
+            Ok(identity) => Ok((identity, counters)),
+            Err(refusal) => Err(self.refused(request, way, username, refusal, counters).await?),
+        }
+    }
+
+    fn way(&self, name: Option<&str>) -> Option<&LdapWay> {
+        let mut ways = self.0.ways.values();
+        match name {
+            Some(name) => ways.find(|way| way.name().as_str() == name),
+            None => ways.next().filter(|_| self.0.ways.len() == 1),
+        }
+    }
+
+    async fn admit(
+        &self,
+        request: &Request,
+        way: &LdapWay,
+        username: &str,
+        counters: &Counters,
+    ) -> Result<(), AccessError> {
+        let rules = [
+            (counters.source.clone(), self.0.source_lockout),
+            (counters.account.clone(), self.0.account_lockout),
+        ];
+        let now = self.now();
+        let admissions = self.store().admit(&rules, now).await?;
+        let mut locked =
+            admissions.iter().enumerate().filter_map(|(index, admission)| match admission {
+                Admission::Admitted(_) => None,
+                Admission::Locked { until } => Some((index == 0, *until)),
+            });
+        let Some((by_source, until)) = locked.next() else { return Ok(()) };
+        let cause = if by_source { "source_locked_out" } else { "account_locked_out" };
+        let detail = format!("locked out until {until}");
+        let subject = Subject::unproven(way.name().as_str(), username);
+        self.refuse_login(request, subject, cause, &detail, Vec::new()).await?;
+        if by_source {
+            let seconds = until.duration_since(now).as_secs().unsigned_abs().max(1);
+            return Err(AccessError::TooManyAttempts { seconds });
+        }
+        Err(AccessError::Refused)
+    }
+
+    /// Writes down why the directory gave no identity, and what the client is told.
+    async fn refused(
+        &self,
+        request: &Request,
+        way: &LdapWay,
+        username: &str,
+        refusal: LdapRefusal,
+        counters: Counters,
+    ) -> Result<AccessError, AccessError> {
+        let subject = Subject::unproven(way.name().as_str(), username);
+        let (kind, detail) = (refusal.kind(), with_causes(&refusal));
+        if !refusal.is_outage() {
+            self.refuse_login(request, subject, kind, &detail, Vec::new()).await?;
+            return Ok(AccessError::Refused);
+        }
+        warn!(request.id, way = %way.name(), cause = kind, detail, "the directory could not judge a login");
+        let give_back = [counters.account, counters.source].map(Change::GiveBackAttempt);
+        self.refuse_login(request, subject, kind, &detail, give_back.into()).await?;
+        Ok(AccessError::DirectoryAway)
+    }
+
+    async fn refuse_login(
+        &self,
+        request: &Request,
+        subject: Subject,
+        cause: &str,
+        detail: &str,
+        changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
+        counter!("pgbridge_logins_refused_total", "cause" => cause.to_owned()).increment(1);
+        let record = self.record(request, Action::Login, subject);
+        let record = record.ended(Outcome::Refused, cause, detail);
+        self.store().commit(changes, vec![record]).await
+    }
+}
+
+/// The address under which attempts are counted: an IPv6 host owns its whole /64.
+fn source(client: IpAddr) -> String {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX));
+            format!("{network}/64")
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_host_cannot_change_its_counter_by_changing_its_address() {
+        let of = |text: &str| source(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+    }
+}

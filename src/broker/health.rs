@@ -1,0 +1,104 @@
+//! Whether the broker and the parties it needs are there.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
+
+use super::Broker;
+use super::access::with_causes;
+
+/// How old an answer may be: asking for health must cost the parties nothing. An answer "not
+/// ready" is kept for a shorter while: whoever waits for a start wants to know soon.
+const GOOD_FOR: SignedDuration = SignedDuration::from_secs(5);
+const BAD_FOR: SignedDuration = SignedDuration::from_secs(1);
+
+/// Whether one party can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartHealth {
+    /// It answered.
+    Up,
+    /// It did not, or not as it must.
+    Down,
+}
+
+/// The broker and its parties at one time.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// When they were asked.
+    pub at: Timestamp,
+    /// The broker's own database.
+    pub store: PartHealth,
+    /// The ways in by name.
+    pub ways: Vec<(String, PartHealth)>,
+    /// The clusters by name; up means also compared since the start.
+    pub clusters: Vec<(String, PartHealth)>,
+}
+
+impl Health {
+    /// Whether somebody can be served: the store is there, a way in and a cluster.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let any =
+            |parts: &[(String, PartHealth)]| parts.iter().any(|(_, part)| *part == PartHealth::Up);
+        self.store == PartHealth::Up && any(&self.ways) && any(&self.clusters)
+    }
+}
+
+/// The last answer.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Option<Health>>);
+
+impl Broker {
+    /// The health of the broker and its parties, at most five seconds old.
+    pub async fn health(&self) -> Health {
+        let now = self.now();
+        let last = self.0.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fresh = |health: &Health| {
+            let kept = if health.is_ready() { GOOD_FOR } else { BAD_FOR };
+            now.duration_since(health.at) < kept
+        };
+        if let Some(health) = last.filter(fresh) {
+            return health;
+        }
+        let health = self.ask(now).await;
+        *self.0.health.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        health
+    }
+
+    async fn ask(&self, at: Timestamp) -> Health {
+        let store = part("store", "", self.store().probe().await);
+        let ways = futures::future::join_all(self.0.ways.values().map(|way| async move {
+            let name = way.name().to_string();
+            let health = part("directory", &name, way.probe().await);
+            (name, health)
+        }));
+        let clusters = futures::future::join_all(self.0.clusters.values().map(|site| async move {
+            let name = site.cluster.name().to_string();
+            let answered = part("cluster", &name, site.cluster.probe().await);
+            let up = answered == PartHealth::Up && site.is_reconciled();
+            (name, if up { PartHealth::Up } else { PartHealth::Down })
+        }));
+        let (ways, clusters) = futures::join!(ways, clusters);
+        Health { at, store, ways, clusters }
+    }
+}
+
+fn part<Answer, Failure>(kind: &str, name: &str, answer: Result<Answer, Failure>) -> PartHealth
+where
+    Failure: std::error::Error,
+{
+    match answer {
+        Ok(_) => PartHealth::Up,
+        Err(failed) => {
+            warn!(
+                kind,
+                name,
+                cause = with_causes(&failed),
+                "a party the broker needs does not answer"
+            );
+            PartHealth::Down
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Issuing: from an entitlement to a live role, with its password handed out once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics::counter;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::access::with_causes;
+use super::{Broker, Caller, Request, Site};
+use crate::audit::{Action, Outcome, Record};
+use crate::clock::Stopwatch;
+use crate::cluster::{ClientConnection, CreateError};
+use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
+use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
+use crate::names::{
+    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, Ttl, Verifier,
+};
+use crate::store::{Change, StoreError};
+
+/// What somebody asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The cluster.
+    pub cluster: String,
+    /// The role; may be left out when exactly one is on offer there.
+    pub role: Option<String>,
+    /// The database; the profile's first when left out.
+    pub database: Option<String>,
+    /// How long; the profile's TTL when left out.
+    pub ttl: Option<Ttl>,
+    /// Why.
+    pub reason: Option<String>,
+    /// The client's key for this wish: asking again with it ends the lease of the first time.
+    pub request_key: Option<RequestKey>,
+}
+
+/// What is handed out, once.
+pub struct Credential {
+    /// The lease.
+    pub lease: Lease,
+    /// The password of its role.
+    pub password: Password,
+    /// How to connect.
+    pub connection: ClientConnection,
+}
+
+/// Why no credential was handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The role is not on offer; the audit says why.
+    #[error("role `{role}` on cluster `{cluster}` is not on offer to you")]
+    NotOnOffer {
+        /// The cluster asked for.
+        cluster: String,
+        /// The role asked for.
+        role: String,
+    },
+    /// No role was named, and not exactly one is on offer.
+    #[error("name a role for cluster `{cluster}`; on offer: {}", offered(.roles))]
+    RoleNeeded {
+        /// The cluster asked for.
+        cluster: String,
+        /// What is on offer there.
+        roles: Vec<RoleName>,
+    },
+    /// The profile does not lend this database.
+    #[error("role `{role}` is lent for {}, not for database `{database}`", listed(.databases))]
+    DatabaseNotLent {
+        /// The role.
+        role: RoleName,
+        /// The database asked for.
+        database: String,
+        /// The databases it is lent for.
+        databases: Vec<DatabaseName>,
+    },
+    /// The TTL is longer than the profile allows.
+    #[error("a lease of role `{role}` lives at most {max_ttl}, {ttl} was asked for")]
+    TtlTooLong {
+        /// The role.
+        role: RoleName,
+        /// What was asked for.
+        ttl: Ttl,
+        /// The most that is allowed.
+        max_ttl: Ttl,
+    },
+    /// The profile asks for a reason and none was given.
+    #[error("role `{role}` is lent only with a reason")]
+    ReasonNeeded {
+        /// The role.
+        role: RoleName,
+    },
+    /// The reason is too long, or holds control characters.
+    #[error("a reason is at most 500 characters, without control characters")]
+    ReasonUnfit,
+    /// The login ends too soon for a lease.
+    #[error("the login ends at {ends_at}; log in again")]
+    LoginTooOld {
+        /// When the login ends.
+        ends_at: Timestamp,
+    },
+    /// The same wish is being fulfilled right now.
+    #[error("a request with this idempotency key is being worked on")]
+    InProgress,
+    /// The cluster has not been compared with the store since the start.
+    #[error("cluster `{cluster}` has not been checked since the start; try again soon")]
+    NotReady {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Nothing could be written down, so nothing was created.
+    #[error("the lease could not be recorded, nothing was created")]
+    NotRecorded(#[source] StoreError),
+    /// The cluster did not make the role.
+    #[error("the role for lease {lease} could not be created on cluster `{cluster}`")]
+    RoleNotCreated {
+        /// The lease, aborted.
+        lease: LeaseId,
+        /// The cluster.
+        cluster: ClusterName,
+        /// What the cluster said.
+        source: CreateError,
+    },
+    /// The role exists but could not be recorded; it is taken away again.
+    #[error("lease {lease} has its role but could not be activated; it is being taken away")]
+    NotActivated {
+        /// The lease.
+        lease: LeaseId,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// The lease was ended by somebody else while its role was made.
+    #[error("lease {lease} was ended while its role was being made")]
+    Overtaken {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The task that issued has died.
+    #[error("issuing was interrupted; what it left is being taken away")]
+    Interrupted,
+}
+
+fn offered(roles: &[RoleName]) -> String {
+    if roles.is_empty() { "none".to_owned() } else { listed(roles) }
+}
+
+fn listed<Name: ToString>(names: &[Name]) -> String {
+    names.iter().map(|name| format!("`{}`", name.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+impl Broker {
+    /// All that `caller` may ask for from where they are.
+    #[must_use]
+    pub fn entitlements(&self, request: &Request, caller: &Caller) -> Vec<Entitlement> {
+        self.0.policy.entitlements(caller.identity(), request.client)
+    }
+
+    /// Turns a wish into a live role on its cluster, and hands out the password once. It is not
+    /// kept: the broker holds no way to show it again.
+    ///
+    /// What must survive a crash is written first: the intent, then the role, then "issued". A
+    /// crash after any line leaves at worst a lease that was never used, which reconciling ends;
+    /// it never leaves a role that no lease knows. The work goes on when the caller goes away,
+    /// and then ends the lease that nobody holds.
+    ///
+    /// # Errors
+    /// When the wish is not allowed, or store or cluster do not do their part.
+    pub async fn issue(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        wish: Wish,
+    ) -> Result<Credential, IssueError> {
+        let entitlement = self.allow(request, caller, &wish).await?;
+        let (answer, answered) = oneshot::channel();
+        let (broker, request, caller) = (self.clone(), request.clone(), caller.clone());
+        tokio::spawn(async move {
+            let issued = broker.make(&request, &caller, &entitlement, wish).await;
+            if let Err(Ok(unheard)) = answer.send(issued) {
+                broker.end_unheard(unheard).await;
+            }
+        });
+        answered.await.unwrap_or(Err(IssueError::Interrupted))
+    }
+
+    /// The entitlement for `wish`, or the refusal, written down.
+    async fn allow(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        wish: &Wish,
+    ) -> Result<Entitlement, IssueError> {
+        let role = match &wish.role {
+            Some(role) => role.clone(),
+            None => self.only_role(request, caller, wish)?.to_string(),
+        };
+        let policy = &self.0.policy;
+        match policy.entitle(caller.identity(), &wish.cluster, &role, request.client) {
+            Ok(entitlement) => Ok(entitlement),
+            Err(refusal) => {
+                let not_on_offer =
+                    IssueError::NotOnOffer { cluster: wish.cluster.clone(), role: role.clone() };
+                self.refuse(request, caller, wish, &role, &refusal)
+                    .await
+                    .map_err(IssueError::NotRecorded)?;
+                Err(not_on_offer)
+            }
+        }
+    }
+
+    fn only_role(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        wish: &Wish,
+    ) -> Result<RoleName, IssueError> {
+        let offers = self.entitlements(request, caller);
+        let here = offers.iter().filter(|offer| offer.cluster().as_str() == wish.cluster);
+        let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
+        match (roles.len(), roles.first()) {
+            (1, Some(role)) => Ok(role.clone()),
+            _ => Err(IssueError::RoleNeeded {
+                cluster: wish.cluster.clone(),
+                roles: roles.into_iter().collect(),
+            }),
+        }
+    }
+
+    async fn refuse(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        wish: &Wish,
+        role: &str,
+        refusal: &Refusal,
+    ) -> Result<(), StoreError> {
+        let cause = match refusal {
+            Refusal::UnknownCluster(_) => "unknown_cluster",
+            Refusal::NoProfile { .. } => "no_profile",
+            Refusal::NotMapped { .. } => "not_mapped",
+            Refusal::MapFailed { .. } => "map_failed",
+            Refusal::NetworkNotAdmitted { .. } => "network",
+        };
+        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
+        let record = self.record(request, Action::LeaseRequested, caller.subject());
+        let record = Record {
+            cluster: wish.cluster.parse().ok(),
+            role: Some(crate::audit::cut(role)),
+            map_revision: Some(self.0.policy.map.revision().clone()),
+            ..record.ended(Outcome::Refused, cause, &refusal.to_string())
+        };
+        self.store().commit(Vec::new(), vec![record]).await
+    }
+
+    async fn make(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        entitlement: &Entitlement,
+        wish: Wish,
+    ) -> Result<Credential, IssueError> {
+        let started = Stopwatch::start();
+        let site = self.ready_site(entitlement)?;
+        let order = order(entitlement.profile(), wish, request)?;
+        let (lease, password, verifier) = self.draw(entitlement, order)?;
+        self.write_intent(request, caller, &lease).await?;
+
+        let profile = entitlement.profile();
+        let created = site.cluster.create(&lease, profile, &verifier, self.now()).await;
+        let role_oid = match created {
+            Ok(created) => created.role_oid,
+            Err(source) => return Err(self.not_created(request, caller, lease, source).await),
+        };
+        let lease = self.activate(request, caller, lease, role_oid).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        metrics::histogram!("pgbridge_issue_seconds").record(seconds);
+        counter!("pgbridge_leases_issued_total", "cluster" => lease.cluster.to_string())
+            .increment(1);
+        info!(request.id, lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, principal = %lease.principal, "issued");
+        Ok(Credential { lease, password, connection: site.client.clone() })
+    }
+
+    fn ready_site(&self, entitlement: &Entitlement) -> Result<&Site, IssueError> {
+        let cluster = entitlement.cluster();
+        let site = self.site(cluster).filter(|site| site.is_reconciled());
+        site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })
+    }
+
+    /// Draws what is random: the lease's id, its password and the password's verifier.
+    fn draw(
+        &self,
+        entitlement: &Entitlement,
+        order: Order,
+    ) -> Result<(Lease, Password, Verifier), IssueError> {
+        let (now, mut rng) = (self.now(), rand::rng());
+        let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut rng);
+        if lease.expires_at <= now + Duration::from_secs(1) {
+            return Err(IssueError::LoginTooOld { ends_at: entitlement.identity().expires_at() });
+        }
+        let password = Password::random(&mut rng);
+        let verifier = password.verifier(entitlement.profile().scram_iterations, &mut rng);
+        Ok((lease, password, verifier))
+    }
+
+    /// Writes down the intent; a live lease of the same request key is told to end in the same
+    /// transaction, so that a key has at most one.
+    async fn write_intent(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: &Lease,
+    ) -> Result<(), IssueError> {
+        let record = |action| self.record(request, action, caller.subject());
+        let (mut changes, mut records) = (Vec::new(), Vec::new());
+        if let Some(replaced) = self.replaced(lease).await? {
+            records.push(record(Action::RevokeRequested).about(&replaced));
+            changes.push(Change::MoveLease(Box::new(replaced)));
+        }
+        let replaces = !changes.is_empty();
+        records.push(record(Action::LeaseRequested).about(lease));
+        changes.push(Change::OpenLease(Box::new(lease.clone())));
+        let written = self.store().commit(changes, records).await;
+        written.map_err(|source| match source {
+            StoreError::KeyTaken | StoreError::Moved { .. } => IssueError::InProgress,
+            source => IssueError::NotRecorded(source),
+        })?;
+        if replaces {
+            self.nudge(&lease.cluster);
+        }
+        Ok(())
+    }
+
+    async fn replaced(&self, lease: &Lease) -> Result<Option<Lease>, IssueError> {
+        let Some(key) = &lease.request_key else { return Ok(None) };
+        let former = self.store().lease_of_key(&lease.principal, key).await;
+        let Some(former) = former.map_err(IssueError::NotRecorded)? else { return Ok(None) };
+        match former.state {
+            LeaseState::Active => {
+                let replaced = former.revoke(EndReason::Replaced, self.now());
+                replaced.map(Some).map_err(|_| IssueError::InProgress)
+            }
+            _ => Err(IssueError::InProgress),
+        }
+    }
+
+    async fn activate(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: Lease,
+        role_oid: RoleOid,
+    ) -> Result<Lease, IssueError> {
+        let id = lease.id;
+        let overtaken = |_: MoveError| IssueError::Overtaken { lease: id };
+        let active = lease.clone().activate(role_oid).map_err(overtaken)?;
+        let record = self.record(request, Action::LeaseIssued, caller.subject()).about(&active);
+        let moved = Change::MoveLease(Box::new(active.clone()));
+        match self.store().commit(vec![moved], vec![record]).await {
+            Ok(()) => Ok(active),
+            // Whoever moved it takes the role away; it may have looked before the role was there.
+            Err(StoreError::Moved { .. }) => {
+                self.compare_soon(&lease.cluster);
+                Err(IssueError::Overtaken { lease: id })
+            }
+            Err(source) => {
+                error!(request.id, lease = %id, "the role exists but could not be recorded; it is taken away");
+                self.end_undelivered(request, caller, lease).await;
+                Err(IssueError::NotActivated { lease: id, source })
+            }
+        }
+    }
+
+    /// Writes down that the role was not made, or that nobody knows.
+    async fn not_created(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: Lease,
+        source: CreateError,
+    ) -> IssueError {
+        let (id, cluster) = (lease.id, lease.cluster.clone());
+        counter!("pgbridge_issue_failed_total", "cluster" => cluster.to_string()).increment(1);
+        warn!(request.id, lease = %id, cluster = %cluster, cause = with_causes(&source), "the role could not be created");
+        if source.is_in_doubt() {
+            self.end_undelivered(request, caller, lease).await;
+        } else if let Ok(aborted) = lease.abort(self.now()) {
+            let record = self.record(request, Action::LeaseAborted, caller.subject());
+            let record = record.about(&aborted);
+            let record = record.ended(Outcome::Failed, source.kind(), &with_causes(&source));
+            let moved = Change::MoveLease(Box::new(aborted));
+            // If this is not written the intent stays, and reconciling aborts it.
+            if let Err(failed) = self.store().commit(vec![moved], vec![record]).await {
+                warn!(lease = %id, cause = with_causes(&failed), "the abort was not recorded");
+            }
+        }
+        IssueError::RoleNotCreated { lease: id, cluster, source }
+    }
+
+    /// Tells a lease whose password never left to end. If even this is not written, its intent
+    /// is found overdue by reconciling.
+    async fn end_undelivered(&self, request: &Request, caller: &Caller, lease: Lease) {
+        let (id, cluster) = (lease.id, lease.cluster.clone());
+        let Ok(ending) = lease.revoke(EndReason::Undelivered, self.now()) else { return };
+        let record = self.record(request, Action::RevokeRequested, caller.subject()).about(&ending);
+        let moved = Change::MoveLease(Box::new(ending));
+        match self.store().commit(vec![moved], vec![record]).await {
+            Ok(()) => self.nudge(&cluster),
+            Err(failed) => {
+                warn!(lease = %id, cause = with_causes(&failed), "the end was not recorded");
+                self.compare_soon(&cluster);
+            }
+        }
+    }
+
+    /// Ends the lease of an answer that nobody waited for.
+    async fn end_unheard(&self, unheard: Credential) {
+        let lease = unheard.lease;
+        warn!(lease = %lease.id, "the client went away before its credential left; the lease is ended");
+        if let Err(failed) = self.begin_end(lease, EndReason::Undelivered, None).await {
+            warn!(
+                cause = with_causes(&failed),
+                "the end was not recorded; the lease ends by its TTL"
+            );
+        }
+    }
+}
+
+/// Holds a wish against the profile's terms.
+fn order(profile: &Profile, wish: Wish, request: &Request) -> Result<Order, IssueError> {
+    let ttl = wish.ttl.unwrap_or(profile.ttl);
+    if ttl > profile.max_ttl {
+        let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
+        return Err(IssueError::TtlTooLong { role, ttl, max_ttl });
+    }
+    let reason = wish.reason.filter(|reason| !reason.trim().is_empty());
+    if profile.reason == ReasonRule::Required && reason.is_none() {
+        return Err(IssueError::ReasonNeeded { role: profile.role.clone() });
+    }
+    let unfit = |text: &String| text.chars().count() > 500 || text.chars().any(char::is_control);
+    if reason.as_ref().is_some_and(unfit) {
+        return Err(IssueError::ReasonUnfit);
+    }
+    Ok(Order {
+        database: database(profile, wish.database)?,
+        ttl,
+        reason,
+        request_key: wish.request_key,
+        client: request.client,
+    })
+}
+
+fn database(profile: &Profile, asked: Option<String>) -> Result<DatabaseName, IssueError> {
+    let mut lent = profile.databases.iter();
+    let found = match &asked {
+        Some(asked) => lent.find(|database| database.as_str() == asked),
+        None => lent.next(),
+    };
+    found.cloned().ok_or_else(|| IssueError::DatabaseNotLent {
+        role: profile.role.clone(),
+        database: asked.unwrap_or_default(),
+        databases: profile.databases.clone(),
+    })
+}

@@ -1,0 +1,227 @@
+//! The use cases: log in, ask, issue, renew, revoke, reconcile. One a file.
+//!
+//! Every use case reads the same way: who calls, may they, write it down, do it, write down how
+//! it went, answer. Issuing fails closed; revoking never does.
+
+mod access;
+mod health;
+mod issue;
+mod reconcile;
+mod renew;
+mod review;
+mod revoke;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use crate::audit::{Action, Record, Subject};
+use crate::auth::ldap::LdapWay;
+use crate::auth::{Identity, LockoutRule, SessionTimes};
+use crate::clock::Clock;
+use crate::cluster::{ClientConnection, Cluster};
+use crate::lease::Terms;
+use crate::mapping::{Duties, Policy};
+use crate::names::{ClusterName, Principal, Ttl, WayName};
+use crate::store::{Store, StoreError};
+
+pub use access::{AccessError, LoggedIn};
+pub use health::{Health, PartHealth};
+pub use issue::{Credential, IssueError, Wish};
+pub use renew::RenewLeaseError;
+pub use review::{LeaseError, Listing};
+pub use worker::Workers;
+
+/// What a broker is made of.
+pub struct Parts {
+    /// Its own database.
+    pub store: Arc<dyn Store>,
+    /// Where it reads the time.
+    pub clock: Clock,
+    /// The ways in.
+    pub ways: Vec<LdapWay>,
+    /// Who may become what.
+    pub policy: Policy,
+    /// The clusters, each with what clients are told about it.
+    pub clusters: Vec<(Cluster, ClientConnection)>,
+    /// The terms of every lease.
+    pub terms: Terms,
+    /// How long sessions live.
+    pub session: SessionTimes,
+    /// How many failures an account may have.
+    pub account_lockout: LockoutRule,
+    /// How many failures a source address may have.
+    pub source_lockout: LockoutRule,
+    /// How often store and clusters are compared.
+    pub reconcile_every: Ttl,
+}
+
+/// The broker. Cloning gives the same broker.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    ways: BTreeMap<WayName, LdapWay>,
+    policy: Policy,
+    clusters: BTreeMap<ClusterName, Site>,
+    terms: Terms,
+    session: SessionTimes,
+    account_lockout: LockoutRule,
+    source_lockout: LockoutRule,
+    reconcile_every: Ttl,
+    /// Counts the moves of leases that workers made, so that others can wait for one.
+    moves: watch::Sender<u64>,
+    health: health::Cache,
+}
+
+/// One cluster, and what the broker knows of it beside its settings.
+struct Site {
+    cluster: Cluster,
+    client: ClientConnection,
+    /// Whether store and cluster have been compared since the start. Nothing is issued before.
+    reconciled: AtomicBool,
+    /// Wakes the worker that takes leases away.
+    work: Notify,
+    /// Wakes the worker that compares.
+    compare: Notify,
+}
+
+/// Where a call comes from, for the audit.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its id, also in the logs and in the answer.
+    pub id: String,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client program, as it names itself.
+    pub agent: Option<String>,
+}
+
+/// Somebody whose identity was proven for this call.
+///
+/// Invariant: made only by [`Broker::authenticate`] and [`Broker::authenticate_password`].
+#[derive(Clone, Debug)]
+pub struct Caller {
+    identity: Identity,
+    session: Option<Uuid>,
+    duties: Duties,
+}
+
+impl Caller {
+    /// Who calls.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What they may do with the broker itself.
+    #[must_use]
+    pub fn duties(&self) -> Duties {
+        self.duties
+    }
+
+    fn principal(&self) -> &Principal {
+        self.identity.principal()
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Person { principal: self.principal().clone(), session: self.session }
+    }
+}
+
+impl Broker {
+    /// A broker made of `parts`. Nothing runs until [`Broker::start`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let sites = parts.clusters.into_iter().map(|(cluster, client)| {
+            let site = Site {
+                client,
+                reconciled: AtomicBool::new(false),
+                work: Notify::new(),
+                compare: Notify::new(),
+                cluster,
+            };
+            (site.cluster.name().clone(), site)
+        });
+        Self(Arc::new(Inner {
+            store: parts.store,
+            clock: parts.clock,
+            ways: parts.ways.into_iter().map(|way| (way.name().clone(), way)).collect(),
+            policy: parts.policy,
+            clusters: sites.collect(),
+            terms: parts.terms,
+            session: parts.session,
+            account_lockout: parts.account_lockout,
+            source_lockout: parts.source_lockout,
+            reconcile_every: parts.reconcile_every,
+            moves: watch::Sender::new(0),
+            health: health::Cache::default(),
+        }))
+    }
+
+    /// How long a session lives.
+    #[must_use]
+    pub fn session_times(&self) -> SessionTimes {
+        self.0.session
+    }
+
+    /// What clients are told about the cluster `name`.
+    #[must_use]
+    pub fn connection(&self, name: &ClusterName) -> Option<&ClientConnection> {
+        self.site(name).map(|site| &site.client)
+    }
+
+    /// Notes that this broker begins to serve.
+    ///
+    /// # Errors
+    /// When the store does not take the record: a broker that cannot write must not serve.
+    pub async fn record_start(&self) -> Result<(), StoreError> {
+        let record = Record::new(self.now(), Action::BrokerStarted, Subject::Broker);
+        self.store().commit(Vec::new(), vec![record]).await
+    }
+
+    /// Notes that this broker stops in good order.
+    ///
+    /// # Errors
+    /// When the store does not take the record.
+    pub async fn record_stop(&self) -> Result<(), StoreError> {
+        let record = Record::new(self.now(), Action::BrokerStopped, Subject::Broker);
+        self.store().commit(Vec::new(), vec![record]).await
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    fn site(&self, name: &ClusterName) -> Option<&Site> {
+        self.0.clusters.get(name)
+    }
+
+    /// A record of what `caller` does in `request`.
+    fn record(&self, request: &Request, action: Action, subject: Subject) -> Record {
+        Record {
+            request_id: Some(request.id.clone()),
+            client: Some(request.client),
+            agent: request.agent.clone(),
+            ..Record::new(self.now(), action, subject)
+        }
+    }
+}
+
+impl Site {
+    fn is_reconciled(&self) -> bool {
+        self.reconciled.load(Ordering::Acquire)
+    }
+}

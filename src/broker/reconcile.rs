@@ -1,0 +1,153 @@
+//! Comparing: roles found on a cluster against the leases of the store, and acting on the
+//! difference. It has no other input, so that nothing that was missed stays missed.
+
+use metrics::gauge;
+use tracing::{info, warn};
+
+use super::worker::Setback;
+use super::{Broker, Site};
+use crate::audit::{Action, Outcome, Record, Subject};
+use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use crate::lease::{EndReason, Finding, FoundRole, Lease, LeaseState, compare};
+use crate::mapping::ObjectPolicy;
+use crate::names::LeaseId;
+use crate::store::{LeaseFilter, StoreError};
+
+/// Why store and cluster could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReconcileError {
+    #[error("the cluster could not be asked")]
+    Cluster(#[from] ClusterError),
+    #[error("the store could not be asked")]
+    Store(#[from] StoreError),
+}
+
+impl Broker {
+    /// Compares once, and ends what must not be.
+    pub(super) async fn reconcile(&self, site: &Site) -> Result<(), ReconcileError> {
+        // Roles before leases: an intent is in the store before its role exists.
+        let roles = site.cluster.lease_roles().await?;
+        let leases = self.live_leases(site).await?;
+        self.report(site, &leases);
+        let findings = compare(&roles, &leases, self.now());
+        let strangers = findings.iter().filter(|found| matches!(found, Finding::Stranger { .. }));
+        let cluster = site.cluster.name().to_string();
+        #[expect(clippy::cast_precision_loss, reason = "a count of roles is far below 2^52")]
+        gauge!("pgbridge_unmarked_roles", "cluster" => cluster).set(strangers.count() as f64);
+        for finding in findings {
+            self.mend(site, finding).await?;
+        }
+        Ok(())
+    }
+
+    async fn live_leases(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {
+        let states = LeaseState::ALL.into_iter().filter(|state| !state.is_final()).collect();
+        let cluster = Some(site.cluster.name().clone());
+        let filter = LeaseFilter { principal: None, cluster, states, limit: None };
+        self.store().leases(&filter).await
+    }
+
+    fn report(&self, site: &Site, leases: &[Lease]) {
+        for state in LeaseState::ALL.into_iter().filter(|state| !state.is_final()) {
+            let count = leases.iter().filter(|lease| lease.state == state).count();
+            let cluster = site.cluster.name().to_string();
+            #[expect(clippy::cast_precision_loss, reason = "a count of leases is far below 2^52")]
+            gauge!("pgbridge_leases", "cluster" => cluster, "state" => state.as_str())
+                .set(count as f64);
+        }
+    }
+
+    async fn mend(&self, site: &Site, finding: Finding) -> Result<(), ReconcileError> {
+        match finding {
+            Finding::Orphan { role, lease } => self.remove_orphan(site, role, lease).await,
+            Finding::Undelivered { lease } => {
+                let Some(lease) = self.still(lease, LeaseState::Intent).await? else {
+                    return Ok(());
+                };
+                Ok(moved_on(self.begin_end(lease, EndReason::Undelivered, None).await)?)
+            }
+            Finding::NeverMade { lease } => {
+                let Some(lease) = self.still(lease, LeaseState::Intent).await? else {
+                    return Ok(());
+                };
+                if site.cluster.find(&lease).await?.is_some() {
+                    return Ok(());
+                }
+                let Ok(aborted) = lease.abort(self.now()) else { return Ok(()) };
+                Ok(stepped(self.step(aborted, Action::LeaseAborted).await)?)
+            }
+            Finding::Lost { lease } => {
+                let Some(lease) = self.still(lease, LeaseState::Active).await? else {
+                    return Ok(());
+                };
+                if site.cluster.find(&lease).await?.is_some() {
+                    return Ok(());
+                }
+                warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, "the role is gone without our doing; the lease is lost");
+                let Ok(lost) = lease.lose(self.now()) else { return Ok(()) };
+                Ok(stepped(self.step(lost, Action::LeaseLost).await)?)
+            }
+            Finding::Stranger { role } => {
+                warn!(role = %role.name.escape_debug(), oid = %role.oid, cluster = %site.cluster.name(), "a role has a name like ours but not our mark; it is left alone");
+                Ok(())
+            }
+        }
+    }
+
+    /// The lease, read anew, if it is in `state` still.
+    async fn still(&self, id: LeaseId, state: LeaseState) -> Result<Option<Lease>, StoreError> {
+        let lease = self.store().lease(id).await?;
+        Ok(lease.filter(|lease| lease.state == state))
+    }
+
+    /// Takes away a role with our mark that no live lease knows.
+    async fn remove_orphan(
+        &self,
+        site: &Site,
+        role: FoundRole,
+        id: LeaseId,
+    ) -> Result<(), ReconcileError> {
+        let known = self.store().lease(id).await?;
+        if known.as_ref().is_some_and(|lease| !lease.state.is_final()) {
+            return Ok(());
+        }
+        let policy = known.map_or(ObjectPolicy::Drop, |lease| lease.owned_objects);
+        let target = RoleTarget::found(id, &role);
+        let blockers = match site.cluster.end_access(&target).await? {
+            AccessEnd::Blocked(blockers) => blockers,
+            AccessEnd::Ended => match site.cluster.remove(&target, policy).await? {
+                Removal::Gone => Vec::new(),
+                Removal::Blocked(blockers) => blockers,
+            },
+        };
+        let record = Record {
+            lease: Some(id),
+            cluster: Some(site.cluster.name().clone()),
+            role: Some(role.name.clone()),
+            role_oid: Some(role.oid),
+            ..Record::new(self.now(), Action::OrphanRemoved, Subject::Broker)
+        };
+        let record = if blockers.is_empty() {
+            info!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
+            record
+        } else {
+            record.ended(Outcome::Failed, "blocked", &blockers.join("; "))
+        };
+        Ok(self.store().commit(Vec::new(), vec![record]).await?)
+    }
+}
+
+/// A lease that moved meanwhile needs nothing more from this comparison.
+fn moved_on(done: Result<(), StoreError>) -> Result<(), StoreError> {
+    match done {
+        Err(StoreError::Moved { .. }) => Ok(()),
+        done => done,
+    }
+}
+
+fn stepped(step: Result<Lease, Setback>) -> Result<(), StoreError> {
+    match step {
+        Ok(_) | Err(Setback::Overtaken) => Ok(()),
+        Err(Setback::Store(failed)) => Err(failed),
+    }
+}

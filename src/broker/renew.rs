@@ -1,0 +1,112 @@
+//! Renewing: the end moves, if the caller could still ask for the role today.
+
+use tracing::{info, warn};
+
+use super::access::with_causes;
+use super::{Broker, Caller, LeaseError, Request};
+use crate::audit::{Action, Outcome};
+use crate::cluster::ClusterError;
+use crate::lease::{Lease, RenewError};
+use crate::mapping::{Entitlement, Refusal};
+use crate::names::{ClusterName, LeaseId, RoleName, Ttl};
+use crate::store::{Change, StoreError};
+
+/// Why a lease was not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewLeaseError {
+    /// There is no such lease, or it is another person's.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The person may not act as the role any more.
+    #[error("the role is not on offer to you any more")]
+    NotOnOffer(#[source] Refusal),
+    /// The TTL is longer than the profile allows.
+    #[error("a lease of role `{role}` lives at most {max_ttl}, {ttl} was asked for")]
+    TtlTooLong {
+        /// The role.
+        role: RoleName,
+        /// What was asked for.
+        ttl: Ttl,
+        /// The most that is allowed.
+        max_ttl: Ttl,
+    },
+    /// The lease's state does not allow it.
+    #[error(transparent)]
+    State(#[from] RenewError),
+    /// The lease has moved meanwhile.
+    #[error("the lease has moved meanwhile")]
+    Overtaken,
+    /// The cluster did not move the end; the role ends at its old time or the lease's, whichever
+    /// is earlier.
+    #[error("cluster `{cluster}` did not move the end of the role")]
+    NotExtended {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What it said.
+        source: ClusterError,
+    },
+}
+
+impl Broker {
+    /// Moves the end of the caller's own lease to `ttl` from now (the profile's TTL when left
+    /// out), never past its ceiling. The store moves first: if the cluster then fails, the
+    /// shorter limit is in force.
+    ///
+    /// # Errors
+    /// When the lease is not the caller's, the role is not on offer any more, the TTL is too
+    /// long, the lease is over, or store or cluster do not do their part.
+    pub async fn renew(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: LeaseId,
+        ttl: Option<Ttl>,
+    ) -> Result<Lease, RenewLeaseError> {
+        let lease = self.lease(request, caller, id).await?;
+        let entitlement = self.still_allowed(request, caller, &lease).await?;
+        let profile = entitlement.profile();
+        let ttl = ttl.unwrap_or(profile.ttl);
+        if ttl > profile.max_ttl {
+            let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
+            return Err(RenewLeaseError::TtlTooLong { role, ttl, max_ttl });
+        }
+        let renewed = lease.renew(self.now(), ttl)?;
+        let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
+        let moved = Change::MoveLease(Box::new(renewed.clone()));
+        self.store().commit(vec![moved], vec![record]).await.map_err(|source| match source {
+            StoreError::Moved { .. } => RenewLeaseError::Overtaken,
+            source => RenewLeaseError::Lease(LeaseError::Store(source)),
+        })?;
+        self.extend(request, &renewed).await?;
+        info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
+        Ok(renewed)
+    }
+
+    async fn extend(&self, request: &Request, lease: &Lease) -> Result<(), RenewLeaseError> {
+        let cluster = &lease.cluster;
+        let site = self.site(cluster).ok_or(LeaseError::NotFound { lease: lease.id })?;
+        match site.cluster.extend(lease, self.now()).await {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                warn!(request.id, lease = %lease.id, cluster = %cluster, cause = with_causes(&source), "the end of the role was not moved");
+                self.compare_soon(cluster);
+                Err(RenewLeaseError::NotExtended { cluster: cluster.clone(), source })
+            }
+        }
+    }
+
+    async fn still_allowed(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: &Lease,
+    ) -> Result<Entitlement, RenewLeaseError> {
+        let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
+        let entitled = self.0.policy.entitle(caller.identity(), cluster, role, request.client);
+        let Err(refusal) = entitled else { return entitled.map_err(RenewLeaseError::NotOnOffer) };
+        let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(lease);
+        let record = record.ended(Outcome::Refused, "not_on_offer", &refusal.to_string());
+        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+        Err(RenewLeaseError::NotOnOffer(refusal))
+    }
+}

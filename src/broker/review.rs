@@ -1,0 +1,133 @@
+//! Reading leases: one's own, and with a duty everybody's.
+
+use super::{Broker, Caller, Request};
+use crate::audit::{Action, Outcome, Record};
+use crate::lease::{Lease, LeaseState};
+use crate::names::{ClusterName, LeaseId};
+use crate::store::{LeaseFilter, StoreError};
+
+/// Why a lease was not shown, or not ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// There is no such lease, or it is another person's: which of the two is not told.
+    #[error("there is no lease {lease} of yours")]
+    NotFound {
+        /// The id asked for.
+        lease: LeaseId,
+    },
+    /// This needs the duty of operator or auditor.
+    #[error("this needs the duty of {needed}")]
+    DutyNeeded {
+        /// The duty.
+        needed: &'static str,
+    },
+    /// The store could not be asked.
+    #[error("the store cannot be asked now")]
+    Store(#[source] StoreError),
+}
+
+/// Which leases to list.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Only of the person with this key (`method:issuer:subject`) or this printed form
+    /// (`method:subject`).
+    pub person: Option<String>,
+    /// Only on this cluster.
+    pub cluster: Option<ClusterName>,
+    /// Only in one of these states; none given means any.
+    pub states: Vec<LeaseState>,
+}
+
+/// Leases that one answer lists at most.
+const LISTED_MAX: u32 = 1000;
+
+impl Broker {
+    /// The caller's own leases, newest first, at most 1,000.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn leases(
+        &self,
+        caller: &Caller,
+        states: Vec<LeaseState>,
+    ) -> Result<Vec<Lease>, LeaseError> {
+        let principal = Some(caller.principal().clone());
+        let filter = LeaseFilter { principal, cluster: None, states, limit: Some(LISTED_MAX) };
+        self.store().leases(&filter).await.map_err(LeaseError::Store)
+    }
+
+    /// The caller's own lease `id`.
+    ///
+    /// # Errors
+    /// When there is none, or it is another person's (both the same from outside; the second is
+    /// written down), or the store cannot be asked.
+    pub async fn lease(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: LeaseId,
+    ) -> Result<Lease, LeaseError> {
+        let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
+        match lease {
+            Some(lease) if lease.principal == *caller.principal() => Ok(lease),
+            Some(other) => {
+                let record = self.record(request, Action::AccessRefused, caller.subject());
+                let record = record.about(&other).ended(Outcome::Refused, "not_the_holder", "");
+                self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+                Err(LeaseError::NotFound { lease: id })
+            }
+            None => Err(LeaseError::NotFound { lease: id }),
+        }
+    }
+
+    /// Everybody's leases, newest first, at most 1,000: for auditors and operators.
+    ///
+    /// # Errors
+    /// When the caller has neither duty, or the store cannot be asked.
+    pub async fn all_leases(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        listing: Listing,
+    ) -> Result<Vec<Lease>, LeaseError> {
+        let duties = caller.duties();
+        let needed = "auditor or operator";
+        self.need(request, caller, duties.auditor || duties.operator, needed, "leases").await?;
+        let mut record = self.record(request, Action::ReviewRead, caller.subject());
+        record.detail = Some("leases".to_owned());
+        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+        self.listed(listing).await
+    }
+
+    pub(super) async fn listed(&self, listing: Listing) -> Result<Vec<Lease>, LeaseError> {
+        let Listing { person, cluster, states } = listing;
+        let limit = if person.is_some() { None } else { Some(LISTED_MAX) };
+        let filter = LeaseFilter { principal: None, cluster, states, limit };
+        let leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
+        let wanted = |lease: &Lease| {
+            let named = |person: &String| {
+                *person == lease.principal.key() || *person == lease.principal.to_string()
+            };
+            person.as_ref().is_none_or(named)
+        };
+        Ok(leases.into_iter().filter(wanted).take(LISTED_MAX as usize).collect())
+    }
+
+    /// Refuses, and writes down, what a caller without the duty tries.
+    pub(super) async fn need(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        has: bool,
+        needed: &'static str,
+        what: &str,
+    ) -> Result<(), LeaseError> {
+        if has {
+            return Ok(());
+        }
+        let record = self.record(request, Action::AccessRefused, caller.subject());
+        let record: Record = record.ended(Outcome::Refused, "duty_needed", what);
+        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+        Err(LeaseError::DutyNeeded { needed })
+    }
+}

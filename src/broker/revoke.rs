@@ -1,0 +1,119 @@
+//! Ending leases: what a person or an operator asks for.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::{Broker, Caller, LeaseError, Listing, Request};
+use crate::audit::{Action, Record, Subject};
+use crate::lease::{EndReason, Lease, LeaseState};
+use crate::names::LeaseId;
+use crate::store::{Change, StoreError};
+
+/// How long an answer waits for the role to be gone; the work goes on after it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+impl Broker {
+    /// Ends the caller's own lease. The answer waits a while for the role to be gone; the lease
+    /// it gives says how far that is. Ending a lease that has ended is no error.
+    ///
+    /// # Errors
+    /// When the lease is not the caller's, or the end could not be written down.
+    pub async fn revoke(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        id: LeaseId,
+    ) -> Result<Lease, LeaseError> {
+        let lease = self.lease(request, caller, id).await?;
+        let record = self.record(request, Action::RevokeRequested, caller.subject());
+        self.end(lease, EndReason::Released, record).await?;
+        info!(request.id, lease = %id, "revoke asked for by its holder");
+        self.settled(id).await
+    }
+
+    /// Ends every lease of the person with key or printed form `person`: for operators.
+    ///
+    /// # Errors
+    /// When the caller is no operator, or an end could not be written down.
+    pub async fn revoke_person(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        person: String,
+    ) -> Result<Vec<Lease>, LeaseError> {
+        let operator = caller.duties().operator;
+        self.need(request, caller, operator, "operator", "revoke by person").await?;
+        let states = vec![LeaseState::Intent, LeaseState::Active];
+        let leases = self.listed(Listing { person: Some(person), cluster: None, states }).await?;
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        for lease in leases {
+            let record = self.record(request, Action::RevokeRequested, caller.subject());
+            self.end(lease, EndReason::Operator, record).await?;
+        }
+        let mut settled = Vec::with_capacity(ids.len());
+        for id in ids {
+            settled.push(self.settled(id).await?);
+        }
+        Ok(settled)
+    }
+
+    /// Tells `lease` to end, on behalf of the broker itself or of whom `record` names.
+    pub(super) async fn begin_end(
+        &self,
+        lease: Lease,
+        reason: EndReason,
+        record: Option<Record>,
+    ) -> Result<(), StoreError> {
+        let cluster = lease.cluster.clone();
+        let now = self.now();
+        let Ok(ending) = lease.revoke(reason, now) else { return Ok(()) };
+        let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
+        let record = record.unwrap_or_else(broker).about(&ending);
+        self.store().commit(vec![Change::MoveLease(Box::new(ending))], vec![record]).await?;
+        self.nudge(&cluster);
+        Ok(())
+    }
+
+    /// As [`Self::begin_end`], again with the lease as it is now when it moved meanwhile.
+    async fn end(
+        &self,
+        mut lease: Lease,
+        reason: EndReason,
+        record: Record,
+    ) -> Result<(), LeaseError> {
+        let id = lease.id;
+        loop {
+            match self.begin_end(lease, reason, Some(record.clone())).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Moved { .. }) => {
+                    let now = self.store().lease(id).await.map_err(LeaseError::Store)?;
+                    lease = now.ok_or(LeaseError::NotFound { lease: id })?;
+                }
+                Err(source) => return Err(LeaseError::Store(source)),
+            }
+        }
+    }
+
+    /// The lease once its fate is known: gone, quarantined, or still being worked on after a while.
+    async fn settled(&self, id: LeaseId) -> Result<Lease, LeaseError> {
+        let mut moves = self.0.moves.subscribe();
+        let waited = tokio::time::timeout(ANSWER_WITHIN, async {
+            loop {
+                let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
+                let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
+                let held = lease.attempts > 0;
+                if lease.state.is_final() || held || moves.changed().await.is_err() {
+                    return Ok(lease);
+                }
+            }
+        });
+        match waited.await {
+            Ok(settled) => settled,
+            Err(_) => {
+                let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
+                lease.ok_or(LeaseError::NotFound { lease: id })
+            }
+        }
+    }
+}
