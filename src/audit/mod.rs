@@ -4,4 +4,4 @@
 
 mod record;
 
-pub use record::{Action, Outcome, Record, Subject};
+pub use record::{Action, Outcome, Record, Subject, cut};

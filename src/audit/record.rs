@@ -214,7 +214,7 @@ impl Record {
 
 /// Cuts what a client said to at most 256 characters, so that a record stays small.
 #[must_use]
-pub(crate) fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     text.chars().take(256).collect()
 }
 

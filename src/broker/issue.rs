@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::access::with_causes;
 use super::{Broker, Caller, Request, Site};
-use crate::audit::{Action, Outcome, Record};
+use crate::audit::{Action, Outcome, Record, cut};
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
@@ -247,7 +247,7 @@ impl Broker {
         let record = self.record(request, Action::LeaseRequested, caller.subject());
         let record = Record {
             cluster: wish.cluster.parse().ok(),
-            role: Some(crate::audit::cut(role)),
+            role: Some(cut(role)),
             map_revision: Some(self.0.policy.map.revision().clone()),
             ..record.ended(Outcome::Refused, cause, &refusal.to_string())
         };

@@ -13,7 +13,7 @@ use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, Removal, RoleTarget};
-use crate::lease::{EndReason, Lease, LeaseState, MoveError};
+use crate::lease::{EndReason, FoundRole, Lease, LeaseState, MoveError};
 use crate::names::{ClusterName, LeaseId};
 use crate::store::{Change, StoreError};
 
@@ -236,7 +236,7 @@ impl RoleTarget {
         Self { lease: lease.id, role_name: lease.role_name.to_string(), oid: lease.role_oid }
     }
 
-    pub(super) fn found(lease: LeaseId, role: &crate::lease::FoundRole) -> Self {
+    pub(super) fn found(lease: LeaseId, role: &FoundRole) -> Self {
         Self { lease, role_name: role.name.clone(), oid: Some(role.oid) }
     }
 }
