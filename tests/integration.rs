@@ -1,1 +1,8 @@
-//! t
+//! All integration tests, in one binary: each starts the real servers it needs.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
+)]
+
+mod support;

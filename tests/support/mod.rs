@@ -1,0 +1,39 @@
+//! Starts the real servers for a test: PostgreSQL, OpenLDAP and pgbridge itself.
+//!
+//! Everything listens on loopback, keeps its data in a temporary directory and ends with the test,
+//! also when the test panics or its process is killed. Nothing is shared between tests but two
+//! caches: the PostgreSQL binaries that `scripts/install-packages test` put in place, and one freshly
+//! seeded data directory per major under `target/tmp`, which is copied for each server.
+//!
+//! As root the daemons run as `postgres` and `openldap` (neither starts as root), else as oneself.
+
+mod daemon;
+mod directory;
+mod postgres;
+mod scratch;
+mod smoke;
+mod tls;
+
+pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
+pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
+pub use scratch::Scratch;
+pub use tls::TestCa;
+
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Asks `probe` every 10 ms until it gives a value.
+///
+/// # Panics
+/// When it has given none after about `limit`, naming `what` was waited for.
+#[track_caller]
+pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..=limit.as_millis() / PAUSE.as_millis() {
+        if let Some(found) = probe() {
+            return found;
+        }
+        sleep(PAUSE);
+    }
+    panic!("waited {limit:?} for {what}");
+}

