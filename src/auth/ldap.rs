@@ -1,1 +1,0 @@
-//! LDAP directories: simple bind and search+bind, as PostgreSQL's `ldap` method.

@@ -1,0 +1,143 @@
+//! LDAP directories: a name and a password, proven by a bind.
+//!
+//! Two modes, as PostgreSQL's `ldap` method has them: *simple bind* (`ldapprefix` + name +
+//! `ldapsuffix`), and *search+bind* (find the one entry of the name, then bind as it).
+//!
+//! What holds in both:
+//! - No password goes out on a connection that others can read: LDAPS or StartTLS, or this machine.
+//! - No bind without a name or a password, and a proof is only a bind on a connection of its own.
+//! - The account is what the entry says, not what was typed; one entry, one value, or no login.
+//! - Several servers are asked in order, but only when one cannot judge. A refusal is final.
+//! - References to other servers are neither followed nor given a password, and no group comes
+//!   from them.
+//! - Every operation, and the login as a whole, is bounded in time; answers are bounded in length.
+//! - A password policy's reason (locked, expired, must change) is for the audit alone.
+//!
+//! Not bounded by us: `ldap3` copies a request, and so the password, into buffers that it frees
+//! without clearing.
+
+mod answer;
+mod ber;
+mod link;
+mod login;
+mod names;
+mod refusal;
+mod settings;
+mod wire;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use crate::auth::identity::Identity;
+use crate::names::{LoginPassword, Principal, WayName};
+
+pub use names::FilterProblem;
+pub use refusal::{DirectoryAnswer, LdapRefusal, Outage, OutageReason, Outages};
+pub use settings::{
+    BindMode, Find, GroupLookup, GroupSearch, LdapSettings, LdapSettingsError, Scheme,
+    ServiceAccount, StartTls,
+};
+
+use login::{Attempt, Person};
+use names::TypedName;
+use refusal::Ended;
+use settings::{Checked, Server};
+
+/// A directory in which people prove who they are. Clones are the same directory.
+#[derive(Clone)]
+pub struct LdapWay {
+    checked: Arc<Checked>,
+}
+
+impl LdapWay {
+    /// A directory with these settings. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the settings contradict each other, would send a password in clear, or would let a
+    /// bind prove nothing; when the certificates cannot be used.
+    pub fn new(settings: LdapSettings) -> Result<Self, LdapSettingsError> {
+        Ok(Self { checked: Arc::new(settings.check()?) })
+    }
+
+    /// The way in, as maps and the audit call it.
+    #[must_use]
+    pub fn name(&self) -> &WayName {
+        &self.checked.name
+    }
+
+    /// Proves `username` by `password`, at `now`.
+    ///
+    /// # Errors
+    /// When it is not proven. The reason is for the audit: to the client all are one.
+    pub async fn login(
+        &self,
+        username: &str,
+        password: &LoginPassword,
+        now: Timestamp,
+    ) -> Result<Identity, LdapRefusal> {
+        let name = TypedName::new(username)?;
+        if password.is_blank() {
+            return Err(LdapRefusal::BlankPassword);
+        }
+        let way = &*self.checked;
+        let attempt = |server| {
+            let attempt = Attempt { way, server, name, password };
+            async move { attempt.run().await }.boxed()
+        };
+        let Person { account, groups } = self.first_to_judge(attempt).await?;
+        let principal = Principal::Ldap { directory: way.name.clone(), account };
+        Ok(Identity::proven(principal, groups, now, way.lifetime))
+    }
+
+    /// Whether a login could be judged now: a server answers, over TLS if so configured, and lets
+    /// the service account in if there is one.
+    ///
+    /// # Errors
+    /// When it could not, as a login would be refused.
+    pub async fn probe(&self) -> Result<(), LdapRefusal> {
+        let way = &*self.checked;
+        self.first_to_judge(|server| login::probe(way, server).boxed()).await
+    }
+
+    /// Asks the servers in order until one has spoken, for at most the deadline.
+    async fn first_to_judge<'a, T>(
+        &'a self,
+        ask: impl Fn(&'a Server) -> BoxFuture<'a, Result<T, Ended>>,
+    ) -> Result<T, LdapRefusal> {
+        let mut outages = Vec::new();
+        let mut asked = None;
+        let all = async {
+            for server in &self.checked.servers {
+                asked = Some(server);
+                match survive(ask(server)).await {
+                    Err(Ended::TryNext(reason)) => {
+                        outages.push(Outage { server: server.label(), reason });
+                    }
+                    Err(Ended::Refused(refusal)) => return Some(Err(refusal)),
+                    Ok(answer) => return Some(Ok(answer)),
+                }
+            }
+            None
+        };
+        match timeout(self.checked.deadline, all).await {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => {}
+            Err(_) => {
+                let server = asked.map(Server::label).unwrap_or_default();
+                outages.push(Outage { server, reason: OutageReason::Deadline });
+            }
+        }
+        Err(LdapRefusal::Unavailable(Outages(outages)))
+    }
+}
+
+/// `ldap3` 0.12.1 panics on an answer that is well-formed but of the wrong shape. Here that is the
+/// server's fault, and ends nothing but this attempt.
+async fn survive<T>(attempt: BoxFuture<'_, Result<T, Ended>>) -> Result<T, Ended> {
+    let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
+    outcome.unwrap_or(Err(OutageReason::BadAnswer("sent an answer of the wrong shape").into()))
+}
