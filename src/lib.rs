@@ -29,6 +29,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod broker;
 pub mod clock;
 pub mod cluster;
 pub mod lease;

@@ -65,11 +65,14 @@ fn imports(source: &str) -> BTreeSet<String> {
     for line in code {
         for (begin, _) in line.match_indices("crate::") {
             let before = line[..begin].chars().next_back();
-            if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == '$') {
+            if before
+                .is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == '$')
+            {
                 continue;
             }
             let rest = &line[begin + "crate::".len()..];
-            let end = rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_' || letter == ':'));
+            let end = rest
+                .find(|letter: char| !(letter.is_alphanumeric() || letter == '_' || letter == ':'));
             paths.insert(rest[..end.unwrap_or(rest.len())].to_owned());
         }
     }

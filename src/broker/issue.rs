@@ -268,7 +268,8 @@ impl Broker {
         self.write_intent(request, caller, &lease).await?;
 
         let profile = entitlement.profile();
-        let created = site.cluster.create(&lease, profile, &verifier, self.now()).await;
+        let (ttl, within) = (lease.remaining(self.now()), self.0.terms.create_within.duration());
+        let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {
             Ok(created) => created.role_oid,
             Err(source) => return Err(self.not_created(request, caller, lease, source).await),
@@ -383,12 +384,18 @@ impl Broker {
         let (id, cluster) = (lease.id, lease.cluster.clone());
         counter!("pgbridge_issue_failed_total", "cluster" => cluster.to_string()).increment(1);
         warn!(request.id, lease = %id, cluster = %cluster, cause = with_causes(&source), "the role could not be created");
-        if source.is_in_doubt() {
-            self.end_undelivered(request, caller, lease).await;
-        } else if let Ok(aborted) = lease.abort(self.now()) {
+        let cause = match &source {
+            CreateError::Refused { .. } => "cluster_refused",
+            CreateError::Failed { .. } => "cluster_failed",
+            CreateError::InDoubt { .. } => {
+                self.end_undelivered(request, caller, lease).await;
+                return IssueError::RoleNotCreated { lease: id, cluster, source };
+            }
+        };
+        if let Ok(aborted) = lease.abort(self.now()) {
             let record = self.record(request, Action::LeaseAborted, caller.subject());
             let record = record.about(&aborted);
-            let record = record.ended(Outcome::Failed, source.kind(), &with_causes(&source));
+            let record = record.ended(Outcome::Failed, cause, &with_causes(&source));
             let moved = Change::MoveLease(Box::new(aborted));
             // If this is not written the intent stays, and reconciling aborts it.
             if let Err(failed) = self.store().commit(vec![moved], vec![record]).await {

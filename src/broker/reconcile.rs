@@ -112,13 +112,15 @@ impl Broker {
             return Ok(());
         }
         let policy = known.map_or(ObjectPolicy::Drop, |lease| lease.owned_objects);
-        let target = RoleTarget::found(id, &role);
+        let target = RoleTarget::found(id, role.oid);
         let blockers = match site.cluster.end_access(&target).await? {
             AccessEnd::Blocked(blockers) => blockers,
-            AccessEnd::Ended => match site.cluster.remove(&target, policy).await? {
-                Removal::Gone => Vec::new(),
-                Removal::Blocked(blockers) => blockers,
-            },
+            AccessEnd::Gone | AccessEnd::Ended(_) => {
+                match site.cluster.remove(&target, policy).await? {
+                    Removal::Gone => Vec::new(),
+                    Removal::Blocked(blockers) => blockers,
+                }
+            }
         };
         let record = Record {
             lease: Some(id),

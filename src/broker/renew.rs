@@ -85,7 +85,7 @@ impl Broker {
     async fn extend(&self, request: &Request, lease: &Lease) -> Result<(), RenewLeaseError> {
         let cluster = &lease.cluster;
         let site = self.site(cluster).ok_or(LeaseError::NotFound { lease: lease.id })?;
-        match site.cluster.extend(lease, self.now()).await {
+        match site.cluster.extend(lease, lease.remaining(self.now())).await {
             Ok(_) => Ok(()),
             Err(source) => {
                 warn!(request.id, lease = %lease.id, cluster = %cluster, cause = with_causes(&source), "the end of the role was not moved");

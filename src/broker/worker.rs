@@ -13,8 +13,8 @@ use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, Removal, RoleTarget};
-use crate::lease::{EndReason, FoundRole, Lease, LeaseState, MoveError};
-use crate::names::{ClusterName, LeaseId};
+use crate::lease::{EndReason, Lease, LeaseState, MoveError};
+use crate::names::ClusterName;
 use crate::store::{Change, StoreError};
 
 /// How often due leases are looked for when nobody wakes the worker.
@@ -228,15 +228,5 @@ impl From<StoreError> for Setback {
             StoreError::Moved { .. } => Self::Overtaken,
             error => Self::Store(error),
         }
-    }
-}
-
-impl RoleTarget {
-    fn of(lease: &Lease) -> Self {
-        Self { lease: lease.id, role_name: lease.role_name.to_string(), oid: lease.role_oid }
-    }
-
-    pub(super) fn found(lease: LeaseId, role: &FoundRole) -> Self {
-        Self { lease, role_name: role.name.clone(), oid: Some(role.oid) }
     }
 }

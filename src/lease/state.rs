@@ -393,6 +393,15 @@ impl Lease {
         }
     }
 
+    /// What is left of its life at `now`: the TTL for its role. Rounded up to whole seconds, so
+    /// that a lease of an hour gives a role of an hour; at least a second.
+    #[must_use]
+    pub fn remaining(&self, now: Timestamp) -> Ttl {
+        let millis = u64::try_from(self.expires_at.duration_since(now).as_millis()).unwrap_or(0);
+        let seconds = millis.div_ceil(1000).max(1);
+        Ttl::from_seconds(seconds).unwrap_or(Ttl::LONGEST)
+    }
+
     fn next(self) -> Self {
         Self { version: self.version.saturating_add(1), ..self }
     }

@@ -30,6 +30,9 @@ pub enum TtlError {
 const SECONDS_MAX: u64 = 366 * 24 * 3600;
 
 impl Ttl {
+    /// The longest length there is.
+    pub const LONGEST: Self = Self(366 * 24 * 3600);
+
     /// A length of `seconds`.
     ///
     /// # Errors
