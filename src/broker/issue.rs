@@ -121,7 +121,7 @@ pub enum IssueError {
         /// The cluster.
         cluster: ClusterName,
         /// What the cluster said.
-        source: CreateError,
+        source: Box<CreateError>,
     },
     /// The role exists but could not be recorded; it is taken away again.
     #[error("lease {lease} has its role but could not be activated; it is being taken away")]
@@ -389,6 +389,7 @@ impl Broker {
             CreateError::Failed { .. } => "cluster_failed",
             CreateError::InDoubt { .. } => {
                 self.end_undelivered(request, caller, lease).await;
+                let source = Box::new(source);
                 return IssueError::RoleNotCreated { lease: id, cluster, source };
             }
         };
@@ -402,7 +403,7 @@ impl Broker {
                 warn!(lease = %id, cause = with_causes(&failed), "the abort was not recorded");
             }
         }
-        IssueError::RoleNotCreated { lease: id, cluster, source }
+        IssueError::RoleNotCreated { lease: id, cluster, source: Box::new(source) }
     }
 
     /// Tells a lease whose password never left to end. If even this is not written, its intent

@@ -28,7 +28,7 @@ impl Broker {
         // Roles before leases: an intent is in the store before its role exists.
         let roles = site.cluster.lease_roles().await?;
         let leases = self.live_leases(site).await?;
-        self.report(site, &leases);
+        report(site, &leases);
         let findings = compare(&roles, &leases, self.now());
         let strangers = findings.iter().filter(|found| matches!(found, Finding::Stranger { .. }));
         let cluster = site.cluster.name().to_string();
@@ -45,16 +45,6 @@ impl Broker {
         let cluster = Some(site.cluster.name().clone());
         let filter = LeaseFilter { principal: None, cluster, states, limit: None };
         self.store().leases(&filter).await
-    }
-
-    fn report(&self, site: &Site, leases: &[Lease]) {
-        for state in LeaseState::ALL.into_iter().filter(|state| !state.is_final()) {
-            let count = leases.iter().filter(|lease| lease.state == state).count();
-            let cluster = site.cluster.name().to_string();
-            #[expect(clippy::cast_precision_loss, reason = "a count of leases is far below 2^52")]
-            gauge!("pgbridge_leases", "cluster" => cluster, "state" => state.as_str())
-                .set(count as f64);
-        }
     }
 
     async fn mend(&self, site: &Site, finding: Finding) -> Result<(), ReconcileError> {
@@ -136,6 +126,16 @@ impl Broker {
             record.ended(Outcome::Failed, "blocked", &blockers.join("; "))
         };
         Ok(self.store().commit(Vec::new(), vec![record]).await?)
+    }
+}
+
+fn report(site: &Site, leases: &[Lease]) {
+    for state in LeaseState::ALL.into_iter().filter(|state| !state.is_final()) {
+        let count = leases.iter().filter(|lease| lease.state == state).count();
+        let cluster = site.cluster.name().to_string();
+        #[expect(clippy::cast_precision_loss, reason = "a count of leases is far below 2^52")]
+        gauge!("pgbridge_leases", "cluster" => cluster, "state" => state.as_str())
+            .set(count as f64);
     }
 }
 

@@ -108,12 +108,10 @@ impl Broker {
                 }
             }
         });
-        match waited.await {
-            Ok(settled) => settled,
-            Err(_) => {
-                let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
-                lease.ok_or(LeaseError::NotFound { lease: id })
-            }
+        if let Ok(settled) = waited.await {
+            return settled;
         }
+        let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
+        lease.ok_or(LeaseError::NotFound { lease: id })
     }
 }

@@ -78,7 +78,7 @@ impl Broker {
     async fn take_away_for_ever(&self, name: &ClusterName, stop: CancellationToken) {
         let Some(site) = self.site(name) else { return };
         while !stop.is_cancelled() {
-            if let Err(failed) = self.take_away_due(site).await {
+            if let Err(failed) = self.take_away_due(site, &stop).await {
                 warn!(cluster = %name, cause = with_causes(&failed), "the store cannot say which leases are due");
             }
             tokio::select! {
@@ -90,17 +90,18 @@ impl Broker {
     }
 
     /// Takes away what is due on one cluster, oldest first.
-    async fn take_away_due(&self, site: &Site) -> Result<(), StoreError> {
+    async fn take_away_due(&self, site: &Site, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut tried = BTreeSet::new();
         loop {
             let due = self.store().due(site.cluster.name(), self.now(), BATCH).await?;
             let fresh: Vec<Lease> =
                 due.into_iter().filter(|lease| tried.insert(lease.id)).collect();
-            if fresh.is_empty() {
+            if fresh.is_empty() || stop.is_cancelled() {
                 return Ok(());
             }
             let work = fresh.into_iter().map(|lease| self.take_away(site, lease));
-            futures::stream::iter(work).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
+            let work = futures::stream::iter(work).take_until(stop.cancelled());
+            work.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
         }
     }
 
