@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Subject};
 use crate::auth::ldap::{LdapRefusal, LdapWay};
-use crate::auth::{Admission, Identity, Session};
+use crate::auth::{Admission, Identity, Session, SessionEnd};
 use crate::names::{AccountKey, LoginPassword, SessionToken};
 use crate::store::{Change, StoreError};
 
@@ -105,16 +105,28 @@ impl Broker {
 
     /// Who shows `token`.
     ///
+    /// A token of a session that is over is written down, and the session ended. A token of no
+    /// session at all is only counted: whoever sends those could fill the store with records.
+    ///
     /// # Errors
     /// When it is of no session that is alive, or the store cannot be asked.
-    pub async fn authenticate(&self, token: &SessionToken) -> Result<Caller, AccessError> {
+    pub async fn authenticate(
+        &self,
+        request: &Request,
+        token: &SessionToken,
+    ) -> Result<Caller, AccessError> {
         let now = self.now();
-        let session = self.store().session(&token.hash()).await?.ok_or(AccessError::NoSession)?;
-        if session.end_at(now, self.0.session).is_some() {
+        let Some(session) = self.store().session(&token.hash()).await? else {
+            counter!("pgbridge_tokens_refused_total").increment(1);
             return Err(AccessError::NoSession);
-        }
-        // A way in that was taken out of the configuration takes its sessions with it.
-        if !self.0.ways.contains_key(session.identity.principal().issuer()) {
+        };
+        if let Some(cause) = self.why_over(&session) {
+            counter!("pgbridge_tokens_refused_total").increment(1);
+            let principal = session.identity.principal().clone();
+            let subject = Subject::Person { principal, session: Some(session.id) };
+            let record = self.record(request, Action::AccessRefused, subject);
+            let record = record.ended(Outcome::Refused, cause, "");
+            self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
             return Err(AccessError::NoSession);
         }
         if session.is_touch_due(now, self.0.session) {
@@ -136,6 +148,17 @@ impl Broker {
     fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
         let duties = self.0.policy.duties(&identity);
         Caller { identity, session, duties }
+    }
+
+    fn why_over(&self, session: &Session) -> Option<&'static str> {
+        // A way in that was taken out of the configuration takes its sessions with it.
+        if !self.0.ways.contains_key(session.identity.principal().issuer()) {
+            return Some("way_removed");
+        }
+        match session.end_at(self.now(), self.0.session)? {
+            SessionEnd::TooOld => Some("session_too_old"),
+            SessionEnd::Idle => Some("session_idle"),
+        }
     }
 
     /// Counts the attempt, then asks the directory.

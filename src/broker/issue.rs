@@ -51,7 +51,7 @@ pub struct Credential {
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The role is not on offer; the audit says why.
-    #[error("role `{role}` on cluster `{cluster}` is not on offer to you")]
+    #[error("{} on cluster `{cluster}` is not on offer to you", asked(.role))]
     NotOnOffer {
         /// The cluster asked for.
         cluster: String,
@@ -142,6 +142,10 @@ pub enum IssueError {
     Interrupted,
 }
 
+fn asked(role: &str) -> String {
+    if role.is_empty() { "a role".to_owned() } else { format!("role `{role}`") }
+}
+
 fn offered(roles: &[RoleName]) -> String {
     if roles.is_empty() { "none".to_owned() } else { listed(roles) }
 }
@@ -173,11 +177,11 @@ impl Broker {
         caller: &Caller,
         wish: Wish,
     ) -> Result<Credential, IssueError> {
-        let entitlement = self.allow(request, caller, &wish).await?;
+        let (entitlement, order) = self.allow(request, caller, wish).await?;
         let (answer, answered) = oneshot::channel();
         let (broker, request, caller) = (self.clone(), request.clone(), caller.clone());
         tokio::spawn(async move {
-            let issued = broker.make(&request, &caller, &entitlement, wish).await;
+            let issued = broker.make(&request, &caller, &entitlement, order).await;
             if let Err(Ok(unheard)) = answer.send(issued) {
                 broker.end_unheard(unheard).await;
             }
@@ -185,73 +189,65 @@ impl Broker {
         answered.await.unwrap_or(Err(IssueError::Interrupted))
     }
 
-    /// The entitlement for `wish`, or the refusal, written down.
+    /// The entitlement and the order for `wish`, or the refusal, written down.
     async fn allow(
         &self,
         request: &Request,
         caller: &Caller,
-        wish: &Wish,
-    ) -> Result<Entitlement, IssueError> {
-        let role = match &wish.role {
-            Some(role) => role.clone(),
-            None => self.only_role(request, caller, wish)?.to_string(),
+        wish: Wish,
+    ) -> Result<(Entitlement, Order), IssueError> {
+        let (cluster, asked) = (wish.cluster.clone(), wish.role.clone());
+        let role = match asked {
+            Some(role) => role,
+            None => self.only_role(request, caller, &cluster)?,
         };
-        let policy = &self.0.policy;
-        match policy.entitle(caller.identity(), &wish.cluster, &role, request.client) {
-            Ok(entitlement) => Ok(entitlement),
+        let entitled = self.0.policy.entitle(caller.identity(), &cluster, &role, request.client);
+        let (refusal, cause, detail) = match entitled {
+            Ok(entitlement) => match order(entitlement.profile(), wish, request) {
+                Ok(order) => return Ok((entitlement, order)),
+                Err(unfit) => {
+                    let detail = unfit.to_string();
+                    (unfit, "unfit_wish", detail)
+                }
+            },
             Err(refusal) => {
                 let not_on_offer =
-                    IssueError::NotOnOffer { cluster: wish.cluster.clone(), role: role.clone() };
-                self.refuse(request, caller, wish, &role, &refusal)
-                    .await
-                    .map_err(IssueError::NotRecorded)?;
-                Err(not_on_offer)
+                    IssueError::NotOnOffer { cluster: cluster.clone(), role: role.clone() };
+                (not_on_offer, cause_of(&refusal), refusal.to_string())
             }
-        }
-    }
-
-    fn only_role(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        wish: &Wish,
-    ) -> Result<RoleName, IssueError> {
-        let offers = self.entitlements(request, caller);
-        let here = offers.iter().filter(|offer| offer.cluster().as_str() == wish.cluster);
-        let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
-        match (roles.len(), roles.first()) {
-            (1, Some(role)) => Ok(role.clone()),
-            _ => Err(IssueError::RoleNeeded {
-                cluster: wish.cluster.clone(),
-                roles: roles.into_iter().collect(),
-            }),
-        }
-    }
-
-    async fn refuse(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        wish: &Wish,
-        role: &str,
-        refusal: &Refusal,
-    ) -> Result<(), StoreError> {
-        let cause = match refusal {
-            Refusal::UnknownCluster(_) => "unknown_cluster",
-            Refusal::NoProfile { .. } => "no_profile",
-            Refusal::NotMapped { .. } => "not_mapped",
-            Refusal::MapFailed { .. } => "map_failed",
-            Refusal::NetworkNotAdmitted { .. } => "network",
         };
         counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
         let record = self.record(request, Action::LeaseRequested, caller.subject());
         let record = Record {
-            cluster: wish.cluster.parse().ok(),
-            role: Some(cut(role)),
+            cluster: cluster.parse().ok(),
+            role: Some(cut(&role)),
             map_revision: Some(self.0.policy.map.revision().clone()),
-            ..record.ended(Outcome::Refused, cause, &refusal.to_string())
+            ..record.ended(Outcome::Refused, cause, &detail)
         };
-        self.store().commit(Vec::new(), vec![record]).await
+        let written = self.store().commit(Vec::new(), vec![record]).await;
+        written.map_err(IssueError::NotRecorded)?;
+        Err(refusal)
+    }
+
+    /// The only role on offer on `cluster`. When nothing is on offer there it is the empty name,
+    /// which no profile has, so that the refusal takes the same way as any other.
+    fn only_role(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        cluster: &str,
+    ) -> Result<String, IssueError> {
+        let offers = self.entitlements(request, caller);
+        let here = offers.iter().filter(|offer| offer.cluster().as_str() == cluster);
+        let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
+        match (roles.len(), roles.first()) {
+            (0, _) => Ok(String::new()),
+            (1, Some(role)) => Ok(role.to_string()),
+            _ => Err(IssueError::RoleNeeded {
+                cluster: cluster.to_owned(),
+                roles: roles.into_iter().collect(),
+            }),
+        }
     }
 
     async fn make(
@@ -259,11 +255,10 @@ impl Broker {
         request: &Request,
         caller: &Caller,
         entitlement: &Entitlement,
-        wish: Wish,
+        order: Order,
     ) -> Result<Credential, IssueError> {
         let started = Stopwatch::start();
         let site = self.ready_site(entitlement)?;
-        let order = order(entitlement.profile(), wish, request)?;
         let (lease, password, verifier) = self.draw(entitlement, order)?;
         self.write_intent(request, caller, &lease).await?;
 
@@ -432,6 +427,17 @@ impl Broker {
                 "the end was not recorded; the lease ends by its TTL"
             );
         }
+    }
+}
+
+/// The refusal as a stable word.
+fn cause_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::UnknownCluster(_) => "unknown_cluster",
+        Refusal::NoProfile { .. } => "no_profile",
+        Refusal::NotMapped { .. } => "not_mapped",
+        Refusal::MapFailed { .. } => "map_failed",
+        Refusal::NetworkNotAdmitted { .. } => "network",
     }
 }
 
