@@ -1,0 +1,38 @@
+//! pgbridge beside the bare thing, in one run on one machine: issuing beside `CREATE ROLE`, a
+//! login beside a bare bind. One JSON line a measurement; every write is synced to disk.
+//!
+//! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
+//! round runs (3 unless set).
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a benchmark ends at the first failure, and measures time"
+)]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod issue;
+mod login;
+mod measure;
+mod stand;
+mod wire;
+
+use stand::Stand;
+
+#[tokio::main]
+async fn main() {
+    // cargo adds `--bench`; what is left are names of benchmarks.
+    let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let stand = Stand::start().await;
+    if wanted("issue") {
+        issue::run(&stand).await;
+    }
+    if wanted("login") {
+        login::run(&stand).await;
+    }
+    println!("{}", serde_json::json!({"bench": "memory", "rss_mb": stand.peak_rss_mb()}));
+}
