@@ -1,0 +1,133 @@
+//! Sets of bytes: what one position of a pattern may match.
+//!
+//! PostgreSQL reads the map before it knows any database, so its server encoding is still
+//! SQL_ASCII and its collation C: patterns match bytes, and classes know ASCII only.
+
+use std::fmt::Write;
+
+/// A set of bytes. NUL may be in it: no name holds one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ByteSet {
+    low: u128,
+    high: u128,
+}
+
+impl ByteSet {
+    pub const EMPTY: Self = Self { low: 0, high: 0 };
+    pub const ALL: Self = Self { low: u128::MAX, high: u128::MAX };
+
+    pub fn single(byte: u8) -> Self {
+        Self::range(byte, byte)
+    }
+
+    /// All bytes from `first` to `last`, both included.
+    pub fn range(first: u8, last: u8) -> Self {
+        Self::of(|byte| (first..=last).contains(&byte))
+    }
+
+    pub fn of(holds: impl Fn(u8) -> bool) -> Self {
+        let bits = |bytes: std::ops::RangeInclusive<u8>| {
+            let held = bytes.filter(|byte| holds(*byte));
+            held.fold(0, |bits, byte| bits | 1_u128 << (byte & 127))
+        };
+        Self { low: bits(0..=127), high: bits(128..=255) }
+    }
+
+    pub fn union(self, other: Self) -> Self {
+        Self { low: self.low | other.low, high: self.high | other.high }
+    }
+
+    pub fn complement(self) -> Self {
+        Self { low: !self.low, high: !self.high }
+    }
+
+    pub fn is_disjoint(self, other: Self) -> bool {
+        self.low & other.low == 0 && self.high & other.high == 0
+    }
+
+    /// The byte of a set that holds one.
+    pub fn only(self) -> Option<u8> {
+        let count = self.low.count_ones() + self.high.count_ones();
+        (count == 1).then(|| (0..=255).find(|byte| self.holds(*byte))).flatten()
+    }
+
+    fn holds(self, byte: u8) -> bool {
+        let half = if byte < 128 { self.low } else { self.high };
+        half >> (byte & 127) & 1 == 1
+    }
+
+    /// Writes the set as a bracket expression of the `regex` crate, byte by byte in hexadecimal,
+    /// so that no character of the map is ever read as syntax.
+    pub fn write(self, out: &mut String) {
+        out.push('[');
+        let mut bytes = (0..=255_u8).peekable();
+        while let Some(first) = bytes.next() {
+            if !self.holds(first) {
+                continue;
+            }
+            let mut last = first;
+            while let Some(next) = bytes.next_if(|next| self.holds(*next)) {
+                last = next;
+            }
+            // Writing to a String cannot fail.
+            let _ = write!(out, r"\x{first:02X}-\x{last:02X}");
+        }
+        out.push(']');
+    }
+}
+
+/// The bytes of a POSIX class in the C locale, as PostgreSQL's `regc_pg_locale.c` has them.
+/// `cntrl` is left out: there it holds 0x80 to 0x9F too, which nobody expects.
+pub(super) fn posix_class(name: &[u8]) -> Option<ByteSet> {
+    let class: fn(u8) -> bool = match name {
+        b"alnum" => |byte| byte.is_ascii_alphanumeric(),
+        b"alpha" => |byte| byte.is_ascii_alphabetic(),
+        b"blank" => |byte| matches!(byte, b' ' | b'\t'),
+        b"digit" => |byte| byte.is_ascii_digit(),
+        b"graph" => |byte| byte.is_ascii_graphic(),
+        b"lower" => |byte| byte.is_ascii_lowercase(),
+        b"print" => |byte| byte.is_ascii_graphic() || byte == b' ',
+        b"punct" => |byte| byte.is_ascii_punctuation(),
+        b"space" => |byte| matches!(byte, b' ' | b'\t'..=b'\r'),
+        b"upper" => |byte| byte.is_ascii_uppercase(),
+        b"xdigit" => |byte| byte.is_ascii_hexdigit(),
+        _ => return None,
+    };
+    Some(ByteSet::of(class))
+}
+
+/// The bytes of `\d`, `\s` and `\w`.
+pub(super) fn class_escape(letter: u8) -> Option<ByteSet> {
+    match letter {
+        b'd' => posix_class(b"digit"),
+        b's' => posix_class(b"space"),
+        b'w' => posix_class(b"alnum").map(|class| class.union(ByteSet::single(b'_'))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_written_as_ranges_of_bytes() {
+        let mut out = String::new();
+        ByteSet::range(b'a', b'c').union(ByteSet::single(0xFF)).write(&mut out);
+        assert_eq!(out, r"[\x61-\x63\xFF-\xFF]");
+        out.clear();
+        ByteSet::ALL.write(&mut out);
+        assert_eq!(out, r"[\x00-\xFF]");
+    }
+
+    #[test]
+    fn sets_are_met_and_turned_round() {
+        let letters = ByteSet::range(b'a', b'z');
+        assert!(letters.is_disjoint(letters.complement()));
+        assert_eq!(letters.union(letters.complement()), ByteSet::ALL);
+        assert_eq!(ByteSet::EMPTY.complement(), ByteSet::ALL);
+        assert_eq!(ByteSet::single(0xC3).only(), Some(0xC3));
+        assert_eq!(letters.only(), None);
+        assert_eq!(ByteSet::EMPTY.only(), None);
+    }
+}

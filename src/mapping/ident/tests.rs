@@ -1,0 +1,575 @@
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a decision should be.
+#[derive(Debug, PartialEq)]
+enum Says {
+    Line(u32),
+    No,
+    Fails(u32),
+}
+use Says::{Fails, Line, No};
+
+fn parse(file: &str) -> IdentMap {
+    let parsed = IdentMap::parse("pg_ident.conf", file.as_bytes());
+    parsed.unwrap_or_else(|mistakes| panic!("{file}\n{mistakes:#?}"))
+}
+
+fn ask(map: &IdentMap, name: &str, system_user: &str, role: &str) -> Says {
+    match map.decide(&name.parse().unwrap(), system_user, role) {
+        MapDecision::Allowed(rule) => Line(rule.line),
+        MapDecision::NoMatch => No,
+        MapDecision::Failed { rule, .. } => Fails(rule.line),
+    }
+}
+
+/// Asks the map `m`.
+#[track_caller]
+fn check(file: &str, cases: &[(&str, &str, Says)]) {
+    let map = parse(file);
+    for (system_user, role, expected) in cases {
+        let found = ask(&map, "m", system_user, role);
+        assert_eq!(found, *expected, "{system_user} as {role} by\n{file}");
+    }
+}
+
+/// The mistakes as `line:column: text`.
+fn mistakes(file: &[u8]) -> Vec<String> {
+    let found = IdentMap::parse("f", file).expect_err("the file has mistakes");
+    assert!(found.iter().all(|mistake| !mistake.hint.is_empty()), "{found:?}");
+    found.iter().map(|mistake| mistake.to_string().split_off(2)).collect()
+}
+
+/// Each expected text is the beginning of a mistake.
+#[track_caller]
+fn check_refused(file: &str, expected: &[&str]) {
+    let found = mistakes(file.as_bytes());
+    let same = found.len() == expected.len()
+        && found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected));
+    assert!(same, "{file}\nfound    {found:#?}\nexpected {expected:#?}");
+}
+
+/// A pattern that is refused whether or not `\1` is used, with the offending part of it; and a
+/// twin that is accepted.
+#[track_caller]
+fn check_pattern(refused: &str, part: &str, message: &str, twin: &str) {
+    let quoted = |pattern: &str| pattern.replace('"', "\"\"");
+    for role in ["r", "\\1"] {
+        let found = mistakes(format!("m \"/{}\" {role}", quoted(refused)).as_bytes());
+        let at = if part.is_empty() { refused.len() } else { refused.find(part).unwrap() };
+        let column = "m \"/".len() + at + 1;
+        let expected = format!("1:{column}: {message}");
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{refused}: {found:?}");
+    }
+    parse(&format!("m \"/{}\" r", quoted(twin)));
+}
+
+/// A pattern whose group 1 is not known to hold the same as in PostgreSQL: refused where `\1` is
+/// used and accepted where it is not; and a twin whose group is.
+#[track_caller]
+fn check_capture(refused: &str, part: &str, twin: &str) {
+    let found = mistakes(format!("m \"/{refused}\" \\1").as_bytes());
+    let column = "m \"/".len() + refused.find(part).unwrap() + 1;
+    let place = format!("1:{column}: ");
+    assert!(found.len() == 1 && found[0].starts_with(&place), "{refused}: {found:?}");
+    parse(&format!("m \"/{refused}\" r"));
+    parse(&format!("m \"/{twin}\" \\1"));
+}
+
+/// Every role that group 1 gives `system_user`: `None` is a failure.
+fn capture(pattern: &str, system_user: &str) -> Vec<String> {
+    let map = parse(&format!("m \"/{pattern}\" \\1"));
+    let bytes = 0..=system_user.len();
+    let pieces = bytes.clone().flat_map(|begin| bytes.clone().map(move |end| (begin, end)));
+    let mut found: Vec<_> = pieces
+        .filter_map(|(begin, end)| system_user.get(begin..end))
+        .filter(|role| matches!(ask(&map, "m", system_user, role), Line(_)))
+        .map(str::to_owned)
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+// Lines and decisions
+
+#[test]
+fn a_literal_name_is_compared_byte_by_byte() {
+    check(
+        "m alice@CORP.TEST reporting",
+        &[
+            ("alice@CORP.TEST", "reporting", Line(1)),
+            ("alice@corp.test", "reporting", No),
+            ("Alice@CORP.TEST", "reporting", No),
+            ("alice", "reporting", No),
+            ("alice@CORP.TEST", "Reporting", No),
+            ("alice@CORP.TEST", "report", No),
+            ("alice@CORP.TEST\0", "reporting", No),
+        ],
+    );
+}
+
+#[test]
+fn the_first_line_that_allows_is_named_and_other_maps_do_not_count() {
+    let map = parse("n alice x\nm alice r\n\n# m alice s\nm alice r\nm alice s # why");
+    assert_eq!(ask(&map, "m", "alice", "r"), Line(2));
+    assert_eq!(ask(&map, "m", "alice", "s"), Line(6));
+    assert_eq!(ask(&map, "m", "alice", "x"), No);
+    assert_eq!(ask(&map, "n", "alice", "x"), Line(1));
+    assert_eq!(ask(&map, "M", "alice", "r"), No);
+    assert!(map.has_map(&"m".parse().unwrap()));
+    assert!(!map.has_map(&"M".parse().unwrap()));
+    let names: Vec<_> = map.map_names().map(MapName::as_str).collect();
+    assert_eq!(names, ["m", "n"]);
+}
+
+#[test]
+fn all_is_any_role_unless_it_is_quoted() {
+    check("m root all", &[("root", "anything", Line(1)), ("other", "anything", No)]);
+    check("m root \"all\"", &[("root", "anything", No), ("root", "all", Line(1))]);
+    check("m root a\"ll\"", &[("root", "anything", Line(1))]);
+    check("m root ALL", &[("root", "anything", No)]);
+    check("m all r", &[("all", "r", Line(1)), ("root", "r", No)]);
+    check("m +all r", &[("+all", "r", Line(1)), ("all", "r", No)]);
+    check("all root all", &[("root", "x", No)]);
+}
+
+#[test]
+fn the_capture_takes_the_place_of_the_first_back_reference() {
+    let file = r"m /^(.*)@CORP\.TEST$ \1";
+    check(file, &[("al@CORP.TEST", "al", Line(1)), ("al@OTHER.TEST", "al", No)]);
+    check(file, &[("al@CORP.TEST", "al@CORP.TEST", No), ("@CORP.TEST", "", Line(1))]);
+    check(r"m /^(.*)$ a\1b\1", &[("x", r"axb\1", Line(1)), ("x", "axbx", No)]);
+    check(r#"m /^(.*)$ "\1""#, &[("x", "x", Line(1))]);
+    check(r"m /^(.*)$ \\1", &[("x", r"\x", Line(1)), ("x", r"\1", No)]);
+    check(r"m /^(.)(.*)$ \2", &[("xy", "y", No), ("xy", r"\2", Line(1))]);
+    check(r"m x \1", &[("x", r"\1", Line(1)), ("x", "x", No)]);
+    check(r"m /^(.*)$ \1", &[("all", "any", No), ("all", "all", Line(1)), ("+r", "r", No)]);
+    check(r"m /^(a+)b?$ all", &[("aab", "any", Line(1)), ("b", "any", No)]);
+}
+
+#[test]
+fn a_capture_that_is_not_there_ends_the_scan_with_a_denial() {
+    let file = "m early r\nm /^x.*$ \\1\nm xe r\nm /^xe$ all";
+    check(file, &[("xe", "r", Fails(2)), ("early", "r", Line(1)), ("ye", "r", No)]);
+    let map = parse("m /^x.*$ a\\1");
+    let expected = MapDecision::Failed {
+        rule: RuleRef { file: "pg_ident.conf".to_owned(), line: 1 },
+        reason: "regular expression \"^x.*$\" has no subexpressions as requested by backreference \
+                 in \"a\\1\""
+            .to_owned(),
+    };
+    assert_eq!(map.decide(&"m".parse().unwrap(), "xe", "r"), expected);
+    check("m xe r\nm /^x.*$ \\1", &[("xe", "r", Line(1)), ("xe", "s", Fails(2))]);
+}
+
+#[test]
+fn literal_and_pattern_lines_are_scanned_in_file_order() {
+    check(
+        "m /^(a)$ \\1\nm a r\nm /^a$ r\nm a s\nm /^.$ t\nm a t",
+        &[("a", "a", Line(1)), ("a", "r", Line(2)), ("a", "s", Line(4)), ("a", "t", Line(5))],
+    );
+}
+
+#[test]
+fn a_continued_line_is_one_line_named_by_its_first() {
+    check(
+        "m al\\\nice \\\n  reporting\nm bob r",
+        &[("alice", "reporting", Line(1)), ("bob", "r", Line(4))],
+    );
+    check("# comment \\\nm alice r\nm bob r", &[("alice", "r", No), ("bob", "r", Line(3))]);
+    check("m a r\r\nm b r\r\n", &[("a", "r", Line(1)), ("b", "r", Line(2))]);
+}
+
+#[test]
+fn quoting_protects_blanks_commas_and_comments() {
+    check("m \"CN=A B, O=X #1\" \"a role\"", &[("CN=A B, O=X #1", "a role", Line(1))]);
+    check("m \"a\"\"b\" r", &[("a\"b", "r", Line(1))]);
+    check("m a \"r # c", &[("a", "r # c", Line(1))]);
+}
+
+#[test]
+fn further_fields_are_ignored_as_postgresql_does() {
+    check("m alice r further fields,here", &[("alice", "r", Line(1)), ("alice", "further", No)]);
+    check("include alice r", &[("alice", "r", No)]);
+    assert_eq!(ask(&parse("include alice r"), "include", "alice", "r"), Line(1));
+}
+
+#[test]
+fn an_empty_file_is_a_map_without_lines() {
+    for file in ["", "\n\n", "# nothing\n", " \t , \r\n"] {
+        check(file, &[("alice", "r", No)]);
+    }
+}
+
+#[test]
+fn the_revision_is_the_hash_of_the_bytes() {
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(parse("").revision().as_str(), empty);
+    assert_ne!(parse("m a r").revision(), parse("m a r ").revision());
+    let json = serde_json::to_string(parse("").revision()).unwrap();
+    assert_eq!(json, format!("\"{empty}\""));
+    let rule = RuleRef { file: "pg_ident.conf".to_owned(), line: 12 };
+    assert_eq!(rule.to_string(), "pg_ident.conf:12");
+}
+
+// Refusals of lines
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    check_refused(
+        "m alice\nm a r\n\"\" /x /y\nm a,b /^(",
+        &[
+            "1:8: missing entry",
+            "3:1: an empty map name",
+            "3:5: the regular expression does not begin with `^`",
+            "3:7: a regular expression is not supported as a database user",
+            "4:5: multiple values",
+            "4:7: a regular expression is not supported as a database user",
+        ],
+    );
+    let mistake = IdentMap::parse("pg_ident.conf", b"m").unwrap_err().remove(0);
+    let text = "pg_ident.conf:1:2: missing entry: the line has fewer than three fields";
+    assert_eq!(mistake.to_string(), text);
+}
+
+#[test]
+fn one_bad_line_refuses_the_whole_file() {
+    check_refused("m alice r\nm bob", &["2:6: missing entry"]);
+}
+
+#[test]
+fn a_comma_between_fields_is_a_mistake_and_harmless_at_the_ends() {
+    check_refused("m, alice r", &["1:4: missing entry"]);
+    check_refused("m alice r,s", &["1:11: multiple values"]);
+    check_refused("m,n alice r", &["1:3: multiple values"]);
+    check_refused("m /^a{1,3}$ r", &["1:9: multiple values"]);
+    check("m \"/^a{1,3}$\" r", &[("aa", "r", Line(1)), ("aaaa", "r", No)]);
+    check(",m alice r,", &[("alice", "r", Line(1))]);
+}
+
+#[test]
+fn a_quote_that_is_not_closed_is_shown_when_fields_are_missing() {
+    check_refused("m \"alice r", &["1:3: missing entry"]);
+    check("m alice \"r", &[("alice", "r", Line(1))]);
+}
+
+#[test]
+fn included_files_and_lists_are_refused_and_quoted_names_are_not() {
+    for word in ["include", "include_if_exists", "include_dir", "\"include\""] {
+        check_refused(&format!(" {word} other.conf"), &["1:2: `include"]);
+    }
+    check_refused("m @users r", &["1:3: `@file` is not supported"]);
+    check_refused("m alice @r", &["1:9: `@file` is not supported"]);
+    check_refused("@m alice r @x", &["1:1: `@file`", "1:12: `@file`"]);
+    check("m \"@users\" r", &[("@users", "r", Line(1))]);
+    check("m @ r", &[("@", "r", Line(1))]);
+    check("m a@b r", &[("a@b", "r", Line(1))]);
+}
+
+#[test]
+fn members_and_patterns_of_roles_are_refused_and_quoted_plus_is_a_name() {
+    check_refused("m alice +staff", &["1:9: `+role` is not supported"]);
+    check("m alice \"+staff\"", &[("alice", "+staff", Line(1)), ("alice", "staff", No)]);
+    check("m alice s\"+\"", &[("alice", "s+", Line(1))]);
+    check_refused("m alice /^r$", &["1:9: a regular expression is not"]);
+    check_refused("m alice \"/^r$\"", &["1:10: a regular expression is not"]);
+    check("m alice r/x", &[("alice", "r/x", Line(1))]);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_where_they_mean_something() {
+    assert!(mistakes(b"m al\xE9 r")[0].starts_with("1:5: bytes that are not UTF-8"));
+    assert!(mistakes(b"m a r\nm a \xC3")[0].starts_with("2:5: bytes that are not UTF-8"));
+    assert!(IdentMap::parse("f", b"m al r # \xE9").is_ok());
+    check("m alé r", &[("alé", "r", Line(1))]);
+    assert!(mistakes(b"m a r\n\nm b\0 r")[0].starts_with("3:4: a NUL byte"));
+    assert!(mistakes(b"# \0")[0].starts_with("1:3: a NUL byte"));
+    let marked = mistakes(b"\xEF\xBB\xBFm a");
+    assert!(marked[0].starts_with("1:1: the file begins with a byte order mark"));
+    assert!(marked[1].starts_with("1:7: missing entry"));
+    assert!(mistakes(b"\xEF\xBB\xBFm a r").len() == 1);
+}
+
+#[test]
+fn places_in_continued_lines_are_those_of_the_physical_line() {
+    check_refused("m alice \\\n  \\\n +staff", &["3:2: `+role`"]);
+    check_refused("m \\\n/^a.*?$ r", &["2:6: non-greedy"]);
+    check_refused("m \"/^a\"\"\\\n(?=b)$\" r", &["2:1: look-ahead"]);
+}
+
+#[test]
+fn hostile_sizes_end_in_a_mistake() {
+    let nested = format!("m /^{}{}$ r", "(".repeat(200_000), ")".repeat(200_000));
+    check_refused(&nested, &["1:3: a token of 400003 bytes"]);
+    let nested = format!("m /^{}{}$ r", "(".repeat(2000), ")".repeat(2000));
+    check_refused(&nested, &["1:55: groups nest deeper than 50"]);
+    parse(&format!("m /^{}a{}$ r", "(".repeat(50), ")".repeat(50)));
+    check_refused(&format!("m {} r", "a".repeat(10_240)), &["1:3: a token of 10240 bytes"]);
+    parse(&format!("m {} r", "a".repeat(10_239)));
+    check_refused(&format!("m /^{}$ r", "a".repeat(4095)), &["1:4100: regular expression of 4097"]);
+    check_refused("m /^(?:a{255}){255}$ r", &["1:4: the bounds of the regular expression"]);
+    parse("m /^(?:a{255}){4}$ r");
+    let large = vec![b'#'; FILE_BYTES + 1];
+    assert!(mistakes(&large)[0].starts_with("1:1: the file has 8388609 bytes"));
+    assert!(IdentMap::parse("f", &large[1..]).is_ok());
+    assert_eq!(mistakes("m\n".repeat(5000).as_bytes()).len(), MISTAKES);
+}
+
+#[test]
+fn ten_thousand_lines_are_read_and_asked() {
+    let mut file = String::new();
+    for number in 0..10_000 {
+        let _ = writeln!(file, "m user{number}@CORP.TEST role{}", number % 7);
+        if number % 100 == 0 {
+            let _ = writeln!(file, r"m /^svc{number}-([a-z]+)$ \1");
+        }
+    }
+    let map = parse(&file);
+    assert_eq!(ask(&map, "m", "user9999@CORP.TEST", "role3"), Line(10_100));
+    assert_eq!(ask(&map, "m", "svc9900-backup", "backup"), Line(10_001));
+    assert_eq!(ask(&map, "m", "user10000@CORP.TEST", "role3"), No);
+}
+
+// Regular expressions
+
+#[test]
+fn the_usual_forms_are_accepted() {
+    assert_eq!(capture(r"^(.*)@EXAMPLE\.COM$", "al@x@EXAMPLE.COM"), ["al@x"]);
+    assert_eq!(capture("^(svc|bot)-([a-z0-9_]+)$", "svc-x_1"), ["svc"]);
+    assert_eq!(capture("^CN=([^,]+),OU=(dev|ops),.*$", "CN=al b,OU=ops,DC=x"), ["al b"]);
+    assert_eq!(capture("^(?:dev|prod)-([a-z]+)$", "prod-web"), ["web"]);
+    assert_eq!(capture("^([[:alpha:]_][\\w.-]{0,62})$", "a.b-c"), ["a.b-c"]);
+    assert_eq!(capture("^(.*)@(corp|corp-eu)$", "al@corp-eu"), ["al"]);
+    assert_eq!(capture("^(?:[a-z]+/)([^/]*)$", "host/x"), ["x"]);
+    assert_eq!(capture("^$", "x"), [""; 0]);
+}
+
+/// The table that tells PostgreSQL from Perl-style engines: the same, or refused.
+#[test]
+fn where_engines_differ_the_answer_is_postgresqls_or_the_file_is_refused() {
+    check_capture("^(svc|svc-app)-(.*)$", "(svc", "^(svc|bot)-(.*)$");
+    check_capture("^(a|ab)(c|bcd)(d*)$", "(a|ab)", "^(a|b)(c|bcd)(d*)$");
+    check_pattern(
+        "Y*?([0-9]{1,3})",
+        "Y",
+        "the regular expression does not begin with `^`",
+        "^Y*([0-9]{1,3})$",
+    );
+    check_pattern("^(?:(.*?)X)(.*)$", "?)X", "non-greedy", "^(?:([^X]*)X)(.*)$");
+    check_pattern("^(.*?)@(.*)$", "?)@", "non-greedy", "^([^@]*)@(.*)$");
+    check("m /^alice$ r", &[("alice\nbob", "r", No), ("alice", "r", Line(1))]);
+    check("m /^alice.bob$ r", &[("alice\nbob", "r", Line(1))]);
+    check_capture("^(foo)?(bar)$", "(foo)?", "^(f?o?o?)(bar)$");
+}
+
+/// Found by reasoning about how each engine divides a name; PostgreSQL 15 and 16 confirm that a
+/// Perl-style engine would answer otherwise.
+#[test]
+fn a_group_counts_as_a_whole_not_part_by_part() {
+    check_capture("^(a?(?:ab)?)(.*)$", "(?:ab)?", "^(a?b?)(.*)$");
+    check_capture("^(.?(?:abc|b))(.*)$", "(?:abc|b)", "^(.(?:abc|b))(.*)$");
+    check_capture("^(?:ab)*a?(.*)$", "a?(.*)", "^(?:ab)*(.*)$");
+    check_capture("^((?:ab)*(?:ba)*)(.*)$", "(?:ba)*", "^((?:ab)*ba)(.*)$");
+    check_capture("^(?:(a)|b)$", "(?:(a)|b)", "^(a|b)$");
+    check_capture("^(a+)+$", "(a+)+", "^(a+)$");
+    check_capture("^(?:dev|prod)?(.*)$", "(?:dev|prod)?", "^(?:dev|prod)(.*)$");
+    check_capture("^(?:a(.*)|b)$", "(?:a", "^(?:a(.*))$");
+    assert_eq!(capture("^(?:(?:dev|prod)-[a-z]+)(.*)$", "prod-web1"), ["1"]);
+    assert_eq!(capture("^(?:ab)*(.*)$", "ababa"), ["a"]);
+}
+
+#[test]
+fn anchors_stand_at_both_ends_and_nowhere_else() {
+    check_pattern("abc", "a", "the regular expression does not begin with `^`", "^abc$");
+    check_pattern("(.*)@x", "(", "the regular expression does not begin with `^`", "^(.*)@x$");
+    check_pattern("^abc", "", "the regular expression does not end with `$`", "^abc.*$");
+    check_pattern(r"^abc\$", "", "the regular expression does not end with `$`", r"^abc\$$");
+    check_pattern("^a|b$", "|", "alternation outside a group", "^(?:a|b)$");
+    check_pattern("^a^b$", "^b", "an anchor inside", r"^a\^b$");
+    check_pattern("^a$b$", "$b", "an anchor inside", r"^a\$b$");
+    check_pattern("^(a$)", "$", "an anchor inside", "^(a)$");
+    check_pattern("", "", "the regular expression does not begin with `^`", "^$");
+    check_pattern("^^a$", "^a", "an anchor inside", "^a$");
+}
+
+#[test]
+fn options_and_directors_are_refused() {
+    check_pattern("(?i)^a$", "(", "options such as", "^[aA]$");
+    check_pattern("^(?i)a$", "(", "options such as", "^[aA]$");
+    check_pattern("^(?i:a)$", "(", "options such as", "^(?:a)$");
+    check_pattern("***=^a$", "*", "directors", "^a$");
+    check_pattern("***:^a$", "*", "directors", "^a$");
+    check_pattern("^***a$", "*", "nothing stands before", r"^\*a$");
+}
+
+#[test]
+fn groups_capture_or_not_and_are_never_special() {
+    check_pattern("^(?=a)b$", "(?", "look-ahead", "^b$");
+    check_pattern("^(?!a)b$", "(?", "look-ahead", "^b$");
+    check_pattern("^(?<=a)b$", "(?", "look-ahead", "^b$");
+    check_pattern("^(?<!a)b$", "(?", "look-ahead", "^b$");
+    check_pattern("^(?<n>a)$", "(?", "PostgreSQL has no named groups", "^(a)$");
+    check_pattern("^(?P<n>a)$", "(?", "PostgreSQL has no named groups", "^(a)$");
+    check_pattern("^(?>a)$", "(?", "PostgreSQL has no atomic groups", "^(?:a)$");
+    check_pattern("^(?#c)a$", "(?", "comments inside", "^a$");
+    check_pattern("^()a$", ")", "an empty group or branch", "^(x)a$");
+    check_pattern("^(a|)b$", ")", "an empty group or branch", "^(a|x)b$");
+    check_pattern("^(|a)b$", "|", "an empty group or branch", "^(x|a)b$");
+    check_pattern("^(?:)a$", ")", "an empty group or branch", "^(?:x)a$");
+    check_pattern("^(a", "(", "the group is not closed", "^(a)$");
+    check_pattern("^(", "(", "the group is not closed", r"^\($");
+    check_pattern("^a)$", ")", "`)` closes no group", r"^a\)$");
+}
+
+#[test]
+fn quantifiers_are_greedy_single_and_bounded() {
+    check_pattern("^a*?$", "?", "non-greedy", "^a*$");
+    check_pattern("^a+?$", "?", "non-greedy", "^a+$");
+    check_pattern("^a??$", "?$", "non-greedy", "^a?$");
+    check_pattern("^a{1,2}?$", "?", "non-greedy", "^a{1,2}$");
+    check_pattern("^a**$", "*$", "a quantifier after a quantifier", "^(?:a*)*$");
+    check_pattern("^a++$", "+$", "a quantifier after a quantifier", "^a+$");
+    check_pattern("^a*{2}$", "{", "a quantifier after a quantifier", "^(?:a*){2}$");
+    check_pattern("^*a$", "*", "nothing stands before", "^a*$");
+    check_pattern("^(*a)$", "*", "nothing stands before", "^(a*)$");
+    check_pattern("^(?:a|+)$", "+", "nothing stands before", "^(?:a|b+)$");
+    check_pattern("^a{,3}$", "{", "`{` without a number", "^a{0,3}$");
+    check_pattern("^a{b}$", "{", "`{` without a number", r"^a\{b}$");
+    check_pattern("^{2}$", "{", "`{` without a bound", r"^\{2}$");
+    check_pattern("^a{256}$", "{", "a bound is", "^a{255}$");
+    check_pattern("^a{0}$", "{", "a bound is", "^a{0,1}$");
+    check_pattern("^a{3,2}$", "{", "a bound is", "^a{2,3}$");
+    check_pattern("^a{1,2$", "{", "a bound is", "^a{1,2}$");
+    check_pattern("^a{1 }$", "{", "a bound is", "^a{1}$");
+    check_pattern("^a{1000}$", "{", "`{` without a number", "^a{100}$");
+    check("m \"/^a{2,}b{1}c{0,1}$\" r", &[("aaab", "r", Line(1)), ("abc", "r", No)]);
+}
+
+#[test]
+fn escapes_are_punctuation_and_classes() {
+    check_pattern(r"^\bab$", r"\b", r"`\b` is a backspace", "^ab$");
+    check_pattern(r"^\Bab$", r"\B", r"`\B` is a backslash", r"^\\ab$");
+    check_pattern(r"^\mab$", r"\m", "borders of words", "^ab$");
+    check_pattern(r"^ab\y$", r"\y", "borders of words", "^ab$");
+    check_pattern(r"^ab\Z$", r"\Z", r"`\Z` is not accepted", "^ab$");
+    check_pattern(r"^ab\z$", r"\z", r"PostgreSQL has no `\z`", "^ab$");
+    check_pattern(r"^\Aab$", r"\A", r"`\A` is not accepted", "^ab$");
+    check_pattern(r"^(a)\1$", r"\1", "back references", "^(a)a$");
+    check_pattern(r"^\x41$", r"\x", "escapes for characters by number", "^A$");
+    check_pattern(r"^a\tb$", r"\t", "escapes for characters by number", "^a\tb$");
+    check_pattern(r"^\Qa\E$", r"\Q", r"PostgreSQL has no `\Q…\E`", r"^\.$");
+    check_pattern(r"^\pL$", r"\p", "PostgreSQL has no classes of Unicode", "^[[:alpha:]]$");
+    check_pattern(r"^\h$", r"\h", "PostgreSQL has no such escape", r"^\s$");
+    check_pattern(r"^\é$", r"\", "only ASCII punctuation", "^é$");
+    check_pattern("^ab\\", "\\", r"a `\` at the end", r"^ab\\$");
+    check(r##"m "/^\.\ \_\d\D\s\S\w\W\#\-$" r"##, &[]);
+    check(r#"m "/^\.\ \_\d\D$" r"#, &[(". _1a", "r", Line(1)), (". _11", "r", No)]);
+    check(r"m /^\S\w\W$ r", &[("x_-", "r", Line(1)), ("x-_", "r", No)]);
+    check("m /^a\\s$ r", &[("a\x0b", "r", Line(1)), ("a\x1c", "r", No)]);
+}
+
+#[test]
+fn brackets_hold_ascii_ranges_and_classes() {
+    check_pattern("^[a[b]$", "[b", "`[` within", r"^[a\[b]$");
+    check_pattern("^[[.-.]]$", "[.", "`[` within", r"^[\-]$");
+    check_pattern("^[[=a=]]$", "[=", "`[` within", "^[a]$");
+    check_pattern("^[[:word:]]$", "[:", "not an accepted class", r"^[\w]$");
+    check_pattern("^[[:cntrl:]]$", "[:", "not an accepted class", "^[[:print:]]$");
+    check_pattern("^[[:<:]]a$", "[:", "not an accepted class", "^[[:lower:]]a$");
+    check_pattern("^[[:ALPHA:]]$", "[:", "not an accepted class", "^[[:alpha:]]$");
+    check_pattern("^[z-a]$", "z", "not a range", "^[a-z]$");
+    check_pattern("^[+--]$", "+", "not a range", r"^[+\-]$");
+    check_pattern("^[--/]$", "-", "not a range", r"^[\-/]$");
+    check_pattern(r"^[a-\d]$", "a", "not a range", r"^[a\d-]$");
+    check_pattern("^[a-c-e]$", "-e", "`-` in the middle", "^[a-c-]$");
+    check_pattern(r"^[\d-z]$", "-z", "a class cannot begin", r"^[\dz-]$");
+    check_pattern("^[[:digit:]-z]$", "-z", "a class cannot begin", "^[[:digit:]z-]$");
+    check_pattern(r"^[\D]$", r"\D", "this escape is not accepted", r"^[^\d]$");
+    check_pattern(r"^[\b]$", r"\b", "this escape is not accepted", r"^[\\b]$");
+    check_pattern(r"^[\x41]$", r"\x", "this escape is not accepted", "^[A]$");
+    check_pattern("^[é]$", "é", "a character outside ASCII", "^(?:é|è)$");
+    check_pattern("^[a", "[", "the bracket expression is not closed", "^[a]$");
+    check_pattern("^[]$", "[", "the bracket expression is not closed", "^[]]$");
+    check_pattern("^[", "[", "the bracket expression is not closed", r"^\[$");
+    check("m /^[]a-c-]$ r", &[("]", "r", Line(1)), ("-", "r", Line(1)), ("d", "r", No)]);
+    check("m /^[^]a]$ r", &[("]", "r", No), ("b", "r", Line(1)), ("\n", "r", Line(1))]);
+    check("m /^[a&&b~~]$ r", &[("a", "r", Line(1)), ("&", "r", Line(1)), ("~", "r", Line(1))]);
+    check(r"m /^[\]\\^$.*]$ r", &[("]", "r", Line(1)), ("$", "r", Line(1)), ("a", "r", No)]);
+}
+
+#[test]
+fn bytes_are_matched_not_characters() {
+    check("m /^..$ r", &[("é", "r", Line(1)), ("e", "r", No)]);
+    check("m /^.$ r", &[("é", "r", No), ("e", "r", Line(1))]);
+    check("m /^[^x][^x]$ r", &[("é", "r", Line(1))]);
+    check("m /^é$ r", &[("é", "r", Line(1)), ("è", "r", No)]);
+    check(r"m /^\w+$ r", &[("e", "r", Line(1)), ("é", "r", No)]);
+    check(r"m /^\W\W$ r", &[("é", "r", Line(1))]);
+    check_pattern("^é*$", "*", "a quantifier after a character outside ASCII", "^(?:é)*$");
+    // The capture is half a character, which names no role and is no failure either.
+    check("m /^(.).$ \\1\nm é r", &[("é", "\u{c3}", No), ("é", "", No), ("é", "r", Line(2))]);
+    check("m /^.(.)$ x\\1\nm é r", &[("é", "x\u{a9}", No), ("é", "r", Line(2))]);
+}
+
+/// The cases of PostgreSQL's own `src/test/authentication/t/003_peer.pl` for what is read here.
+#[test]
+fn the_cases_of_postgresqls_own_tests_hold() {
+    let user = "system_user";
+    let test = "testmapuser";
+    check("m system_user testmapuser", &[(user, test, Line(1)), (user, "other", No)]);
+    check("m system_user all", &[(user, test, Line(1))]);
+    check("m system_user \"all\"", &[(user, test, No)]);
+    check(r#"m "/^.*user$" testmapuser"#, &[(user, test, Line(1))]);
+    check(r#"m "/^.*user$" all"#, &[(user, test, Line(1))]);
+    check(r#"m "/^.*_(.*)$" "testmap\1""#, &[(user, test, Line(1))]);
+    check(r#"m "/^.*_(.*)$" testmap\1"#, &[(user, test, Line(1))]);
+    check(r#"m "/^system_.*$" "\1testmapuser""#, &[(user, test, Fails(1))]);
+    check(r#"m "/^doesnotmatch$" testmapuser"#, &[(user, test, No)]);
+    check("m system_user \"+testgroup\"", &[(user, test, No)]);
+    check(r"m /^(.*)@EXAMPLE\.COM$ \1", &[("test1@EXAMPLE.COM", "test1", Line(1))]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
+        let _ = IdentMap::parse("f", &bytes);
+    }
+
+    #[test]
+    fn no_line_of_special_characters_makes_the_parser_panic(
+        line in r##"[m/^$()|*+?{}\[\]\\.,:=<>!"#@ 0-9adDsSwW\r\n\-é]{0,60}"##,
+    ) {
+        let _ = IdentMap::parse("f", line.as_bytes());
+        let _ = IdentMap::parse("f", format!("m \"/^{line}$\" \\1").as_bytes());
+    }
+
+    #[test]
+    fn quoted_names_read_back_as_they_were(
+        user in "[^\0\n/][^\0\n]{0,30}",
+        role in "[^\0\n/][^\0\n]{0,30}",
+    ) {
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let file = format!("m {} {}\n", quoted(&user), quoted(&role));
+        let map = IdentMap::parse("f", file.as_bytes()).unwrap();
+        prop_assert_eq!(ask(&map, "m", &user, &role), Line(1));
+        prop_assert_eq!(ask(&map, "m", &user, &format!("{role}x")), No);
+        prop_assert_eq!(ask(&map, "m", &format!("{user}x"), &role), No);
+    }
+
+    #[test]
+    fn a_place_is_always_within_its_line(
+        lines in proptest::collection::vec(r#"[m/^$(|*?{\[\\.,"@+ aé]{0,20}"#, 1..5),
+    ) {
+        let file = lines.join("\n");
+        let Err(mistakes) = IdentMap::parse("f", file.as_bytes()) else { return Ok(()) };
+        for mistake in mistakes {
+            let line = lines.get(mistake.line as usize - 1);
+            let length = line.map_or(0, String::len);
+            prop_assert!((1..=length + 1).contains(&(mistake.column as usize)), "{}", mistake);
+        }
+    }
+}
