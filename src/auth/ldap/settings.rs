@@ -88,7 +88,7 @@ pub enum BindMode {
     },
 }
 
-/// `ldapbinddn` and `ldapbindpasswd`.
+/// `ldapbinddn` and `ldapbindpasswd` (here a file).
 pub struct ServiceAccount {
     /// Its DN.
     pub bind_dn: String,
@@ -130,10 +130,8 @@ pub struct GroupSearch {
 }
 
 impl LdapSettings {
-    /// `ldapsearchattribute` and `account_attribute` when neither is set.
+    /// `ldapsearchattribute` when it is not set, and `account_attribute` when neither is.
     pub const DEFAULT_ATTRIBUTE: &'static str = "uid";
-    /// `member_of` when it is not set.
-    pub const DEFAULT_MEMBER_OF: &'static str = "memberOf";
 }
 
 /// What is wrong with the settings of a directory. Names the directory, the key and the remedy.
@@ -232,7 +230,7 @@ impl LdapSettings {
         let security = self.checked_security()?;
         attribute(way, "account_attribute", &self.account_attribute)?;
         if let Some(member_of) = &self.groups.member_of {
-            attribute(way, "member_of", member_of)?;
+            attribute(way, "member_of_attribute", member_of)?;
         }
         let group_search = self.groups.search.as_ref().map(|search| group_search(way, search));
         let group_search = group_search.transpose()?;
@@ -335,7 +333,7 @@ impl BindMode {
                 if let Some(ServiceAccount { bind_dn, bind_password }) = &service {
                     present(way, "ldapbinddn", bind_dn)?;
                     if bind_password.is_blank() {
-                        return Err(blank(way, "ldapbindpasswd"));
+                        return Err(blank(way, "ldapbindpasswd_file"));
                     }
                 }
                 Ok(Bind::Search { base_dn, service, filter: find.check(way)? })
@@ -498,7 +496,7 @@ mod tests {
         accepted(with("cn=svc,dc=x", "secret"));
         for blank in ["", " "] {
             refused(with(blank, "secret"), "ldapbinddn");
-            refused(with("cn=svc,dc=x", blank), "ldapbindpasswd");
+            refused(with("cn=svc,dc=x", blank), "ldapbindpasswd_file");
         }
     }
 
@@ -538,7 +536,7 @@ mod tests {
         };
         accepted(groups(Some("memberOf"), "(member=$dn)"));
         refused(groups(None, "(objectClass=groupOfNames)"), "group_filter");
-        refused(groups(Some(""), "(member=$dn)"), "member_of");
+        refused(groups(Some(""), "(member=$dn)"), "member_of_attribute");
     }
 
     #[test]
