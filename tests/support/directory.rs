@@ -44,9 +44,14 @@ struct Ports {
 impl Directory {
     /// Starts slapd on two free ports of 127.0.0.1 and fills it.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with more global lines before the seed's own (slapd.conf(5)).
+    pub fn start_with(lines: &str) -> Self {
         let user = ServiceUser::to_become("openldap");
         let scratch = Scratch::new("ldap");
-        write_own_files(&scratch, user);
+        write_own_files(&scratch, user, lines);
         for _ in 0..5 {
             let ports = Ports { ldap: free_port(), ldaps: free_port() };
             let mut daemon = run(&scratch, user, ports);
@@ -142,7 +147,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Certificates, `slapd.conf` and an empty database.
-fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>) {
+fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, lines: &str) {
     give(scratch.path(), user);
     let ca = TestCa::shared();
     let server = ca.server_certificate();
@@ -153,7 +158,7 @@ fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>) {
     let config = read(&seed_directory().join("slapd.conf.in"))
         .replace("@DIR@", &place)
         .replace("@ROOT_PASSWORD@", ROOT_PASSWORD);
-    scratch.write("slapd.conf", &config, user);
+    scratch.write("slapd.conf", &format!("{lines}\n{config}"), user);
     scratch.make_directory("data", user);
 }
 

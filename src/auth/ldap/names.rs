@@ -160,11 +160,11 @@ impl BindName {
     pub(super) fn parse(prefix: &str, suffix: &str) -> Option<Self> {
         let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
         let is_domain = |text: &str| !text.is_empty() && !text.contains(NOT_IN_ACCOUNTS);
-        let at_domain = || prefix.is_empty() && suffix.strip_prefix('@').is_some_and(is_domain);
-        let in_domain = || suffix.is_empty() && prefix.strip_suffix('\\').is_some_and(is_domain);
+        let is_upn = || prefix.is_empty() && suffix.strip_prefix('@').is_some_and(is_domain);
+        let is_logon = || suffix.is_empty() && prefix.strip_suffix('\\').is_some_and(is_domain);
         if prefix.ends_with('=') && (suffix.is_empty() || suffix.starts_with(',')) {
             Some(Self::Dn { prefix, suffix })
-        } else if at_domain() || in_domain() {
+        } else if is_upn() || is_logon() {
             Some(Self::Account { prefix, suffix })
         } else {
             None

@@ -88,7 +88,7 @@ pub enum BindMode {
     },
 }
 
-/// `ldapbinddn` and `ldapbindpasswd`.
+/// `ldapbinddn` and `ldapbindpasswd` (here a file).
 pub struct ServiceAccount {
     /// Its DN.
     pub bind_dn: String,
@@ -130,10 +130,8 @@ pub struct GroupSearch {
 }
 
 impl LdapSettings {
-    /// `ldapsearchattribute` and `account_attribute` when neither is set.
+    /// `ldapsearchattribute` when it is not set, and `account_attribute` when neither is.
     pub const DEFAULT_ATTRIBUTE: &'static str = "uid";
-    /// `member_of` when it is not set.
-    pub const DEFAULT_MEMBER_OF: &'static str = "memberOf";
 }
 
 /// What is wrong with the settings of a directory. Names the directory, the key and the remedy.
@@ -232,7 +230,7 @@ impl LdapSettings {
         let security = self.checked_security()?;
         attribute(way, "account_attribute", &self.account_attribute)?;
         if let Some(member_of) = &self.groups.member_of {
-            attribute(way, "member_of", member_of)?;
+            attribute(way, "member_of_attribute", member_of)?;
         }
         let group_search = self.groups.search.as_ref().map(|search| group_search(way, search));
         let group_search = group_search.transpose()?;
@@ -335,7 +333,7 @@ impl BindMode {
                 if let Some(ServiceAccount { bind_dn, bind_password }) = &service {
                     present(way, "ldapbinddn", bind_dn)?;
                     if bind_password.is_blank() {
-                        return Err(blank(way, "ldapbindpasswd"));
+                        return Err(blank(way, "ldapbindpasswd_file"));
                     }
                 }
                 Ok(Bind::Search { base_dn, service, filter: find.check(way)? })
@@ -388,4 +386,164 @@ fn blank(way: &WayName, key: &'static str) -> LdapSettingsError {
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_search() -> BindMode {
+        let find = Find::Attribute("uid".into());
+        BindMode::Search { base_dn: "dc=x".into(), service: None, find }
+    }
+
+    fn settings() -> LdapSettings {
+        LdapSettings {
+            name: "corp".parse().unwrap(),
+            servers: vec!["127.0.0.1".into()],
+            port: None,
+            scheme: Scheme::Ldap,
+            tls: StartTls::No,
+            ca: None,
+            bind: by_search(),
+            account_attribute: "uid".into(),
+            groups: GroupLookup { member_of: None, search: None },
+            timeout: "5s".parse().unwrap(),
+            deadline: "15s".parse().unwrap(),
+            lifetime: "8h".parse().unwrap(),
+        }
+    }
+
+    fn a_certificate() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem().into_bytes()
+    }
+
+    #[track_caller]
+    fn accepted(settings: LdapSettings) -> Checked {
+        settings.check().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The error, which always names the directory, and the key it is about.
+    #[track_caller]
+    fn refused(settings: LdapSettings, key: &str) {
+        let error = settings.check().err().expect("these settings were accepted").to_string();
+        assert!(error.starts_with("directory `corp`: "), "{error}");
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_clear_stays_on_this_machine() {
+        let at = |host: &str| LdapSettings { servers: vec![host.into()], ..settings() };
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"] {
+            assert!(matches!(accepted(at(loopback)).security, Security::Loopback), "{loopback}");
+        }
+        for elsewhere in ["ldap.example", "192.0.2.1", "::ffff:192.0.2.1", "localhost.example"] {
+            refused(at(elsewhere), "ldapserver");
+            refused(at(elsewhere), elsewhere);
+            let ca = Some(a_certificate());
+            let tls = LdapSettings { tls: StartTls::Yes, ca: ca.clone(), ..at(elsewhere) };
+            assert!(matches!(accepted(tls).security, Security::StartTls(_)));
+            let ldaps = LdapSettings { scheme: Scheme::Ldaps, ca, ..at(elsewhere) };
+            assert!(matches!(accepted(ldaps).security, Security::Ldaps(_)));
+        }
+        let servers = vec!["127.0.0.1".into(), "ldap.example".into()];
+        refused(LdapSettings { servers, ..settings() }, "ldap.example");
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_the_port_follows_the_scheme() {
+        let at = |servers: &[&str]| {
+            let servers = servers.iter().map(ToString::to_string).collect();
+            LdapSettings { servers, ..settings() }
+        };
+        refused(at(&[]), "ldapserver");
+        for bad in ["", "ldap://127.0.0.1", "127.0.0.1:389", "a b", "a/b", "[::1]"] {
+            refused(at(&["127.0.0.1", bad]), "ldapserver");
+        }
+        assert_eq!(accepted(settings()).servers[0].label(), "127.0.0.1:389");
+        let ca = Some(a_certificate());
+        let ldaps = || LdapSettings { scheme: Scheme::Ldaps, ca: ca.clone(), ..settings() };
+        assert_eq!(accepted(ldaps()).servers[0].label(), "127.0.0.1:636");
+        let own = LdapSettings { port: Some(3636), ..ldaps() };
+        assert_eq!(accepted(own).servers[0].label(), "127.0.0.1:3636");
+        refused(LdapSettings { tls: StartTls::Yes, ..ldaps() }, "ldaptls");
+    }
+
+    #[test]
+    fn a_ca_file_that_holds_no_certificate_is_not_taken_for_an_empty_wish() {
+        let with =
+            |ca: &[u8]| LdapSettings { scheme: Scheme::Ldaps, ca: Some(ca.to_vec()), ..settings() };
+        let good = a_certificate();
+        accepted(with(&good));
+        let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for bad in [&b""[..], b"no PEM", not_der, &[&good[..], not_der].concat()] {
+            refused(with(bad), "ca_file");
+        }
+    }
+
+    #[test]
+    fn a_bind_that_would_prove_nothing_is_refused() {
+        let with = |bind_dn: &str, password: &str| {
+            let bind_password = LoginPassword::new(password.into());
+            let service = Some(ServiceAccount { bind_dn: bind_dn.into(), bind_password });
+            let find = Find::Attribute("uid".into());
+            let bind = BindMode::Search { base_dn: "dc=x".into(), service, find };
+            LdapSettings { bind, ..settings() }
+        };
+        accepted(with("cn=svc,dc=x", "secret"));
+        for blank in ["", " "] {
+            refused(with(blank, "secret"), "ldapbinddn");
+            refused(with("cn=svc,dc=x", blank), "ldapbindpasswd_file");
+        }
+    }
+
+    #[test]
+    fn a_simple_bind_makes_a_dn_or_says_where_the_account_is() {
+        let with = |prefix: &str, suffix: &str, base_dn: Option<&str>| {
+            let (prefix, suffix) = (prefix.into(), suffix.into());
+            let base_dn = base_dn.map(Into::into);
+            LdapSettings { bind: BindMode::Simple { prefix, suffix, base_dn }, ..settings() }
+        };
+        accepted(with("uid=", ",dc=x", None));
+        accepted(with("", "@corp.test", Some("dc=corp,dc=test")));
+        accepted(with(r"CORP\", "", Some("dc=corp,dc=test")));
+        refused(with("", "@corp.test", None), "ldapbasedn");
+        refused(with("", "@corp.test", Some(" ")), "ldapbasedn");
+        refused(with("", "", Some("dc=x")), "ldapprefix");
+        refused(with("", ",dc=x", None), "ldapsuffix");
+    }
+
+    #[test]
+    fn attributes_and_filters_are_checked_before_anybody_logs_in() {
+        let find = |find| {
+            let bind = BindMode::Search { base_dn: "dc=x".into(), service: None, find };
+            LdapSettings { bind, ..settings() }
+        };
+        accepted(find(Find::Filter("(&(objectClass=person)(uid=$username))".into())));
+        refused(find(Find::Filter("(uid=alice)".into())), "ldapsearchfilter");
+        refused(find(Find::Attribute("uid=*)(x".into())), "ldapsearchattribute");
+        refused(
+            LdapSettings { account_attribute: "a b".into(), ..settings() },
+            "account_attribute",
+        );
+        let groups = |member_of: Option<&str>, filter: &str| {
+            let search = GroupSearch { base_dn: "ou=g".into(), filter: filter.into() };
+            let member_of = member_of.map(Into::into);
+            LdapSettings { groups: GroupLookup { member_of, search: Some(search) }, ..settings() }
+        };
+        accepted(groups(Some("memberOf"), "(member=$dn)"));
+        refused(groups(None, "(objectClass=groupOfNames)"), "group_filter");
+        refused(groups(Some(""), "(member=$dn)"), "member_of_attribute");
+    }
+
+    #[test]
+    fn the_deadline_leaves_room_for_one_operation() {
+        let with =
+            |deadline: &str| LdapSettings { deadline: deadline.parse().unwrap(), ..settings() };
+        accepted(with("5s"));
+        refused(with("4s"), "deadline");
+    }
 }

@@ -150,7 +150,7 @@ async fn pass_answers(
     Ok(())
 }
 
-/// The next whole LDAPMessage; none when the server has closed or lost the connection.
+/// The next whole `LDAPMessage`; none when the server has closed or lost the connection.
 async fn read_message(
     from: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Vec<u8>>, &'static str> {
