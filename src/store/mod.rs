@@ -2,8 +2,10 @@
 //!
 //! One trait, one implementation per engine, one conformance suite for all of them. Whatever
 //! changes, changes together with its audit record in one transaction that is on disk before the
-//! call returns.
+//! call returns. Times are kept to the microsecond at least.
 
+#[cfg(test)]
+mod conformance;
 pub mod sqlite;
 
 use std::fmt::Debug;
@@ -13,16 +15,18 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::audit::Record;
-use crate::auth::{Admission, LockoutRule, Session};
+use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{Lease, LeaseState};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
 
 /// One change, made in the transaction that also writes its audit record.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A lease begins; its id and its live request key must be new.
+    /// A lease begins. Its id must be new ([`StoreError::Moved`] otherwise), and so must its
+    /// request key among the live leases of its person ([`StoreError::KeyTaken`]).
     OpenLease(Box<Lease>),
     /// A lease has moved: accepted only if the stored version is one less (compare and swap).
+    /// Written is what its moves change; whose it is and what was asked for stays as it was.
     MoveLease(Box<Lease>),
     /// A session begins.
     BeginSession(Box<Session>),
@@ -30,7 +34,8 @@ pub enum Change {
     EndSession(Uuid),
     /// A counter of attempts begins anew: the account has logged in.
     ClearAttempts(String),
-    /// One attempt is given back to a counter: it succeeded, or nobody could judge it.
+    /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter
+    /// that is gone has nothing to give back to, which is no error.
     GiveBackAttempt(String),
 }
 
@@ -100,7 +105,8 @@ pub trait Store: Send + Sync + Debug {
     async fn commit(&self, changes: Vec<Change>, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Counts one attempt at `now` for each counter, all or none, before anything is asked of a
-    /// directory. Gives the first counter that refuses, with the time it opens again.
+    /// directory. Gives the answer of each, in the order of `counters`, which are all different.
+    /// The attempt may go on only if none is [`Admission::Locked`]; if one is, none has counted.
     ///
     /// # Errors
     /// When the engine fails.
@@ -116,10 +122,11 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError>;
 
-    /// Leases by filter, newest first.
+    /// Leases by filter, newest first. A list by state is refused as a whole while any lease is in
+    /// a state that this version does not know: its role would look like one without a lease.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// When the engine fails, or a lease cannot be read ([`StoreError::Unreadable`]).
     async fn leases(&self, filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError>;
 
     /// The lease in state intent or active that `principal` asked for with `key`.
@@ -132,8 +139,9 @@ pub trait Store: Send + Sync + Debug {
         key: &RequestKey,
     ) -> Result<Option<Lease>, StoreError>;
 
-    /// Leases of `cluster` with work due at `now`: active ones whose end is past, and revoking or
-    /// quarantined ones whose `retry_at` is past. Oldest due first, at most `limit`.
+    /// Leases of `cluster` with work due at `now`: active ones whose end is not after `now`, and
+    /// revoking or quarantined ones whose `retry_at` is not after `now`, or missing. Oldest due
+    /// first, at most `limit`.
     ///
     /// # Errors
     /// When the engine fails.
@@ -150,17 +158,19 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError>;
 
-    /// Notes that a session was used at `seen_at`. No audit record: this is no event.
+    /// Notes that a session was used at `seen_at`. A session that has ended stays ended. No audit
+    /// record: this is no event.
     ///
     /// # Errors
     /// When the engine fails.
     async fn touch_session(&self, id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
 
-    /// Removes sessions and counters that are over since before `before`.
+    /// Removes sessions that are over at `now` ([`Session::end_at`]), and counters that would
+    /// begin anew with the next attempt. Many of them are removed in several calls.
     ///
     /// # Errors
     /// When the engine fails.
-    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
+    async fn sweep(&self, now: Timestamp, times: SessionTimes) -> Result<(), StoreError>;
 
     /// Audit records with a number above `after`, in order, at most `limit`.
     ///

@@ -1,0 +1,550 @@
+//! What every store must do, whatever engine it stands on: [`conformance!`] runs all of it on one.
+//!
+//! Each function gets a store that is empty and its own. Times are whole microseconds, which every
+//! engine keeps.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{AuditEntry, Change, LeaseFilter, Store, StoreError};
+use crate::audit::{Action, Record, Subject};
+use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
+use crate::lease::{EndReason, Lease, LeaseState};
+use crate::mapping::{ObjectPolicy, RuleRef};
+use crate::names::{
+    LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
+};
+
+/// Runs every function of this module as a test. `$fresh` is an async function that gives an
+/// empty store as `Arc<dyn Store>` and whatever must live as long as it.
+macro_rules! conformance {
+    ($fresh:path) => {
+        $crate::store::conformance::conformance! { $fresh =>
+            every_field_of_a_lease_reads_back
+            a_move_writes_all_that_a_move_may_change_and_nothing_else
+            a_lease_moves_from_one_version_only_once
+            what_was_never_stored_is_not_found
+            a_change_and_its_record_happen_together_or_not_at_all
+            nothing_changes_without_a_record
+            a_person_has_one_live_lease_for_a_request_key
+            a_lease_is_replaced_in_one_step
+            what_is_due_is_found_oldest_first
+            leases_are_listed_newest_first_by_what_the_filter_names
+            a_session_is_found_by_its_token_until_it_ends
+            a_sweep_removes_what_is_over_and_nothing_else
+            attempts_side_by_side_are_never_more_than_the_rule_allows
+            one_counter_that_refuses_keeps_all_from_counting
+            an_attempt_given_back_or_cleared_counts_no_more
+            audit_records_are_numbered_without_gaps_and_read_back_exactly
+            a_store_that_works_can_be_probed
+        }
+    };
+    ($fresh:path => $($promise:ident)+) => {
+        mod conformance {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    let (store, _kept) = $fresh().await;
+                    $crate::store::conformance::$promise(store).await;
+                }
+            )+
+        }
+    };
+}
+pub(super) use conformance;
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn micros(count: i64) -> SignedDuration {
+    SignedDuration::from_micros(count)
+}
+
+pub(super) fn person(account: &str) -> Principal {
+    Principal::Ldap { directory: "corp".parse().unwrap(), account: account.to_owned() }
+}
+
+pub(super) fn key(text: &str) -> RequestKey {
+    text.parse().unwrap()
+}
+
+/// An intent of `account` on cluster `orders`, asked for at second 0.
+pub(super) fn intent(account: &str) -> Lease {
+    let (id, principal) = (LeaseId::random(&mut rand::rng()), person(account));
+    Lease {
+        id,
+        version: 1,
+        state: LeaseState::Intent,
+        role_name: LeaseRoleName::new(&RolePrefix::default(), &principal, id),
+        principal,
+        cluster: "orders".parse().unwrap(),
+        database: "orders".parse().unwrap(),
+        role: "orders_read".parse().unwrap(),
+        role_oid: None,
+        requested_at: at(0),
+        create_before: at(30),
+        expires_at: at(3600),
+        ceiling: at(7200),
+        owned_objects: ObjectPolicy::Drop,
+        request_key: None,
+        reason: None,
+        client: "127.0.0.1".parse().unwrap(),
+        rule: RuleRef { file: "pg_ident.conf".to_owned(), line: 12 },
+        revision: serde_json::from_value("0b5e".repeat(16).into()).unwrap(),
+        end: None,
+        access_ended_at: None,
+        gone_at: None,
+        attempts: 0,
+        retry_at: None,
+        blockers: None,
+    }
+}
+
+/// The same lease, one version on, with everything a move may change as different as can be.
+fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
+    Lease {
+        version: lease.version + 1,
+        state,
+        role_oid: Some(RoleOid(u32::MAX)),
+        expires_at: at(4000) + micros(1),
+        end: Some(end),
+        access_ended_at: Some(at(4001) + micros(999_999)),
+        gone_at: Some(at(4002)),
+        attempts: u32::MAX,
+        retry_at: Some(Timestamp::UNIX_EPOCH - micros(1)),
+        blockers: Some("role \"we\"ird'x\" owns\nσ things; DROP TABLE lease".to_owned()),
+        ..lease.clone()
+    }
+}
+
+pub(super) fn record(seconds: i64) -> Record {
+    Record::new(at(seconds), Action::LeaseRequested, Subject::Broker)
+}
+
+fn session(account: &str, token: &str, authenticated_at: Timestamp) -> Session {
+    let identity = serde_json::json!({
+        "principal": person(account),
+        "groups": ["cn=\"staff\",dc=example,dc=test"],
+        "authenticated_at": authenticated_at,
+        "expires_at": authenticated_at + SignedDuration::from_hours(8),
+    });
+    let identity = Identity::from_session_json(&identity.to_string()).unwrap();
+    let hash = SessionToken::unverified(token).hash();
+    Session::begin(Uuid::new_v4(), hash, identity, authenticated_at)
+}
+
+pub(super) async fn opened(store: &dyn Store, lease: &Lease) {
+    let change = Change::OpenLease(Box::new(lease.clone()));
+    store.commit(vec![change], vec![record(0)]).await.unwrap();
+}
+
+async fn try_move(store: &dyn Store, lease: &Lease) -> Result<(), StoreError> {
+    store.commit(vec![Change::MoveLease(Box::new(lease.clone()))], vec![record(1)]).await
+}
+
+pub(super) async fn audit(store: &dyn Store) -> Vec<AuditEntry> {
+    store.audit_after(0, u32::MAX).await.unwrap()
+}
+
+const ENDS: [EndReason; 6] = [
+    EndReason::Expired,
+    EndReason::Released,
+    EndReason::Operator,
+    EndReason::Replaced,
+    EndReason::Undelivered,
+    EndReason::Lost,
+];
+
+pub(super) async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
+    let hostile = "we\"ird'x\n\u{0}σ'; DROP TABLE lease; --";
+    for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
+        let bare = Lease { state, ..intent("alice") };
+        let full = Lease {
+            version: u32::MAX,
+            principal: person(hostile),
+            database: "we\"ird'x\n".parse().unwrap(),
+            role: "we\"ird'y\n".parse().unwrap(),
+            requested_at: at(0) + micros(123_456),
+            create_before: at(30) + micros(1),
+            ceiling: at(7200) + micros(999_999),
+            owned_objects: ObjectPolicy::Reassign,
+            request_key: Some(key(&format!("'{state}'"))),
+            reason: Some(hostile.to_owned()),
+            client: "2001:db8::1".parse().unwrap(),
+            rule: RuleRef { file: hostile.to_owned(), line: u32::MAX },
+            ..moved(&Lease { version: 1, ..intent("alice") }, state, end)
+        };
+        for lease in [bare, full] {
+            opened(&*store, &lease).await;
+            assert_eq!(store.lease(lease.id).await.unwrap(), Some(lease));
+        }
+    }
+}
+
+pub(super) async fn a_move_writes_all_that_a_move_may_change_and_nothing_else(
+    store: Arc<dyn Store>,
+) {
+    for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
+        let lease = intent("alice");
+        opened(&*store, &lease).await;
+        let next = moved(&lease, state, end);
+        let stolen = Lease { principal: person("mallory"), ceiling: at(999_999), ..next.clone() };
+        try_move(&*store, &stolen).await.unwrap();
+        assert_eq!(store.lease(lease.id).await.unwrap(), Some(next));
+    }
+}
+
+pub(super) async fn a_lease_moves_from_one_version_only_once(store: Arc<dyn Store>) {
+    let lease = intent("alice");
+    opened(&*store, &lease).await;
+    let tries = (1..=50).map(|oid| {
+        let (store, lease) = (Arc::clone(&store), lease.clone());
+        tokio::spawn(async move {
+            let next = lease.activate(RoleOid(oid)).unwrap();
+            (oid, try_move(&*store, &next).await)
+        })
+    });
+    let mut winners = Vec::new();
+    for tried in futures::future::join_all(tries).await {
+        match tried.unwrap() {
+            (oid, Ok(())) => winners.push(oid),
+            (_, Err(StoreError::Moved { lease: id })) => assert_eq!(id, lease.id),
+            (_, Err(other)) => panic!("{other:?}"),
+        }
+    }
+    let stored = store.lease(lease.id).await.unwrap().unwrap();
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    assert_eq!((stored.version, stored.role_oid), (2, winners.pop().map(RoleOid)));
+    assert_eq!(audit(&*store).await.len(), 2);
+}
+
+pub(super) async fn what_was_never_stored_is_not_found(store: Arc<dyn Store>) {
+    let lease = intent("alice");
+    let hash = SessionToken::unverified("none").hash();
+    assert_eq!(store.lease(lease.id).await.unwrap(), None);
+    assert_eq!(store.lease_of_key(&lease.principal, &key("k")).await.unwrap(), None);
+    assert_eq!(store.session(&hash).await.unwrap(), None);
+    assert_eq!(store.leases(&LeaseFilter::default()).await.unwrap(), []);
+    assert_eq!(store.due(&lease.cluster, at(i64::from(u32::MAX)), 10).await.unwrap(), []);
+    let answer = try_move(&*store, &lease.clone().activate(RoleOid(1)).unwrap()).await;
+    assert!(matches!(answer, Err(StoreError::Moved { lease: id }) if id == lease.id));
+    assert_eq!(audit(&*store).await, []);
+}
+
+pub(super) async fn a_change_and_its_record_happen_together_or_not_at_all(store: Arc<dyn Store>) {
+    let (known, new) = (intent("alice"), intent("bob"));
+    opened(&*store, &known).await;
+    let session = session("bob", "token", at(0));
+    let good = vec![
+        Change::OpenLease(Box::new(new.clone())),
+        Change::BeginSession(Box::new(session.clone())),
+        Change::MoveLease(Box::new(known.clone().activate(RoleOid(7)).unwrap())),
+    ];
+    let stale = Change::MoveLease(Box::new(known.clone()));
+    for place in 0..=good.len() {
+        let mut changes = good.clone();
+        changes.insert(place, stale.clone());
+        let answer = store.commit(changes, vec![record(1), record(2)]).await;
+        assert!(matches!(answer, Err(StoreError::Moved { .. })), "{answer:?}");
+        assert_eq!(store.lease(new.id).await.unwrap(), None, "{place}");
+        assert_eq!(store.lease(known.id).await.unwrap(), Some(known.clone()), "{place}");
+        assert_eq!(store.session(&session.token_hash).await.unwrap(), None, "{place}");
+        assert_eq!(audit(&*store).await.len(), 1, "{place}");
+    }
+    store.commit(good, vec![record(1), record(2)]).await.unwrap();
+    assert!(store.lease(new.id).await.unwrap().is_some());
+    assert!(store.session(&session.token_hash).await.unwrap().is_some());
+    assert_eq!(audit(&*store).await.len(), 3);
+}
+
+pub(super) async fn nothing_changes_without_a_record(store: Arc<dyn Store>) {
+    let lease = intent("alice");
+    let open = || vec![Change::OpenLease(Box::new(lease.clone()))];
+    assert!(matches!(store.commit(open(), vec![]).await, Err(StoreError::Failed { .. })));
+    assert_eq!(store.lease(lease.id).await.unwrap(), None);
+    store.commit(open(), vec![record(0)]).await.unwrap();
+    assert!(store.lease(lease.id).await.unwrap().is_some());
+    store.commit(vec![], vec![record(1)]).await.unwrap();
+    assert_eq!(audit(&*store).await.len(), 2);
+}
+
+pub(super) async fn a_person_has_one_live_lease_for_a_request_key(store: Arc<dyn Store>) {
+    let keyed = |account| Lease { request_key: Some(key("k")), ..intent(account) };
+    let open = async |lease: &Lease| {
+        store.commit(vec![Change::OpenLease(Box::new(lease.clone()))], vec![record(0)]).await
+    };
+    let first = keyed("alice");
+    open(&first).await.unwrap();
+    assert!(matches!(open(&keyed("alice")).await, Err(StoreError::KeyTaken)));
+    let same_id = Lease { request_key: None, ..first.clone() };
+    assert!(matches!(open(&same_id).await, Err(StoreError::Moved { .. })));
+    open(&keyed("bob")).await.unwrap();
+    open(&intent("alice")).await.unwrap();
+    open(&intent("alice")).await.unwrap();
+
+    let active = first.clone().activate(RoleOid(7)).unwrap();
+    try_move(&*store, &active).await.unwrap();
+    assert!(matches!(open(&keyed("alice")).await, Err(StoreError::KeyTaken)));
+    let found = store.lease_of_key(&first.principal, &key("k")).await.unwrap();
+    assert_eq!(found, Some(active.clone()));
+    assert_eq!(store.lease_of_key(&first.principal, &key("other")).await.unwrap(), None);
+
+    let ending = active.revoke(EndReason::Released, at(5)).unwrap();
+    try_move(&*store, &ending).await.unwrap();
+    assert_eq!(store.lease_of_key(&first.principal, &key("k")).await.unwrap(), None);
+    open(&keyed("alice")).await.unwrap();
+}
+
+pub(super) async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
+    let keyed = || Lease { request_key: Some(key("k")), ..intent("alice") };
+    let (old, new) = (keyed(), keyed());
+    opened(&*store, &old).await;
+    let ended = old.revoke(EndReason::Replaced, at(1)).unwrap();
+    let changes =
+        vec![Change::MoveLease(Box::new(ended)), Change::OpenLease(Box::new(new.clone()))];
+    store.commit(changes, vec![record(1), record(1)]).await.unwrap();
+    let found = store.lease_of_key(&new.principal, &key("k")).await.unwrap();
+    assert_eq!(found.map(|lease| lease.id), Some(new.id));
+}
+
+pub(super) async fn what_is_due_is_found_oldest_first(store: Arc<dyn Store>) {
+    let lease = |state, expires_at, retry_at| Lease {
+        state,
+        expires_at: at(expires_at),
+        retry_at,
+        ..intent("alice")
+    };
+    let due = [
+        lease(LeaseState::Revoking, 900, None), // since it was asked for, at second 0
+        lease(LeaseState::Active, 10, None),
+        lease(LeaseState::Revoking, 900, Some(at(20))),
+        lease(LeaseState::Quarantined, 1, Some(at(30))),
+        lease(LeaseState::Active, 100, None),
+    ];
+    let not_due = [
+        lease(LeaseState::Intent, 1, None),
+        lease(LeaseState::Active, 101, None),
+        lease(LeaseState::Revoking, 1, Some(at(101))),
+        lease(LeaseState::Quarantined, 1, Some(at(101))),
+        lease(LeaseState::Revoked, 1, None),
+        lease(LeaseState::Aborted, 1, None),
+        Lease { cluster: "other".parse().unwrap(), ..lease(LeaseState::Active, 1, None) },
+    ];
+    for lease in not_due.iter().chain(due.iter().rev()) {
+        opened(&*store, lease).await;
+    }
+    let cluster = "orders".parse().unwrap();
+    assert_eq!(store.due(&cluster, at(100), 10).await.unwrap(), due);
+    assert_eq!(store.due(&cluster, at(100), 2).await.unwrap(), due[..2]);
+    assert_eq!(store.due(&cluster, at(99), 10).await.unwrap(), due[..4]);
+}
+
+pub(super) async fn leases_are_listed_newest_first_by_what_the_filter_names(store: Arc<dyn Store>) {
+    let mut leases = Vec::new();
+    for (age, (account, cluster)) in
+        [("alice", "orders"), ("bob", "orders"), ("alice", "other"), ("alice", "orders")]
+            .into_iter()
+            .enumerate()
+    {
+        let state = if age == 0 { LeaseState::Active } else { LeaseState::Intent };
+        let requested_at = at(-i64::try_from(age).unwrap());
+        let cluster = cluster.parse().unwrap();
+        leases.push(Lease { state, cluster, requested_at, ..intent(account) });
+    }
+    for lease in [&leases[2], &leases[0], &leases[3], &leases[1]] {
+        opened(&*store, lease).await;
+    }
+    let check = async |filter: LeaseFilter, expected: &[usize]| {
+        let listed = store.leases(&filter).await.unwrap();
+        let expected: Vec<Lease> = expected.iter().map(|&index| leases[index].clone()).collect();
+        assert_eq!(listed, expected, "{filter:?}");
+    };
+    let any = LeaseFilter::default;
+    let alice = || Some(person("alice"));
+    let orders = || Some("orders".parse().unwrap());
+    check(any(), &[0, 1, 2, 3]).await;
+    check(LeaseFilter { limit: Some(2), ..any() }, &[0, 1]).await;
+    check(LeaseFilter { principal: alice(), ..any() }, &[0, 2, 3]).await;
+    check(LeaseFilter { cluster: orders(), ..any() }, &[0, 1, 3]).await;
+    check(LeaseFilter { states: vec![LeaseState::Intent], ..any() }, &[1, 2, 3]).await;
+    check(LeaseFilter { states: LeaseState::ALL.to_vec(), ..any() }, &[0, 1, 2, 3]).await;
+    check(LeaseFilter { states: vec![LeaseState::Revoked], ..any() }, &[]).await;
+    check(
+        LeaseFilter {
+            principal: alice(),
+            cluster: orders(),
+            states: vec![LeaseState::Intent, LeaseState::Revoking],
+            limit: Some(9),
+        },
+        &[3],
+    )
+    .await;
+    let other =
+        Principal::Ldap { directory: "partner".parse().unwrap(), account: "alice".to_owned() };
+    check(LeaseFilter { principal: Some(other), ..any() }, &[]).await;
+}
+
+pub(super) async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn Store>) {
+    let (mut alice, bob) = (session("alice", "a", at(0)), session("bob", "b", at(0)));
+    let begin = |session: &Session| vec![Change::BeginSession(Box::new(session.clone()))];
+    store.commit(begin(&alice), vec![record(0)]).await.unwrap();
+    store.commit(begin(&bob), vec![record(0)]).await.unwrap();
+    assert!(store.commit(begin(&alice), vec![record(0)]).await.is_err(), "a token is not new");
+    assert_eq!(store.session(&alice.token_hash).await.unwrap(), Some(alice.clone()));
+
+    for (seen_at, stored) in [(9, 9), (5, 9), (10, 10)] {
+        store.touch_session(alice.id, at(seen_at)).await.unwrap();
+        alice.seen_at = at(stored);
+        assert_eq!(store.session(&alice.token_hash).await.unwrap(), Some(alice.clone()));
+    }
+    for _ in 0..2 {
+        store.commit(vec![Change::EndSession(alice.id)], vec![record(0)]).await.unwrap();
+        store.touch_session(alice.id, at(11)).await.unwrap();
+        assert_eq!(store.session(&alice.token_hash).await.unwrap(), None);
+    }
+    assert_eq!(store.session(&bob.token_hash).await.unwrap(), Some(bob));
+}
+
+fn rule(failures: u32) -> LockoutRule {
+    LockoutRule { failures, window: "10m".parse().unwrap(), pause: "5m".parse().unwrap() }
+}
+
+pub(super) async fn a_sweep_removes_what_is_over_and_nothing_else(store: Arc<dyn Store>) {
+    let times = SessionTimes { idle: "30m".parse().unwrap(), absolute: "4h".parse().unwrap() };
+    let minutes = |count: i64| at(count * 60);
+    // At minute 600: by idle time, by the absolute time of sessions (4 h), by the identity (8 h).
+    let mut sessions = Vec::new();
+    for (index, (begun, seen)) in
+        [(580, 599), (560, 570), (590, 571), (360, 599), (361, 599), (100, 599)]
+            .into_iter()
+            .enumerate()
+    {
+        let begun = session("alice", &index.to_string(), minutes(begun));
+        sessions.push(Session { seen_at: minutes(seen), ..begun });
+    }
+    for session in &sessions {
+        let begin = Change::BeginSession(Box::new(session.clone()));
+        store.commit(vec![begin], vec![record(0)]).await.unwrap();
+    }
+    let counters = [("old", 589), ("over", 590), ("new", 591)];
+    for (counter, minute) in counters {
+        store.admit(&[(counter.to_owned(), rule(9))], minutes(minute)).await.unwrap();
+    }
+    store.sweep(minutes(600), times).await.unwrap();
+    for session in &sessions {
+        let kept = store.session(&session.token_hash).await.unwrap().is_some();
+        let over = session.end_at(minutes(600), times).is_some();
+        assert_eq!(kept, !over, "{session:?}");
+    }
+    for (counter, minute) in counters {
+        // A kept counter goes on counting: with a limit of one more it closes now.
+        let answer = store.admit(&[(counter.to_owned(), rule(9))], minutes(600)).await.unwrap();
+        let [Admission::Admitted(attempts)] = answer[..] else { panic!("{answer:?}") };
+        assert_eq!(attempts.count, if minute > 590 { 2 } else { 1 }, "{counter}");
+    }
+}
+
+pub(super) async fn attempts_side_by_side_are_never_more_than_the_rule_allows(
+    store: Arc<dyn Store>,
+) {
+    let tries = (0..50).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let counters = [("account".to_owned(), rule(5)), ("source".to_owned(), rule(500))];
+            store.admit(&counters, at(0)).await.unwrap()
+        })
+    });
+    let mut admitted = 0;
+    for answer in futures::future::join_all(tries).await {
+        match answer.unwrap()[..] {
+            [Admission::Admitted(_), Admission::Admitted(_)] => admitted += 1,
+            [Admission::Locked { until }, _] => assert_eq!(until, at(300)),
+            ref other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(admitted, 5);
+    let answer = store.admit(&[("source".to_owned(), rule(500))], at(1)).await.unwrap();
+    let [Admission::Admitted(source)] = answer[..] else { panic!("{answer:?}") };
+    assert_eq!(source.count, 6, "a refused attempt has counted for the source");
+}
+
+pub(super) async fn one_counter_that_refuses_keeps_all_from_counting(store: Arc<dyn Store>) {
+    let account = ("account".to_owned(), rule(3));
+    let source = ("source".to_owned(), rule(1));
+    store.admit(std::slice::from_ref(&source), at(0)).await.unwrap();
+    for _ in 0..9 {
+        let answer = store.admit(&[account.clone(), source.clone()], at(1)).await.unwrap();
+        assert!(
+            matches!(answer[..], [Admission::Admitted(_), Admission::Locked { until }] if until == at(300)),
+            "{answer:?}"
+        );
+    }
+    let answer = store.admit(std::slice::from_ref(&account), at(1)).await.unwrap();
+    let [Admission::Admitted(attempts)] = answer[..] else { panic!("{answer:?}") };
+    assert_eq!(attempts.count, 1);
+    let answer = store.admit(&[account, source], at(300)).await.unwrap();
+    assert!(matches!(answer[..], [Admission::Admitted(_), Admission::Admitted(_)]));
+}
+
+pub(super) async fn an_attempt_given_back_or_cleared_counts_no_more(store: Arc<dyn Store>) {
+    let admit = async || {
+        let answer = store.admit(&[("account".to_owned(), rule(2))], at(0)).await.unwrap();
+        matches!(answer[..], [Admission::Admitted(_)])
+    };
+    let change = async |change: Change| store.commit(vec![change], vec![record(0)]).await.unwrap();
+    let counter = || "account".to_owned();
+    assert!(admit().await && admit().await);
+    assert!(!admit().await);
+    change(Change::GiveBackAttempt(counter())).await;
+    assert!(admit().await);
+    assert!(!admit().await);
+    change(Change::ClearAttempts(counter())).await;
+    assert!(admit().await && admit().await);
+    assert!(!admit().await);
+    change(Change::GiveBackAttempt("nobody".to_owned())).await;
+    change(Change::ClearAttempts("nobody".to_owned())).await;
+}
+
+pub(super) async fn audit_records_are_numbered_without_gaps_and_read_back_exactly(
+    store: Arc<dyn Store>,
+) {
+    let stale = intent("nobody").activate(RoleOid(1)).unwrap();
+    let tries = (0..40).map(|number| {
+        let (store, stale) = (Arc::clone(&store), stale.clone());
+        tokio::spawn(async move {
+            let detail = Some(format!("{number} \"σ\u{7f}\n"));
+            let records = vec![record(number), Record { detail, ..record(number) }];
+            let changes =
+                if number % 4 == 0 { vec![Change::MoveLease(Box::new(stale))] } else { vec![] };
+            (store.commit(changes, records.clone()).await.is_ok(), records)
+        })
+    });
+    let mut written = BTreeSet::new();
+    for tried in futures::future::join_all(tries).await {
+        let (done, records) = tried.unwrap();
+        if done {
+            let lines = records.iter().map(|record| serde_json::to_string(record).unwrap());
+            written.insert(lines.collect::<Vec<_>>());
+        }
+    }
+    let entries = audit(&*store).await;
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+    assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
+    let pairs = entries.chunks(2).map(|pair| pair.iter().map(|entry| entry.json.clone()));
+    assert_eq!(pairs.map(Iterator::collect).collect::<BTreeSet<Vec<_>>>(), written);
+
+    assert_eq!(store.audit_after(10, 5).await.unwrap(), entries[10..15]);
+    assert_eq!(store.audit_after(58, 5).await.unwrap(), entries[58..]);
+    assert_eq!(store.audit_after(60, 5).await.unwrap(), []);
+    assert_eq!(store.audit_after(u64::MAX, 5).await.unwrap(), []);
+}
+
+pub(super) async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+}

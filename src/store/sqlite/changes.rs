@@ -1,0 +1,277 @@
+//! What the writer does inside one savepoint. Each function here either does all of its work or
+//! returns an error, after which the writer takes back whatever was done.
+
+use jiff::Timestamp;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+use rusqlite::{Connection, named_params, params};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::rows::{self, json, nanoseconds, nanoseconds_if, word};
+use crate::audit::Record;
+use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
+use crate::lease::Lease;
+use crate::store::Change;
+
+/// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
+const SWEEP_ROWS: u32 = 10_000;
+
+/// All changes and all records, at least one record.
+pub(super) fn commit(
+    connection: &Connection,
+    changes: &[Change],
+    records: &[Record],
+) -> Result<(), Problem> {
+    if records.is_empty() {
+        return Err(Problem::NoRecord);
+    }
+    for change in changes {
+        make(connection, change)?;
+    }
+    for record in records {
+        append(connection, record)?;
+    }
+    Ok(())
+}
+
+fn make(connection: &Connection, change: &Change) -> Result<(), Problem> {
+    match change {
+        Change::OpenLease(lease) => open_lease(connection, lease),
+        Change::MoveLease(lease) => move_lease(connection, lease),
+        Change::BeginSession(session) => begin_session(connection, session),
+        Change::EndSession(id) => end_session(connection, *id),
+        Change::ClearAttempts(counter) => clear_attempts(connection, counter),
+        Change::GiveBackAttempt(counter) => give_back_attempt(connection, counter),
+    }
+}
+
+fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(concat!(
+        "INSERT INTO lease (",
+        rows::lease_columns!(),
+        ") VALUES (:id, :version, :state, :principal, :principal_key, :cluster, :database, :role, \
+         :role_name, :role_oid, :requested_at, :create_before, :expires_at, :ceiling, \
+         :owned_objects, :request_key, :reason, :client, :rule, :map_revision, :end_reason, \
+         :access_ended_at, :gone_at, :attempts, :retry_at, :blockers)"
+    ))?;
+    let inserted = statement.execute(named_params! {
+        ":id": lease.id.to_string(),
+        ":version": lease.version,
+        ":state": lease.state.as_str(),
+        ":principal": json(&lease.principal)?,
+        ":principal_key": lease.principal.key(),
+        ":cluster": lease.cluster.as_str(),
+        ":database": lease.database.as_str(),
+        ":role": lease.role.as_str(),
+        ":role_name": lease.role_name.as_str(),
+        ":role_oid": lease.role_oid.map(|oid| oid.0),
+        ":requested_at": nanoseconds(lease.requested_at)?,
+        ":create_before": nanoseconds(lease.create_before)?,
+        ":expires_at": nanoseconds(lease.expires_at)?,
+        ":ceiling": nanoseconds(lease.ceiling)?,
+        ":owned_objects": word(&lease.owned_objects)?,
+        ":request_key": lease.request_key.as_ref().map(|key| key.as_str()),
+        ":reason": lease.reason,
+        ":client": lease.client.to_string(),
+        ":rule": json(&lease.rule)?,
+        ":map_revision": word(&lease.revision)?,
+        ":end_reason": lease.end.map(|end| end.as_str()),
+        ":access_ended_at": nanoseconds_if(lease.access_ended_at)?,
+        ":gone_at": nanoseconds_if(lease.gone_at)?,
+        ":attempts": lease.attempts,
+        ":retry_at": nanoseconds_if(lease.retry_at)?,
+        ":blockers": lease.blockers,
+    });
+    inserted.map(drop).map_err(|error| conflict(lease, error))
+}
+
+/// Writes what a move may change, and nothing else: whose a lease is and for what stays.
+fn move_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE lease SET version = :version, state = :state, role_oid = :role_oid, \
+         expires_at = :expires_at, end_reason = :end_reason, \
+         access_ended_at = :access_ended_at, gone_at = :gone_at, attempts = :attempts, \
+         retry_at = :retry_at, blockers = :blockers \
+         WHERE id = :id AND version = :version - 1",
+    )?;
+    let updated = statement.execute(named_params! {
+        ":id": lease.id.to_string(),
+        ":version": lease.version,
+        ":state": lease.state.as_str(),
+        ":role_oid": lease.role_oid.map(|oid| oid.0),
+        ":expires_at": nanoseconds(lease.expires_at)?,
+        ":end_reason": lease.end.map(|end| end.as_str()),
+        ":access_ended_at": nanoseconds_if(lease.access_ended_at)?,
+        ":gone_at": nanoseconds_if(lease.gone_at)?,
+        ":attempts": lease.attempts,
+        ":retry_at": nanoseconds_if(lease.retry_at)?,
+        ":blockers": lease.blockers,
+    });
+    match updated {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(Problem::Moved(lease.id)),
+        Err(error) => Err(conflict(lease, error)),
+    }
+}
+
+/// A lease has two things that must be its own: its id, and its live request key.
+fn conflict(lease: &Lease, error: rusqlite::Error) -> Problem {
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(SQLITE_CONSTRAINT_PRIMARYKEY) => Problem::Moved(lease.id),
+        Some(SQLITE_CONSTRAINT_UNIQUE) => Problem::KeyTaken,
+        _ => Problem::Engine(error),
+    }
+}
+
+fn begin_session(connection: &Connection, session: &Session) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO session (id, token_hash, identity, authenticated_at, expires_at, seen_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let identity = session.identity.to_session_json();
+    statement.execute(params![
+        session.id.to_string(),
+        session.token_hash.as_str(),
+        identity.map_err(|_| Problem::Unwritable("an identity that is no JSON"))?,
+        nanoseconds(session.identity.authenticated_at())?,
+        nanoseconds(session.identity.expires_at())?,
+        nanoseconds(session.seen_at)?,
+    ])?;
+    Ok(())
+}
+
+fn end_session(connection: &Connection, id: Uuid) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+    statement.execute([id.to_string()])?;
+    Ok(())
+}
+
+/// Notes that a session was used; one that has ended stays ended, and time does not run backwards.
+pub(super) fn touch_session(
+    connection: &Connection,
+    id: Uuid,
+    seen_at: Timestamp,
+) -> Result<(), Problem> {
+    let mut statement = connection
+        .prepare_cached("UPDATE session SET seen_at = ?2 WHERE id = ?1 AND seen_at < ?2")?;
+    statement.execute(params![id.to_string(), nanoseconds(seen_at)?])?;
+    Ok(())
+}
+
+/// Asks every counter and counts for all of them, or for none when one refuses.
+pub(super) fn admit(
+    connection: &Connection,
+    counters: &[(String, LockoutRule)],
+    now: Timestamp,
+) -> Result<Vec<Admission>, Problem> {
+    let ask = |(counter, rule): &(String, LockoutRule)| {
+        let attempts = attempts(connection, counter)?.unwrap_or_else(|| Attempts::none(now));
+        Ok(attempts.admit(now, *rule))
+    };
+    let admissions = counters.iter().map(ask).collect::<Result<Vec<_>, Problem>>()?;
+    let refused = admissions.iter().any(|admission| matches!(admission, Admission::Locked { .. }));
+    if !refused {
+        for ((counter, rule), admission) in counters.iter().zip(&admissions) {
+            if let Admission::Admitted(attempts) = admission {
+                write_attempts(connection, counter, attempts, over_at(attempts, *rule))?;
+            }
+        }
+    }
+    Ok(admissions)
+}
+
+fn attempts(connection: &Connection, counter: &str) -> Result<Option<Attempts>, Problem> {
+    let mut statement = connection
+        .prepare_cached("SELECT count, since, locked_until FROM attempts WHERE counter = ?1")?;
+    let mut found = statement.query([counter])?;
+    found.next()?.map(rows::attempts).transpose()
+}
+
+/// From when on the counter is as if it had never been.
+fn over_at(attempts: &Attempts, rule: LockoutRule) -> Timestamp {
+    let window_ends = attempts.since + rule.window.span();
+    attempts.locked_until.map_or(window_ends, |until| until.max(window_ends))
+}
+
+fn write_attempts(
+    connection: &Connection,
+    counter: &str,
+    attempts: &Attempts,
+    over_at: Timestamp,
+) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO attempts (counter, count, since, locked_until, over_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (counter) DO UPDATE SET count = excluded.count, since = excluded.since, \
+         locked_until = excluded.locked_until, over_at = excluded.over_at",
+    )?;
+    statement.execute(params![
+        counter,
+        attempts.count,
+        nanoseconds(attempts.since)?,
+        nanoseconds_if(attempts.locked_until)?,
+        nanoseconds(over_at)?,
+    ])?;
+    Ok(())
+}
+
+fn clear_attempts(connection: &Connection, counter: &str) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached("DELETE FROM attempts WHERE counter = ?1")?;
+    statement.execute([counter])?;
+    Ok(())
+}
+
+/// A counter that is gone has nothing to give back to.
+fn give_back_attempt(connection: &Connection, counter: &str) -> Result<(), Problem> {
+    let Some(attempts) = attempts(connection, counter)?.map(Attempts::give_back) else {
+        return Ok(());
+    };
+    let mut statement = connection
+        .prepare_cached("UPDATE attempts SET count = ?2, locked_until = ?3 WHERE counter = ?1")?;
+    let locked_until = nanoseconds_if(attempts.locked_until)?;
+    statement.execute(params![counter, attempts.count, locked_until])?;
+    Ok(())
+}
+
+/// Removes what [`Session::end_at`] calls over at `now`, and counters that are over.
+pub(super) fn sweep(
+    connection: &Connection,
+    now: Timestamp,
+    times: SessionTimes,
+) -> Result<(), Problem> {
+    let mut sessions = connection.prepare_cached(
+        "DELETE FROM session WHERE id IN (SELECT id FROM session \
+         WHERE expires_at <= :now OR authenticated_at <= :oldest OR seen_at <= :idle \
+         LIMIT :rows)",
+    )?;
+    sessions.execute(named_params! {
+        ":now": nanoseconds(now)?,
+        ":oldest": nanoseconds(now - times.absolute.span())?,
+        ":idle": nanoseconds(now - times.idle.span())?,
+        ":rows": SWEEP_ROWS,
+    })?;
+    let mut counters = connection.prepare_cached(
+        "DELETE FROM attempts WHERE counter IN \
+         (SELECT counter FROM attempts WHERE over_at <= ?1 LIMIT ?2)",
+    )?;
+    counters.execute(params![nanoseconds(now)?, SWEEP_ROWS])?;
+    Ok(())
+}
+
+/// Writes one audit record under the next number.
+fn append(connection: &Connection, record: &Record) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO audit (seq, at, record) \
+         VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM audit), ?1, ?2)",
+    )?;
+    statement.execute(params![nanoseconds(record.at)?, json(record)?])?;
+    Ok(())
+}
+
+/// Writes something harmless.
+pub(super) fn probe(connection: &Connection) -> Result<(), Problem> {
+    let mut statement =
+        connection.prepare_cached("UPDATE probe SET count = count + 1 WHERE id = 1")?;
+    statement.execute([])?;
+    Ok(())
+}

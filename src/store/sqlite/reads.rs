@@ -1,0 +1,123 @@
+//! What readers ask, each with one statement.
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Params, Row, named_params, params, params_from_iter};
+
+use super::problem::Problem;
+use super::rows::{self, nanoseconds};
+use crate::auth::Session;
+use crate::lease::Lease;
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
+use crate::store::{AuditEntry, LeaseFilter};
+
+pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
+    const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = ?1");
+    Ok(all(connection, SQL, [id.to_string()], rows::lease)?.pop())
+}
+
+/// The statement is put together from the literals below, by what the filter names.
+pub(super) fn leases(connection: &Connection, filter: &LeaseFilter) -> Result<Vec<Lease>, Problem> {
+    let mut sql = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE true").to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(principal) = &filter.principal {
+        sql.push_str(" AND principal_key = ?");
+        values.push(principal.key().into());
+    }
+    if let Some(cluster) = &filter.cluster {
+        sql.push_str(" AND cluster = ?");
+        values.push(cluster.to_string().into());
+    }
+    if !filter.states.is_empty() {
+        refuse_unknown_states(connection)?;
+        sql.push_str(" AND state IN (NULL");
+        for state in &filter.states {
+            sql.push_str(", ?");
+            values.push(state.to_string().into());
+        }
+        sql.push(')');
+    }
+    sql.push_str(" ORDER BY requested_at DESC, id DESC LIMIT ?");
+    values.push(filter.limit.map_or(-1, i64::from).into());
+    all(connection, &sql, params_from_iter(values), rows::lease)
+}
+
+/// A lease in a state that this version does not know would be in no list by state, and its role
+/// would look like one without a lease. So such a list is refused while there is one.
+fn refuse_unknown_states(connection: &Connection) -> Result<(), Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE state NOT IN \
+         ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') LIMIT 1"
+    );
+    all(connection, SQL, [], rows::lease).map(drop)
+}
+
+pub(super) fn lease_of_key(
+    connection: &Connection,
+    principal: &Principal,
+    key: &RequestKey,
+) -> Result<Option<Lease>, Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE principal_key = ?1 AND request_key = ?2 AND request_key IS NOT NULL \
+         AND state IN ('intent', 'active')"
+    );
+    Ok(all(connection, SQL, params![principal.key(), key.as_str()], rows::lease)?.pop())
+}
+
+pub(super) fn due(
+    connection: &Connection,
+    cluster: &ClusterName,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Lease>, Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE cluster = :cluster AND due_at <= :now ORDER BY due_at, id LIMIT :limit"
+    );
+    let values = named_params! {
+        ":cluster": cluster.as_str(),
+        ":now": nanoseconds(now)?,
+        ":limit": limit,
+    };
+    all(connection, SQL, values, rows::lease)
+}
+
+pub(super) fn session(
+    connection: &Connection,
+    hash: &TokenHash,
+) -> Result<Option<Session>, Problem> {
+    const SQL: &str = "SELECT id, identity, seen_at FROM session WHERE token_hash = ?1";
+    let read = |row: &Row<'_>| rows::session(row, hash.clone());
+    Ok(all(connection, SQL, [hash.as_str()], read)?.pop())
+}
+
+pub(super) fn audit_after(
+    connection: &Connection,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, Problem> {
+    const SQL: &str = "SELECT seq, record FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    all(connection, SQL, params![after, limit], rows::audit_entry)
+}
+
+/// Every row that `sql` finds, read by `read`; the first that cannot be read ends it.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl Fn(&Row<'_>) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problem> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = statement.query(values)?;
+    let mut all = Vec::new();
+    while let Some(row) = found.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}
