@@ -32,6 +32,7 @@ pub mod auth;
 pub mod broker;
 pub mod clock;
 pub mod cluster;
+pub mod config;
 pub mod lease;
 pub mod mapping;
 pub mod names;

@@ -1,0 +1,69 @@
+//! `[broker]`: what the broker is called, and how it makes and ends leases.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::files::{self, Privacy};
+use super::form;
+use super::reader::Table;
+use crate::lease::MarkerKey;
+use crate::names::{BrokerId, RolePrefix};
+
+/// How leases are made and ended.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// The broker's name in the mark on every lease role.
+    pub id: BrokerId,
+    /// The file of the key of the marks. It is made at the first start; when it is there it held
+    /// a key when it was checked.
+    pub marker_key_file: PathBuf,
+    /// What the name of every lease role begins with.
+    pub role_prefix: RolePrefix,
+    /// Longest time from the wish for a lease to its role.
+    pub create_within: Duration,
+    /// Whether a lease may live longer than the login that asked for it.
+    pub outlives_login: bool,
+    /// How often what is on the clusters is compared with the store.
+    pub reconcile_every: Duration,
+}
+
+pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
+    let id = table.defaulted("id", "\"main\"", &form::label());
+    let key_file: Option<PathBuf> =
+        table.defaulted("marker_key_file", "\"marker.key\"", &form::path());
+    let marker_key_file = key_file.map(|path| marker_key(&table, &path));
+    let prefix = form::parsed(
+        "2 to 16 of a-z, 0-9 and `_`, beginning with a letter, ending with `_`, and not `pg_…`",
+    );
+    let role_prefix = table.defaulted("role_prefix", "\"pgb_\"", &prefix);
+    let create_within = table.defaulted("create_within", "\"30s\"", &form::duration("1s", "10m"));
+    let outlives_login = table.defaulted("outlive_login", "false", &form::flag());
+    let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
+    table.finish();
+    Some(BrokerSettings {
+        id: id?,
+        marker_key_file: marker_key_file?,
+        role_prefix: role_prefix?,
+        create_within: create_within?.duration(),
+        outlives_login: outlives_login?,
+        reconcile_every: reconcile_every?.duration(),
+    })
+}
+
+/// The path of the key's file. It may be missing, for it is made at the first start; if it is
+/// there it must be private and hold a key.
+fn marker_key(table: &Table<'_>, path: &Path) -> PathBuf {
+    const KEY: &str = "marker_key_file";
+    let path = files::path_to_make(table, KEY, path);
+    if path.is_file()
+        && let Some(bytes) = files::read(table, KEY, &path, Privacy::Secret)
+    {
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        if MarkerKey::from_hex(text).is_err() {
+            let hint = "64 characters of hex are needed; a lost key comes back from the backup \
+                        only, for the roles on the clusters are marked with it";
+            table.mistake(KEY, "names a file without a marker key", hint);
+        }
+    }
+    path
+}

@@ -1,0 +1,58 @@
+//! One mistake in a configuration, as people read it.
+
+use std::fmt;
+
+/// One mistake: where it stands, what is expected there, and what may help.
+///
+/// Invariant: it never holds the value of a key, nor any other text of a line: a value may be a
+/// secret that somebody put in the wrong place. It may name a key.
+///
+/// Prints as `FILE:LINE:COLUMN: message`, and `  hint: …` on a line of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Diagnostic {
+    /// The file, as it was named to us.
+    pub file: String,
+    /// Where in the file; nothing when the file itself is what is wrong.
+    pub position: Option<Position>,
+    /// What is wrong and what is expected.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    pub(super) kind: Kind,
+}
+
+/// A place in a text. Both count from 1; columns are characters, not bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The character in the line.
+    pub column: u32,
+}
+
+/// What sort of mistake it is: after a syntax error only some can be told for sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// The text is not TOML.
+    Syntax,
+    /// A value has the wrong type, form or size.
+    Value,
+    /// A key is not known.
+    UnknownKey,
+    /// A key, a section or a file is missing, or does not fit the others.
+    Fit,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.file)?;
+        if let Some(Position { line, column }) = self.position {
+            write!(formatter, ":{line}:{column}")?;
+        }
+        write!(formatter, ": {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(formatter, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The files that a configuration names: there, readable, private where they are secret, and
+//! holding what they should.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::form;
+use super::reader::Table;
+
+/// Bytes that a file with certificates, keys or a map may have: 1 MiB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that a password may have. PostgreSQL's own clients and servers stop at 1 KiB or sooner.
+const PASSWORD_BYTES_MAX: usize = 1024;
+
+const RELATIVE: &str = "a relative path begins at the directory of this file";
+const MAKE_PRIVATE: &str = "chmod 600 it, and make the broker's user its owner";
+
+/// Who may read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Privacy {
+    /// Anybody.
+    Public,
+    /// Its owner only.
+    Secret,
+}
+
+/// The whole of the file at `path`, at most 1 MiB. Nothing when it cannot be had; that is noted
+/// at `key`.
+pub(super) fn read(
+    table: &Table<'_>,
+    key: &str,
+    path: &Path,
+    privacy: Privacy,
+) -> Option<Zeroizing<Vec<u8>>> {
+    match read_bounded(path, FILE_BYTES_MAX) {
+        Ok((metadata, bytes)) => {
+            let is_open = metadata.permissions().mode() & 0o077 != 0;
+            if privacy == Privacy::Secret && is_open {
+                table.mistake(key, "names a secret file that others may read", MAKE_PRIVATE);
+                return None;
+            }
+            Some(bytes)
+        }
+        Err(error) => {
+            let (what, hint) = unread(&error);
+            table.mistake(key, &what, hint);
+            None
+        }
+    }
+}
+
+/// Reads at most `most` bytes of a regular file, and says what file that was.
+///
+/// # Errors
+/// When it is not there, not a regular file, not readable, or longer.
+pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
+    // Opening a pipe would wait for its other end, so what it is comes first.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    // Room for all of it at once, so that no copy of a secret is left behind by growing.
+    let capacity = usize::try_from(metadata.len().min(most) + 1).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok((metadata, bytes))
+}
+
+/// Why a file was not read, to stand after the key's name, and what to do.
+pub(super) fn unread(error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
+        io::ErrorKind::NotFound => ("names a file that does not exist".into(), RELATIVE),
+        io::ErrorKind::PermissionDenied => (
+            "names a file that this user may not read".into(),
+            "make the broker's user its owner, and let it into the directories above",
+        ),
+        io::ErrorKind::InvalidInput => {
+            ("names something that is no regular file".into(), "name the file itself")
+        }
+        io::ErrorKind::FileTooLarge => {
+            ("names a file of more than 1 MiB".into(), "is it the right file?")
+        }
+        // The words of a kind are the library's own and hold nothing of ours.
+        kind => (format!("names a file that cannot be read: {kind}"), RELATIVE),
+    }
+}
+
+/// A file that need not be there yet: the directory that it will be made in must be.
+pub(super) fn path_to_make(table: &Table<'_>, key: &'static str, path: &Path) -> PathBuf {
+    let path = table.reader().resolve(path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if !directory.unwrap_or(Path::new(".")).is_dir() {
+        table.mistake(key, "names a file in a directory that does not exist", RELATIVE);
+    } else if path.is_dir() {
+        table.mistake(key, "names a directory", "name a file in it");
+    }
+    path
+}
+
+/// The password in the file that `key` names: all of its text but one line end.
+pub(super) fn password(table: &Table<'_>, key: &str, path: &Path) -> Option<Zeroizing<String>> {
+    let bytes = read(table, key, path, Privacy::Secret)?;
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let wrong = |what: &str| {
+        table.mistake(key, what, "the file holds the password alone, on one line");
+        None
+    };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return wrong("names a password file that is not UTF-8");
+    };
+    if text.trim().is_empty() {
+        return wrong("names a password file that is empty or blank");
+    }
+    if text.len() > PASSWORD_BYTES_MAX {
+        return wrong("names a password file of more than 1 KiB");
+    }
+    // A line end of another system would be taken for a part of the password.
+    if text.contains(['\0', '\n', '\r']) {
+        return wrong("names a password file with a NUL, or with a line end inside the password");
+    }
+    Some(Zeroizing::new(text.to_owned()))
+}
+
+/// The certificate authorities in the file that `key` names, written anew as PEM: what else
+/// stands in the file goes no further.
+pub(super) fn authorities(table: &Table<'_>, key: &'static str) -> Option<Authorities> {
+    let named = table.optional(key, &form::path())?;
+    let path = table.reader().resolve(&named);
+    let bytes = read(table, key, &path, Privacy::Public)?;
+    if holds_private_key(&bytes) {
+        table.mistake(key, "names a file with a private key", "name one with certificates only");
+        return None;
+    }
+    let certificates = certificates(table, key, &bytes)?;
+    let mut roots = RootCertStore::empty();
+    let is_root = |certificate: &CertificateDer<'static>| roots.add(certificate.clone()).is_ok();
+    if !certificates.iter().all(is_root) {
+        table.mistake(key, "names a file with a certificate that cannot be read", MAKE_PEM);
+        return None;
+    }
+    let pem = certificates.iter().map(|certificate| to_pem(certificate)).collect();
+    let path = std::path::absolute(&path).unwrap_or(path);
+    Some(Authorities { pem, path })
+}
+
+/// Certificate authorities, and where they stand.
+pub(super) struct Authorities {
+    /// All of them as PEM, without anything else.
+    pub pem: String,
+    /// The absolute path of their file.
+    pub path: PathBuf,
+}
+
+/// Checks that the two files are a certificate chain and its private key.
+pub(super) fn key_pair(table: &Table<'_>, certificate: &Path, key: &Path) {
+    let chain = read(table, "certificate_file", certificate, Privacy::Public)
+        .and_then(|bytes| certificates(table, "certificate_file", &bytes));
+    let key =
+        read(table, "key_file", key, Privacy::Secret).and_then(|bytes| private_key(table, &bytes));
+    let Some((chain, key)) = chain.zip(key) else { return };
+    let provider = aws_lc_rs::default_provider();
+    let hint =
+        "the first certificate must be the server's own, and the key the one it was made for";
+    match CertifiedKey::from_der(chain, key, &provider) {
+        Ok(_) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            table.mistake("key_file", "does not fit the certificate in `certificate_file`", hint);
+        }
+        Err(_) => {
+            let what = "and `certificate_file` cannot be used: their kind is not supported";
+            table.mistake("key_file", what, "use ECDSA P-256 or P-384, Ed25519, or RSA");
+        }
+    }
+}
+
+const MAKE_PEM: &str = "certificates stand between `-----BEGIN CERTIFICATE-----` and `-----END \
+                        CERTIFICATE-----`";
+
+fn certificates(
+    table: &Table<'_>,
+    key: &str,
+    bytes: &[u8],
+) -> Option<Vec<CertificateDer<'static>>> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let certificates = certificates.unwrap_or_default();
+    if certificates.is_empty() {
+        table.mistake(key, "names a file without a certificate in PEM form", MAKE_PEM);
+        return None;
+    }
+    Some(certificates)
+}
+
+fn private_key(table: &Table<'_>, bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    let key = PrivateKeyDer::from_pem_slice(bytes).ok();
+    if key.is_none() {
+        let hint = "an encrypted key cannot be used; `openssl pkey` writes it without its password";
+        table.mistake("key_file", "names a file without a private key in PEM form", hint);
+    }
+    key
+}
+
+fn holds_private_key(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).contains("PRIVATE KEY-----")
+}
+
+/// RFC 7468 section 2: lines of 64 characters.
+fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let base64 = STANDARD.encode(certificate);
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}

@@ -1,0 +1,27 @@
+//! `[lockout]`: how many failed logins are too many.
+
+use super::form;
+use super::reader::Table;
+use crate::auth::LockoutRule;
+
+/// When logins are refused without asking the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockoutSettings {
+    /// For one account, from wherever it is tried.
+    pub account: LockoutRule,
+    /// For one source address, whatever account it tries.
+    pub source: LockoutRule,
+}
+
+pub(super) fn read(table: Table<'_>) -> Option<LockoutSettings> {
+    let count = form::integer(1, 10_000);
+    let length = form::duration("1s", "1d");
+    let account = table.defaulted("account_failures", "5", &count);
+    let source = table.defaulted("source_failures", "50", &count);
+    let window = table.defaulted("window", "\"15m\"", &length);
+    let pause = table.defaulted("pause", "\"15m\"", &length);
+    table.finish();
+    let (window, pause) = window.zip(pause)?;
+    let rule = |failures| LockoutRule { failures, window, pause };
+    Some(LockoutSettings { account: rule(account?), source: rule(source?) })
+}

@@ -1,0 +1,75 @@
+//! `[map]`: the file that says who may act as which role.
+
+use std::path::PathBuf;
+
+use super::diagnostic::{Diagnostic, Kind, Position};
+use super::files::{self, Privacy};
+use super::form;
+use super::reader::{Place, Reader, Table};
+use crate::mapping::{IdentMap, MapMistake, Maps};
+use crate::names::MapName;
+
+/// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside
+/// those of the configuration.
+pub(super) fn read(table: Table<'_>) -> Option<IdentMap> {
+    let file: Option<PathBuf> = table.required("file", &form::path());
+    let map = file.and_then(|file| parse(&table, &file));
+    table.finish();
+    map
+}
+
+fn parse(table: &Table<'_>, file: &PathBuf) -> Option<IdentMap> {
+    let path = table.reader().resolve(file);
+    let bytes = files::read(table, "file", &path, Privacy::Public)?;
+    // Decisions name the file as the configuration does, people who mend it need the path.
+    let name = file.display().to_string();
+    match IdentMap::parse(&name, &bytes) {
+        Ok(map) => Some(map),
+        Err(mistakes) => {
+            let shown = path.display().to_string();
+            for mistake in mistakes {
+                let file = if mistake.file == name { shown.clone() } else { mistake.file.clone() };
+                table.reader().elsewhere(diagnostic(mistake, file));
+            }
+            None
+        }
+    }
+}
+
+fn diagnostic(mistake: MapMistake, file: String) -> Diagnostic {
+    let MapMistake { line, column, message, hint, .. } = mistake;
+    let hint = Some(hint).filter(|hint| !hint.is_empty());
+    Diagnostic { file, position: Some(Position { line, column }), message, hint, kind: Kind::Fit }
+}
+
+/// A map that a section names, to be looked for in the file once that is read.
+pub(super) struct NamedMap {
+    name: MapName,
+    place: Place,
+    what: String,
+}
+
+/// The keys `map` and `group_map` of a section.
+pub(super) fn maps(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
+    let form =
+        form::parsed::<MapName>("the name of a map: its lines in the map file begin with it");
+    let mut read = |key| {
+        let name: Option<MapName> = table.optional(key, &form);
+        if let Some(name) = name.clone() {
+            let what = format!("`{key}` in {}", table.title());
+            named.push(NamedMap { name, place: table.place_of(key), what });
+        }
+        name
+    };
+    Maps { map: read("map"), group_map: read("group_map") }
+}
+
+/// Notes every name that the map file has no line for: such a map lets nobody in, so it is a slip.
+pub(super) fn hold_against(reader: &Reader<'_>, map: &IdentMap, named: &[NamedMap]) {
+    for NamedMap { name, place, what } in named {
+        if !map.has_map(name) {
+            let message = format!("{what} names a map that has no line in the map file");
+            reader.mistake(*place, message, "map names are compared letter by letter");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The configuration: one TOML file, read into settings, or refused with every mistake in it.
+//!
+//! ```text
+//! source      the text, bounded in size and depth
+//! reader      asks for keys, notes mistakes with line and column
+//! form        what a value looks like, in words and in code
+//! files       what the configuration names on disk
+//! server log store broker session lockout map access ldap cluster    one section each
+//! ```
+//!
+//! Invariants:
+//! - A configuration is accepted whole or not at all; there is no default for what is written
+//!   wrongly, and no key that is not read.
+//! - No message holds a value of the file, and none holds a line of it: only keys, places, and
+//!   what is expected. So whatever was pasted into the file stays there.
+//! - Secrets stand in files of their own that only the broker's user may read.
+//! - An empty list never means "any".
+//!
+//! The reader remembers each key that it asked for, with its default. A test holds
+//! `config/pgbridge.toml` against that, so the sample documents every key and no other.
+
+mod access;
+mod broker;
+mod cluster;
+mod diagnostic;
+mod files;
+mod form;
+mod ldap;
+mod lockout;
+mod log;
+mod map;
+mod reader;
+mod server;
+mod session;
+mod source;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::auth::SessionTimes;
+use crate::auth::ldap::LdapSettings;
+use crate::mapping::{Maps, Policy, Target};
+use crate::names::WayName;
+
+pub use broker::BrokerSettings;
+pub use cluster::ClusterEntry;
+pub use diagnostic::{Diagnostic, Position};
+pub use lockout::LockoutSettings;
+pub use log::{LogFormat, LogLevel, LogSettings};
+pub use server::{ServerSettings, Transport};
+pub use store::StoreSettings;
+
+use diagnostic::Kind;
+use map::NamedMap;
+use reader::{Findings, Reader, Table, Unique};
+use source::{FILE_BYTES_MAX, Source, Unreadable};
+
+/// All settings of a broker. Every file that they name was there and in order when they were read.
+pub struct Config {
+    /// Where people and programs reach the broker.
+    pub server: ServerSettings,
+    /// What the broker says about its work.
+    pub log: LogSettings,
+    /// The broker's own database.
+    pub store: StoreSettings,
+    /// How leases are made and ended.
+    pub broker: BrokerSettings,
+    /// How long a login is remembered.
+    pub session: SessionTimes,
+    /// When logins are refused without asking the directory.
+    pub lockout: LockoutSettings,
+    /// Who may become what: the map file, which way in uses which map, and the profiles.
+    pub policy: Policy,
+    /// The ways in, at least one, in the order of the file.
+    pub ways: Vec<LdapSettings>,
+    /// The clusters, at least one, in the order of the file.
+    pub clusters: Vec<ClusterEntry>,
+}
+
+/// Reads the configuration in `path`, and every file that it names.
+///
+/// # Errors
+/// When anything in it is wrong: every mistake, sorted by file and place.
+pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let whole_file = |message: String| {
+        let file = path.display().to_string();
+        vec![Diagnostic { file, position: None, message, hint: None, kind: Kind::Fit }]
+    };
+    let bytes = match files::read_bounded(path, FILE_BYTES_MAX) {
+        Ok((_, bytes)) => bytes.to_vec(),
+        Err(error) => return Err(whole_file(format!("cannot be read: {}", error.kind()))),
+    };
+    let (config, findings) = read(path, bytes);
+    match config {
+        Some(config) if findings.mistakes.is_empty() => Ok(config),
+        _ if findings.mistakes.is_empty() => Err(whole_file("cannot be used".to_owned())),
+        _ => Err(findings.mistakes),
+    }
+}
+
+/// Reads `bytes` as the configuration in `path`.
+fn read(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Findings) {
+    let (source, problem) = Source::new(bytes);
+    let reader = Reader::new(path, &source);
+    match problem {
+        Some(Unreadable::NotUtf8(offset)) => reader.unreadable(offset, "not UTF-8 from here on"),
+        Some(Unreadable::TooDeep(offset)) => {
+            reader.unreadable(offset, "more tables or lists inside each other than there can be");
+        }
+        None => {}
+    }
+    if problem.is_some() {
+        return (None, reader.finish());
+    }
+    let (tree, errors) = DeTable::parse_recoverable(source.text());
+    reader.syntax_errors(&errors);
+    let config = sections(Table::root(&reader, tree.get_ref()));
+    (config, reader.finish())
+}
+
+fn sections(root: Table<'_>) -> Option<Config> {
+    let reader = root.reader();
+    let mut named = Vec::new();
+    let server = server::read(root.section("server", "[server]"));
+    let log = log::read(root.section("log", "[log]"));
+    let store = store::read(root.section("store", "[store]"));
+    let broker = broker::read(root.section("broker", "[broker]"));
+    let session = session::read(root.section("session", "[session]"));
+    let lockout = lockout::read(root.section("lockout", "[lockout]"));
+    let map = map::read(root.section("map", "[map]"));
+    let access = access::read(root.section("access", "[access]"), &mut named);
+    let ways = ways(&root, &mut named, session);
+    let clusters = clusters(&root);
+    root.finish();
+    if let Some(map) = &map {
+        map::hold_against(reader, map, &named);
+    }
+    let (ways, maps) = ways?;
+    let (clusters, targets) = clusters?;
+    Some(Config {
+        server: server?,
+        log: log?,
+        store: store?,
+        broker: broker?,
+        session: session?,
+        lockout: lockout?,
+        policy: Policy { map: map?, ways: maps, access, targets },
+        ways,
+        clusters,
+    })
+}
+
+/// Every directory, and the maps of each.
+fn ways(
+    root: &Table<'_>,
+    named: &mut Vec<NamedMap>,
+    session: Option<SessionTimes>,
+) -> Option<(Vec<LdapSettings>, BTreeMap<WayName, Maps>)> {
+    let lifetime = session.map(|times| times.absolute);
+    let mut names = Unique::default();
+    let sections = root.sections("ldap", "[[ldap]]", "nobody could log in").into_iter();
+    let read: Vec<_> =
+        sections.map(|table| ldap::read(table, &mut names, named, lifetime)).collect();
+    let directories: Vec<ldap::Directory> = read.into_iter().collect::<Option<_>>()?;
+    let split = |directory: ldap::Directory| {
+        let name = directory.settings.name.clone();
+        (directory.settings, (name, directory.maps))
+    };
+    Some(directories.into_iter().map(split).unzip())
+}
+
+/// Every cluster, and what each lends.
+fn clusters(root: &Table<'_>) -> Option<(Vec<ClusterEntry>, Vec<Target>)> {
+    let mut names = Unique::default();
+    let sections = root.sections("cluster", "[[cluster]]", "there is nothing to lend").into_iter();
+    let read: Vec<_> = sections.map(|table| cluster::read(table, &mut names)).collect();
+    let clusters: Vec<_> = read.into_iter().collect::<Option<_>>()?;
+    Some(clusters.into_iter().unzip())
+}
