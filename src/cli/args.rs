@@ -378,8 +378,8 @@ mod tests {
         command.build();
         let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         listed.sort_unstable();
-        let mut known: Vec<&str> =
-            command.get_subcommands().map(clap::Command::get_name).collect();
+        let mut known: Vec<String> =
+            command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
         known.sort_unstable();
         assert_eq!(listed, known);
         let help = command.render_long_help().to_string();

@@ -19,7 +19,9 @@ use super::exit::Exit;
 use super::secret::Secret;
 use super::server::{ServerUrl, ServerUrlError};
 use super::terminal::{Shown, safe_json};
-use crate::names::{ClusterName, DatabaseName, LeaseId, LoginPassword, RoleName, SessionToken, Ttl, WayName};
+use crate::names::{
+    ClusterName, DatabaseName, LeaseId, LoginPassword, RoleName, SessionToken, Ttl, WayName,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,7 +64,9 @@ pub(super) enum ClientError {
     Redirect { server: ServerUrl, location: Shown },
     #[error("{server} answers {status}, and not as a pgbridge does: is it the right address?")]
     Stranger { server: ServerUrl, status: StatusCode },
-    #[error("the answer of {server} cannot be read (line {line}, column {column}): is its version another?")]
+    #[error(
+        "the answer of {server} cannot be read (line {line}, column {column}): is its version another?"
+    )]
     Unreadable { server: ServerUrl, line: usize, column: usize },
 }
 
@@ -287,10 +291,10 @@ impl Client {
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let mut body = Zeroizing::new(Vec::new());
         loop {
-            let chunk = response.chunk().await.map_err(|source| ClientError::NoAnswer {
-                server: self.server.clone(),
-                source,
-            })?;
+            let chunk = response
+                .chunk()
+                .await
+                .map_err(|source| ClientError::NoAnswer { server: self.server.clone(), source })?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > ANSWER_MAX {
                 let (server, status) = (self.server.clone(), response.status());
@@ -326,8 +330,8 @@ impl Client {
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
-    let pem = std::fs::read(path)
-        .map_err(|source| ClientError::Ca { path: path.to_owned(), source })?;
+    let pem =
+        std::fs::read(path).map_err(|source| ClientError::Ca { path: path.to_owned(), source })?;
     let none = |source| ClientError::NoCertificate { path: path.to_owned(), source };
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|source| none(Some(source)))?;
     if certificates.is_empty() { Err(none(None)) } else { Ok(certificates) }

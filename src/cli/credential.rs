@@ -152,7 +152,8 @@ impl Credential {
         for (name, value) in self.variables() {
             let _ = writeln!(lines, "export {name}={}", shell_quoted(&value));
         }
-        let _ = writeln!(lines, "export PGPASSWORD={}", shell_quoted(self.issued.password.expose()));
+        let _ =
+            writeln!(lines, "export PGPASSWORD={}", shell_quoted(self.issued.password.expose()));
         Secret::new(lines)
     }
 
@@ -386,7 +387,8 @@ pub(super) mod tests {
     fn a_service_file_holds_every_value_as_it_was_or_is_refused() {
         for text in HOSTILE {
             let credential = credential(text);
-            let section = credential.service().unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+            let section =
+                credential.service().unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
             let mut lines = section.expose().lines();
             assert_eq!(lines.next(), Some("[orders]"));
             let values: Vec<_> = lines.map(|line| line.split_once('=').unwrap()).collect();

@@ -25,7 +25,9 @@ pub(super) enum Failure {
     NotLoggedIn,
     #[error("which server? Give it with `--server` or in PGBRIDGE_URL")]
     NoServer,
-    #[error("the password cannot be asked for without a terminal: use `--user` and `--password-stdin`")]
+    #[error(
+        "the password cannot be asked for without a terminal: use `--user` and `--password-stdin`"
+    )]
     NoTerminal(#[source] io::Error),
     #[error("the password cannot be read from standard input")]
     PasswordUnread(#[source] io::Error),
@@ -37,7 +39,9 @@ pub(super) enum Failure {
     NotHandedOut { lease: LeaseId, source: Box<CredentialError> },
     #[error(transparent)]
     Credential(CredentialError),
-    #[error("psql is not installed, or not in PATH (Debian: `apt install postgresql-client`); nothing was issued")]
+    #[error(
+        "psql is not installed, or not in PATH (Debian: `apt install postgresql-client`); nothing was issued"
+    )]
     NoPsql,
     #[error("psql cannot be started")]
     PsqlNotStarted(#[source] io::Error),

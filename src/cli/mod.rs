@@ -33,6 +33,8 @@ use crate::clock::Clock;
 use failure::Failure;
 use terminal::Shown;
 
+pub use terminal::warn;
+
 /// Does what a person asked for, and says on standard error why it could not be done.
 pub async fn run_person(command: PersonCommand, clock: &Clock) -> Exit {
     finish(person::run(command, clock).await)

@@ -1,7 +1,7 @@
 //! The commands for operators and auditors, on the broker's machine.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::args::{AuditCommand, OperatorCommand, command};
@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::terminal::{self, Shown, note, safe_json, warn};
 use crate::config::{self, Config, Diagnostic};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{AuditEntry, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Why an operator's command failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +63,14 @@ fn load(path: &Path) -> Result<Config, OperateError> {
 
 /// Each mistake with its place and hint, as the file's author must see it; its lines stay lines.
 fn listed(diagnostics: &[Diagnostic]) -> String {
-    let texts = diagnostics.iter().map(ToString::to_string);
-    texts.flat_map(|text| text.lines().map(|line| format!("{}\n", Shown::new(line))).collect::<Vec<_>>()).collect()
+    let mut list = String::new();
+    for diagnostic in diagnostics {
+        for line in diagnostic.to_string().lines() {
+            list.push_str(Shown::new(line).as_str());
+            list.push('\n');
+        }
+    }
+    list
 }
 
 fn counted(mistakes: usize) -> String {
@@ -80,6 +86,8 @@ async fn export(path: &Path, mut after: u64) -> Result<Exit, Failure> {
         let Some(last) = entries.last() else { return Ok(Exit::Done) };
         after = last.seq;
         let lines: String = entries.iter().map(|entry| format!("{}\n", entry.json)).collect();
+        // Byte for byte as it was recorded, unless a person's terminal would obey it.
+        let lines = if io::stdout().is_terminal() { safe_json(&lines) } else { lines };
         terminal::answer(&lines).map_err(Failure::Output)?;
     }
 }

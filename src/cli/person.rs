@@ -176,7 +176,9 @@ async fn log_out(state: &StateDir) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Err(failure) => {
-            warn("the session is forgotten here, but could not be ended at the server, where it ends by itself");
+            warn(
+                "the session is forgotten here, but could not be ended at the server, where it ends by itself",
+            );
             Err(failure.into())
         }
     }
@@ -195,7 +197,10 @@ async fn whoami(state: &StateDir, output: Output, now: Timestamp) -> Result<Exit
             ("proven by", Shown::new(format!("{} {}", me.method, me.issuer))),
             ("logged in", table::time(me.authenticated_at, now)),
             ("session ends", table::time(me.expires_at, now)),
-            ("duties", Shown::new(if duties.is_empty() { "none".into() } else { duties.join(", ") })),
+            (
+                "duties",
+                Shown::new(if duties.is_empty() { "none".into() } else { duties.join(", ") }),
+            ),
         ];
         let names = if groups.is_empty() { vec!["none"] } else { groups };
         for (index, group) in names.into_iter().enumerate() {

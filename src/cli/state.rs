@@ -40,11 +40,15 @@ pub(super) struct SavedSession {
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
-    #[error("there is no place for the session: neither XDG_STATE_HOME nor HOME is an absolute path in UTF-8")]
+    #[error(
+        "there is no place for the session: neither XDG_STATE_HOME nor HOME is an absolute path in UTF-8"
+    )]
     Nowhere,
     #[error("{path} cannot be {doing}")]
     Failed { path: PathBuf, doing: &'static str, source: io::Error },
-    #[error("{path} can be read by others (mode {mode:04o}): the session in it may be known. Remove it and log in again")]
+    #[error(
+        "{path} can be read by others (mode {mode:04o}): the session in it may be known. Remove it and log in again"
+    )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{path} belongs to another user: remove it, or set XDG_STATE_HOME")]
     Foreign { path: PathBuf },
@@ -83,7 +87,9 @@ impl StateDir {
     /// When neither `XDG_STATE_HOME` nor `HOME` is an absolute path in UTF-8.
     pub fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, StateError> {
         let absolute = |name| {
-            variable(name).and_then(|value| value.into_string().ok()).map(PathBuf::from)
+            variable(name)
+                .and_then(|value| value.into_string().ok())
+                .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
         let base = absolute("XDG_STATE_HOME")
@@ -221,9 +227,9 @@ impl StateDir {
     fn make(&self) -> Result<(), StateError> {
         let path = self.0.clone();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        let metadata = made.and_then(|()| fs::metadata(&path)).map_err(|source| {
-            StateError::Failed { path: path.clone(), doing: "made", source }
-        })?;
+        let metadata = made
+            .and_then(|()| fs::metadata(&path))
+            .map_err(|source| StateError::Failed { path: path.clone(), doing: "made", source })?;
         check_owner(&path, &metadata)?;
         let mode = metadata.permissions().mode() & 0o7777;
         // Who can write the directory can put a session of theirs in the place of ours.
@@ -291,7 +297,10 @@ mod tests {
         for open in [0o640, 0o604, 0o660, 0o610] {
             fs::set_permissions(state.session_path(), fs::Permissions::from_mode(open)).unwrap();
             let refusal = state.session().err().unwrap();
-            assert!(matches!(refusal, StateError::Exposed { mode, .. } if mode == open), "{refusal}");
+            assert!(
+                matches!(refusal, StateError::Exposed { mode, .. } if mode == open),
+                "{refusal}"
+            );
         }
         fs::set_permissions(state.session_path(), fs::Permissions::from_mode(0o400)).unwrap();
         assert!(state.session().unwrap().is_some());

@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn times_are_relative_and_absolute() {
         let now: Timestamp = "2026-11-20T20:00:00Z".parse().unwrap();
-        let at = |seconds: i64| time(now + jiff::SignedDuration::from_secs(seconds), now).to_string();
+        let at =
+            |seconds: i64| time(now + jiff::SignedDuration::from_secs(seconds), now).to_string();
         assert_eq!(at(899), "in 14m59s (2026-11-20 20:14:59 UTC)");
         assert_eq!(at(0), "now (2026-11-20 20:00:00 UTC)");
         assert_eq!(at(-5400), "1h30m ago (2026-11-20 18:30:00 UTC)");

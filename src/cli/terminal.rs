@@ -93,8 +93,8 @@ pub(super) fn note(text: impl fmt::Display) {
     }
 }
 
-/// Tells the person something they must know.
-pub(super) fn warn(text: impl fmt::Display) {
+/// Tells the person something they must know, on standard error. `text` must be safe to show.
+pub fn warn(text: impl fmt::Display) {
     // Whoever closed standard error does not want to know.
     let _ = writeln!(io::stderr().lock(), "pgbridge: {text}");
 }
@@ -107,10 +107,7 @@ mod tests {
     fn what_steers_a_terminal_is_escaped_and_letters_are_not() {
         let hostile = "a\u{1b}[2Jb\nc\u{9b}31m\u{202e}d\u{200b}\r";
         let shown = Shown::new(hostile);
-        assert_eq!(
-            shown.as_str(),
-            "a\\u{1b}[2Jb\\nc\\u{9b}31m\\u{202e}d\\u{200b}\\u{d}"
-        );
+        assert_eq!(shown.as_str(), "a\\u{1b}[2Jb\\nc\\u{9b}31m\\u{202e}d\\u{200b}\\u{d}");
         assert_eq!(Shown::new("Zoë 中 \\n").as_str(), "Zoë 中 \\n");
     }
 
