@@ -1,0 +1,80 @@
+//! Why a command did not do what it was asked.
+
+use std::io;
+
+use super::client::ClientError;
+use super::credential::CredentialError;
+use super::exit::Exit;
+use super::operate::OperateError;
+use super::roles::ChoiceError;
+use super::state::StateError;
+use crate::names::LeaseId;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    #[error(transparent)]
+    Operate(#[from] OperateError),
+    #[error("you are not logged in: run `pgbridge login`")]
+    NotLoggedIn,
+    #[error("which server? Give it with `--server` or in PGBRIDGE_URL")]
+    NoServer,
+    #[error(
+        "the password cannot be asked for without a terminal: use `--user` and `--password-stdin`"
+    )]
+    NoTerminal(#[source] io::Error),
+    #[error("the password cannot be read from standard input")]
+    PasswordUnread(#[source] io::Error),
+    #[error("a password has more than nothing in it: it was not sent")]
+    BlankPassword,
+    #[error("the file {path} cannot be found")]
+    NoFile { path: String, source: io::Error },
+    #[error("lease {lease} was issued but cannot be handed to you; it is being revoked")]
+    NotHandedOut { lease: LeaseId, source: Box<CredentialError> },
+    #[error(transparent)]
+    Credential(CredentialError),
+    #[error(
+        "psql is not installed, or not in PATH (Debian: `apt install postgresql-client`); nothing was issued"
+    )]
+    NoPsql,
+    #[error("psql cannot be started")]
+    PsqlNotStarted(#[source] io::Error),
+    #[error("signals cannot be watched")]
+    Signals(#[source] io::Error),
+    #[error("standard output cannot be written")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    /// Whether the reader of standard output has seen enough, which is no failure.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// How the process ends on it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Client(failure) => failure.exit(),
+            Self::Credential(CredentialError::Client(failure)) => failure.exit(),
+            Self::Choice(failure) => failure.exit(),
+            Self::NotLoggedIn => Exit::LoggedOut,
+            Self::NoServer | Self::NoTerminal(_) | Self::BlankPassword => Exit::Usage,
+            Self::State(_)
+            | Self::Operate(_)
+            | Self::PasswordUnread(_)
+            | Self::NoFile { .. }
+            | Self::NotHandedOut { .. }
+            | Self::Credential(_)
+            | Self::NoPsql
+            | Self::PsqlNotStarted(_)
+            | Self::Signals(_)
+            | Self::Output(_) => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The commands for operators and auditors, on the broker's machine.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use super::args::{AuditCommand, OperatorCommand, command};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::terminal::{self, Shown, note, safe_json, warn};
+use crate::config::{self, Config, Diagnostic};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+
+/// Why an operator's command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OperateError {
+    #[error("{mistakes} in the configuration {path}; nothing was done", mistakes = counted(*.mistakes))]
+    Config { path: Shown, mistakes: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the manual pages cannot be written to {path}")]
+    Manual { path: PathBuf, source: io::Error },
+}
+
+/// Records that are read from the store at once.
+const BATCH: u32 = 1000;
+
+/// Does what an operator or auditor asked for.
+pub(super) async fn run(command: OperatorCommand) -> Result<Exit, Failure> {
+    match command {
+        OperatorCommand::Check(file) => check(&file.config),
+        OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
+            export(&config.config, after).await
+        }
+        OperatorCommand::Completions { shell } => completions(shell),
+        OperatorCommand::Man { dir } => manual(dir.as_deref()),
+    }
+}
+
+/// Prints what is wrong on standard output: it is what was asked for.
+fn check(path: &Path) -> Result<Exit, Failure> {
+    match config::load(path) {
+        Ok(_) => {
+            note(format!("{}: no mistakes", Shown::new(path.display())));
+            Ok(Exit::Done)
+        }
+        Err(diagnostics) => {
+            terminal::answer(&listed(&diagnostics)).map_err(Failure::Output)?;
+            note(counted(diagnostics.len()));
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, OperateError> {
+    config::load(path).map_err(|diagnostics| {
+        warn(listed(&diagnostics).trim_end());
+        let path = Shown::new(path.display());
+        OperateError::Config { path, mistakes: diagnostics.len() }
+    })
+}
+
+/// Each mistake with its place and hint, as the file's author must see it; its lines stay lines.
+fn listed(diagnostics: &[Diagnostic]) -> String {
+    let mut list = String::new();
+    for diagnostic in diagnostics {
+        for line in diagnostic.to_string().lines() {
+            list.push_str(Shown::new(line).as_str());
+            list.push('\n');
+        }
+    }
+    list
+}
+
+fn counted(mistakes: usize) -> String {
+    if mistakes == 1 { "1 mistake".to_owned() } else { format!("{mistakes} mistakes") }
+}
+
+/// Writes the audit, batch by batch, so that it need not fit into memory.
+async fn export(path: &Path, mut after: u64) -> Result<Exit, Failure> {
+    let config = load(path)?;
+    let store = SqliteStore::open_read_only(&config.store.path).map_err(OperateError::Store)?;
+    loop {
+        let entries = store.audit_after(after, BATCH).await.map_err(OperateError::Store)?;
+        let Some(last) = entries.last() else { return Ok(Exit::Done) };
+        after = last.seq;
+        let lines: String = entries.iter().map(|entry| format!("{}\n", entry.json)).collect();
+        // Byte for byte as it was recorded, unless a person's terminal would obey it.
+        let lines = if io::stdout().is_terminal() { safe_json(&lines) } else { lines };
+        terminal::answer(&lines).map_err(Failure::Output)?;
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "pgbridge", &mut script);
+    terminal::answer(&String::from_utf8_lossy(&script)).map_err(Failure::Output)?;
+    Ok(Exit::Done)
+}
+
+fn manual(dir: Option<&Path>) -> Result<Exit, Failure> {
+    let Some(dir) = dir else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command()).render(&mut page).map_err(Failure::Output)?;
+        terminal::answer(&String::from_utf8_lossy(&page)).map_err(Failure::Output)?;
+        return Ok(Exit::Done);
+    };
+    let written = fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command(), dir));
+    written.map_err(|source| OperateError::Manual { path: dir.to_owned(), source })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,122 @@
+//! What reaches the terminal: answers on standard output, the rest on standard error, and neither
+//! with a character that could steer the terminal.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Deserialize;
+
+/// Text that is safe to show, whoever wrote it: control characters, ANSI sequences, changes of
+/// the writing direction and invisible characters are escaped. One line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(from = "String")]
+pub(super) struct Shown(String);
+
+impl Shown {
+    /// Makes `text` safe to show.
+    pub fn new(text: impl fmt::Display) -> Self {
+        let text = text.to_string();
+        let mut shown = String::with_capacity(text.len());
+        for letter in text.chars() {
+            match letter {
+                '\n' => shown.push_str("\\n"),
+                '\t' => shown.push_str("\\t"),
+                _ if steers(letter) => shown.extend(letter.escape_unicode()),
+                _ => shown.push(letter),
+            }
+        }
+        Self(shown)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether a character does something to a terminal or to the reader other than being seen:
+/// Unicode categories Cc, Zl, Zp and what matters of Cf (UTR #36 section 3).
+fn steers(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// JSON with the same characters escaped as `\uXXXX`. Outside of strings JSON has none of them,
+/// so the value stays the same.
+pub(super) fn safe_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    let mut units = [0_u16; 2];
+    for letter in json.chars() {
+        if steers(letter) && letter != '\n' {
+            for unit in letter.encode_utf16(&mut units) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// Writes an answer to standard output.
+///
+/// # Errors
+/// When it cannot be written; [`io::ErrorKind::BrokenPipe`] when the reader has seen enough.
+pub(super) fn answer(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()
+}
+
+/// Tells the person something nice to know: only when they are there to read it.
+pub(super) fn note(text: impl fmt::Display) {
+    if io::stderr().is_terminal() {
+        warn(text);
+    }
+}
+
+/// Tells the person something they must know, on standard error. `text` must be safe to show.
+pub fn warn(text: impl fmt::Display) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr().lock(), "pgbridge: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_letters_are_not() {
+        let hostile = "a\u{1b}[2Jb\nc\u{9b}31m\u{202e}d\u{200b}\r";
+        let shown = Shown::new(hostile);
+        assert_eq!(shown.as_str(), "a\\u{1b}[2Jb\\nc\\u{9b}31m\\u{202e}d\\u{200b}\\u{d}");
+        assert_eq!(Shown::new("Zoë 中 \\n").as_str(), "Zoë 中 \\n");
+    }
+
+    #[test]
+    fn json_keeps_its_value_and_loses_what_steers_a_terminal() {
+        let value = serde_json::json!({"x": "a\u{1b}\u{9b}\u{202e}\u{e0001}é\u{7f}\n"});
+        let safe = safe_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+        assert!(!safe.chars().any(|letter| steers(letter) && letter != '\n'), "{safe:?}");
+        assert!(safe.contains('é'), "{safe}");
+    }
+}
