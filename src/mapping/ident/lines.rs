@@ -1,5 +1,8 @@
 //! From the bytes of a file to logical lines (`tokenize_auth_file` in `hba.c`, PostgreSQL 14+).
 
+use std::iter::Peekable;
+use std::slice::Split;
+
 /// One or more physical lines, joined where a line ended in a backslash.
 pub(super) struct LogicalLine {
     /// The bytes, without line ends and without the backslashes that joined them.
@@ -37,7 +40,7 @@ fn number(count: usize) -> u32 {
 
 /// The logical lines of a file, in order.
 pub(super) struct LogicalLines<'file> {
-    physical: std::iter::Peekable<std::slice::Split<'file, u8, fn(&u8) -> bool>>,
+    physical: Peekable<Split<'file, u8, fn(&u8) -> bool>>,
     next_line: u32,
 }
 

@@ -55,7 +55,7 @@ pub struct IdentMap {
 #[derive(Debug, Default)]
 struct Rules {
     /// In file order.
-    rules: Vec<Rule>,
+    in_order: Vec<Rule>,
     /// Which of them name a system user literally, in file order for each name.
     literals: HashMap<Box<str>, Vec<usize>>,
     /// Which of them match a system user by a regular expression, in file order.
@@ -171,14 +171,14 @@ impl IdentMap {
 
 impl Rules {
     fn push(&mut self, rule: Rule) {
-        let index = self.rules.len();
+        let index = self.in_order.len();
         match &rule.system_user {
             SystemUser::Literal(name) => {
                 self.literals.entry(name.clone()).or_default().push(index);
             }
             SystemUser::Pattern(_) => self.patterns.push(index),
         }
-        self.rules.push(rule);
+        self.in_order.push(rule);
     }
 
     /// The lines that name `system_user` and those with a regular expression, in file order.
@@ -192,7 +192,7 @@ impl Rules {
                 (_, Some(_)) => patterns.next(),
                 (_, None) => literals.next(),
             };
-            self.rules.get(*index?)
+            self.in_order.get(*index?)
         })
     }
 }
@@ -245,7 +245,8 @@ impl Mistakes<'_> {
             return &[];
         }
         let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF") else { return bytes };
-        let message = "the file begins with a byte order mark, which PostgreSQL reads as a part of the first map name";
+        let message = "the file begins with a byte order mark, which PostgreSQL reads as a \
+             part of the first map name";
         self.push(
             (1, 1),
             Flaw::new(0, message, "save the file as UTF-8 without a byte order mark"),
@@ -256,6 +257,7 @@ impl Mistakes<'_> {
 }
 
 fn nul(at: usize) -> Flaw {
-    let message = "a NUL byte: PostgreSQL would not read the rest of the line, or join lines at it";
+    let message = "a NUL byte: PostgreSQL would not read the rest of the line, or join lines \
+         at it";
     Flaw::new(at, message, "save the file as plain UTF-8 text")
 }

@@ -86,7 +86,8 @@ impl Rule {
             SystemUser::Pattern(pattern) => pattern.text(),
         };
         format!(
-            "regular expression \"{pattern}\" has no subexpressions as requested by backreference \
+            "regular expression \"{pattern}\" has no subexpressions as requested by \
+                 backreference \
              in \"{before}\\1{after}\""
         )
     }
@@ -193,7 +194,8 @@ fn refused_token(token: &Token) -> Option<Flaw> {
         return Some(Flaw::new(
             token.begin,
             "`@file` is not supported: its names are not read",
-            "write the names as lines of the map; quote the token, `\"@…\"`, for a name that begins with `@`",
+            "write the names as lines of the map; quote the token, `\"@…\"`, for a name that \
+                 begins with `@`",
         ));
     }
     (token.text.len() > TOKEN_BYTES).then(|| {
@@ -215,7 +217,7 @@ fn missing_entry(fields: &[Field], open_quote: Option<usize>, end: usize) -> Fla
             "write the lines of the included file here",
         );
     }
-    let comma = fields.iter().filter_map(|field| field.get(1)).next();
+    let comma = fields.iter().find_map(|field| field.get(1));
     let (at, hint) = if let Some(quote) = open_quote {
         (quote, "close the quote: the token runs to the end of the line")
     } else if let Some(token) = comma {
@@ -236,7 +238,8 @@ fn single(field: &Field) -> Result<&Token, Flaw> {
         several => Err(Flaw::new(
             several.get(1).map_or(0, |token| token.begin),
             "multiple values in one field",
-            "write one line for each value; quote a value that holds a comma, such as a regular expression with `{1,3}`",
+            "write one line for each value; quote a value that holds a comma, such as a \
+                 regular expression with `{1,3}`",
         )),
     }
 }

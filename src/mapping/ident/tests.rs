@@ -20,9 +20,9 @@ fn parse(file: &str) -> IdentMap {
 
 fn ask(map: &IdentMap, name: &str, system_user: &str, role: &str) -> Says {
     match map.decide(&name.parse().unwrap(), system_user, role) {
-        MapDecision::Allowed(rule) => Line(rule.line),
+        MapDecision::Allowed(found) => Line(found.line),
         MapDecision::NoMatch => No,
-        MapDecision::Failed { rule, .. } => Fails(rule.line),
+        MapDecision::Failed { rule: found, .. } => Fails(found.line),
     }
 }
 
@@ -466,7 +466,7 @@ fn escapes_are_punctuation_and_classes() {
     check_pattern(r"^\h$", r"\h", "PostgreSQL has no such escape", r"^\s$");
     check_pattern(r"^\é$", r"\", "only ASCII punctuation", "^é$");
     check_pattern("^ab\\", "\\", r"a `\` at the end", r"^ab\\$");
-    check(r##"m "/^\.\ \_\d\D\s\S\w\W\#\-$" r"##, &[]);
+    check(r#"m "/^\.\ \_\d\D\s\S\w\W\#\-$" r"#, &[]);
     check(r#"m "/^\.\ \_\d\D$" r"#, &[(". _1a", "r", Line(1)), (". _11", "r", No)]);
     check(r"m /^\S\w\W$ r", &[("x_-", "r", Line(1)), ("x-_", "r", No)]);
     check("m /^a\\s$ r", &[("a\x0b", "r", Line(1)), ("a\x1c", "r", No)]);

@@ -1,7 +1,7 @@
 //! Sets of bytes: what one position of a pattern may match.
 //!
 //! PostgreSQL reads the map before it knows any database, so its server encoding is still
-//! SQL_ASCII and its collation C: patterns match bytes, and classes know ASCII only.
+//! `SQL_ASCII` and its collation C: patterns match bytes, and classes know ASCII only.
 
 use std::fmt::Write;
 

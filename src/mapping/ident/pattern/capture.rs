@@ -72,10 +72,12 @@ fn is_decided(unit: &[Node]) -> Result<(), Flaw> {
             | (Width::Blockwise, Before::Bytewise | Before::Blockwise) => {
                 return Err(Flaw::new(
                     part.at,
-                    "a repeated group of several bytes stands beside another part of variable length, \
+                    "a repeated group of several bytes stands beside another part of variable \
+                         length, \
                      up to the end of group 1; PostgreSQL would choose the longest whole, and \
                      this is not evaluated here",
-                    "repeat one character or a bracket expression, such as `[a-z.]+`, instead of a group",
+                    "repeat one character or a bracket expression, such as `[a-z.]+`, instead \
+                         of a group",
                 ));
             }
             (Width::OneOf | Width::Free, _) => return Err(ambiguous(part.at)),

@@ -72,7 +72,9 @@ impl Pattern {
             capture::check(&tree)?;
         }
         let mut translated = String::from(r"\A(?:");
-        tree.iter().for_each(|node| node.write(&mut translated));
+        for node in &tree {
+            node.write(&mut translated);
+        }
         translated.push_str(r")\z");
         let regex = RegexBuilder::new(&translated)
             .unicode(false)

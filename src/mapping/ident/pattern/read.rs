@@ -21,11 +21,13 @@ pub(super) fn read(pattern: &[u8]) -> Result<Sequence, Flaw> {
         Some(b'$') => Ok(sequence),
         Some(b')') => Err(reader.flaw("`)` closes no group", r"write `\)` for the character")),
         Some(_) => Err(reader.flaw(
-            "alternation outside a group: `^` belongs to its first branch only and `$` to its last",
+            "alternation outside a group: `^` belongs to its first branch only and `$` to its \
+                 last",
             "write `^(?:…|…)$`",
         )),
         None => Err(reader.flaw(
-            "the regular expression does not end with `$`, so anything may follow what it matches",
+            "the regular expression does not end with `$`, so anything may follow what it \
+                 matches",
             "end it with `$`; with `.*$` when anything may follow",
         )),
     }
@@ -76,7 +78,7 @@ impl Reader<'_> {
             self.special_group()
         } else {
             self.flaw(
-                "the regular expression does not begin with `^`, so it would be found anywhere in a name",
+                "the regular expression does not begin with `^`: it would be found anywhere",
                 "begin it with `^`; with `^.*` when anything may come before",
             )
         })
@@ -111,7 +113,7 @@ impl Reader<'_> {
             Some(b'^' | b'$') => {
                 return Err(self.flaw(
                     "an anchor inside the regular expression",
-                    r"keep one `^` at the beginning and one `$` at the end; `\^` and `\$` are the characters",
+                    r"keep one `^` first and one `$` last; `\^` and `\$` are the characters",
                 ));
             }
             Some(b'*' | b'+' | b'?') => {
@@ -179,7 +181,10 @@ impl Reader<'_> {
         let rest = self.rest();
         let begins = |heads: &[&str]| heads.iter().any(|head| rest.starts_with(head.as_bytes()));
         if begins(&["(?=", "(?!", "(?<=", "(?<!"]) {
-            self.flaw("look-ahead and look-behind are not accepted", "say what may stand there with a bracket expression, or with one line for each case")
+            self.flaw(
+                "look-ahead and look-behind are not accepted",
+                "say what may stand there with brackets, or with one line for each case",
+            )
         } else if begins(&["(?<", "(?P"]) {
             self.flaw(
                 "PostgreSQL has no named groups",
@@ -189,8 +194,8 @@ impl Reader<'_> {
             self.flaw("PostgreSQL has no atomic groups", "write `(?:…)`")
         } else if begins(&["(?#"]) {
             self.flaw(
-                "comments inside the regular expression are not accepted",
-                "write the comment after `#` on the line",
+                "comments inside the expression are not accepted",
+                "write the comment after `#` at the end of the line",
             )
         } else {
             self.flaw(
@@ -216,14 +221,15 @@ impl Reader<'_> {
         if self.pattern.get(atom.at).is_some_and(|byte| !byte.is_ascii()) {
             return Err(Flaw::new(
                 at,
-                "a quantifier after a character outside ASCII: PostgreSQL matches bytes, and would repeat its last byte only",
+                "a quantifier after a character outside ASCII: PostgreSQL would repeat its \
+                     last byte",
                 "put the character into a group, `(?:…)`",
             ));
         }
         match self.peek() {
             Some(b'?') => Err(self.flaw(
-                "non-greedy quantifiers are not accepted: in PostgreSQL the first one changes the whole branch",
-                "leave the `?` out, and say what may not be passed: `[^@]*` instead of `.*?`",
+                "non-greedy quantifiers are not accepted: one changes the whole branch",
+                "leave the `?` out; say what may not be passed, `[^@]*` instead of `.*?`",
             )),
             Some(b'*' | b'+' | b'{') => Err(self.flaw(
                 "a quantifier after a quantifier, which PostgreSQL refuses",
@@ -255,7 +261,7 @@ impl Reader<'_> {
             _ => Err(Flaw::new(
                 open,
                 format!(
-                    "a bound is `{{m}}`, `{{m,}}` or `{{m,n}}` with m at most n, n from 1 to {BOUND}"
+                    "a bound is `{{m}}`, `{{m,}}` or `{{m,n}}`, m at most n, n from 1 to {BOUND}"
                 ),
                 "use `*` or `+` when there is no bound",
             )),
@@ -363,7 +369,7 @@ impl Reader<'_> {
         if !byte.is_ascii() {
             return Err(Flaw::new(
                 at,
-                "a character outside ASCII in a bracket expression: PostgreSQL matches bytes, and would match each byte of it alone",
+                "a character outside ASCII in brackets: PostgreSQL would match each of its bytes",
                 "write an alternation, `(?:é|è)`",
             ));
         }
@@ -403,7 +409,8 @@ impl Reader<'_> {
             _ => Err(Flaw::new(
                 at,
                 "not an accepted class",
-                "the classes are alnum, alpha, blank, digit, graph, lower, print, punct, space, upper and xdigit",
+                "use alnum, alpha, blank, digit, graph, lower, print, punct, space, upper or \
+                     xdigit",
             )),
         }
     }

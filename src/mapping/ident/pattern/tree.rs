@@ -89,7 +89,9 @@ impl Node {
                     if index > 0 {
                         out.push('|');
                     }
-                    branch.iter().for_each(|node| node.write(out));
+                    for node in branch {
+                        node.write(out);
+                    }
                 }
                 out.push(')');
             }
