@@ -4,6 +4,7 @@
 set -euo pipefail
 
 # The root of the checkout, whatever directory the caller is in.
+# shellcheck disable=SC2034 # for those who source this
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
