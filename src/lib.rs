@@ -30,6 +30,7 @@
 pub mod audit;
 pub mod auth;
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -5,5 +5,7 @@
     reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
 )]
 
+mod floors;
 mod ldap;
+mod smoke;
 mod support;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio_postgres::{Client, Config};
 
 use super::measure::{Tally, rounded, side};
@@ -90,12 +94,24 @@ fn verifier(iterations: u32) -> String {
 }
 
 async fn connect(stand: &Stand) -> Client {
-    let tls = stand.postgres.client_tls();
     let mut config = Config::new();
     config.host("127.0.0.1").port(stand.postgres.port()).dbname("postgres");
     config.user(BROKER_LOGIN).password(BROKER_PASSWORD);
-    let connector = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+    let connector = tokio_postgres_rustls::MakeRustlsConnect::new(tls(stand));
     let (client, connection) = config.connect(connector).await.expect("the server is there");
     tokio::spawn(connection);
     client
+}
+
+fn tls(stand: &Stand) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let pem = std::fs::read(stand.postgres.ca_file()).expect("the authority's certificate");
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.expect("PEM")).expect("a certificate");
+    }
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }

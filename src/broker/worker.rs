@@ -198,7 +198,7 @@ impl Broker {
     async fn sweep_for_ever(&self, stop: CancellationToken) {
         let every = Duration::from_mins(10);
         while !stop.is_cancelled() {
-            if let Err(failed) = self.store().sweep(self.now()).await {
+            if let Err(failed) = self.store().sweep(self.now(), self.0.session).await {
                 warn!(cause = with_causes(&failed), "the store could not be swept");
             }
             tokio::select! {

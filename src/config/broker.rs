@@ -1,13 +1,12 @@
 //! `[broker]`: what the broker is called, and how it makes and ends leases.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::files::{self, Privacy};
 use super::form;
 use super::reader::Table;
 use crate::lease::MarkerKey;
-use crate::names::{BrokerId, RolePrefix};
+use crate::names::{BrokerId, RolePrefix, Ttl};
 
 /// How leases are made and ended.
 #[derive(Clone, Debug)]
@@ -20,11 +19,11 @@ pub struct BrokerSettings {
     /// What the name of every lease role begins with.
     pub role_prefix: RolePrefix,
     /// Longest time from the wish for a lease to its role.
-    pub create_within: Duration,
+    pub create_within: Ttl,
     /// Whether a lease may live longer than the login that asked for it.
-    pub outlives_login: bool,
+    pub outlive_login: bool,
     /// How often what is on the clusters is compared with the store.
-    pub reconcile_every: Duration,
+    pub reconcile_every: Ttl,
 }
 
 pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
@@ -37,16 +36,16 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     );
     let role_prefix = table.defaulted("role_prefix", "\"pgb_\"", &prefix);
     let create_within = table.defaulted("create_within", "\"30s\"", &form::duration("1s", "10m"));
-    let outlives_login = table.defaulted("outlive_login", "false", &form::flag());
+    let outlive_login = table.defaulted("outlive_login", "false", &form::flag());
     let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
     table.finish();
     Some(BrokerSettings {
         id: id?,
         marker_key_file: marker_key_file?,
         role_prefix: role_prefix?,
-        create_within: create_within?.duration(),
-        outlives_login: outlives_login?,
-        reconcile_every: reconcile_every?.duration(),
+        create_within: create_within?,
+        outlive_login: outlive_login?,
+        reconcile_every: reconcile_every?,
     })
 }
 

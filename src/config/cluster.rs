@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::files::{self, Authorities};
 use super::form::{self, Form};
 use super::reader::{Table, Unique};
@@ -224,7 +222,7 @@ fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<
         table.defaulted("connection_limit", "10", &form::number::<ConnectionLimit>(1, 10_000));
     let scram_iterations =
         table.defaulted("scram_iterations", "4096", &form::number::<ScramIterations>(1, 100_000));
-    let networks = table.optional_list("networks", &network());
+    let networks = table.optional_list("networks", &form::network());
     let reason = table.defaulted("reason", "\"optional\"", &form::choice(REASONS));
     let owned_objects = table.optional("owned_objects", &form::choice(POLICIES));
     if owned_objects == Some(ObjectPolicy::Reassign) && !has_attic {
@@ -266,14 +264,6 @@ fn database() -> Form<DatabaseName> {
 }
 
 /// A network, written with its own address: a stray host part is a slip.
-fn network() -> Form<IpNet> {
-    form::checked("a network, such as \"10.0.0.0/8\" or \"2001:db8::/32\"", |text| {
-        let network: IpNet = text.parse().ok()?;
-        (network.trunc() == network).then_some(network)
-    })
-    .hinting("bits behind the prefix must be zero; one address is \"10.1.2.3/32\"")
-}
-
 /// The name of a parameter of PostgreSQL that a role may be given. Those that would make every
 /// session of the role another role are refused.
 fn parameter() -> Form<String> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use crate::names::Ttl;
@@ -262,6 +263,15 @@ fn nearest(
     let scored = candidates.map(|key| (strsim::jaro_winkler(name, key), key));
     let close = scored.filter(|(score, _)| *score >= least);
     close.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
+}
+
+/// A network, written by its address and the length of its prefix.
+pub(super) fn network() -> Form<IpNet> {
+    checked("a network, such as \"10.0.0.0/8\" or \"2001:db8::/32\"", |text| {
+        let network: IpNet = text.parse().ok()?;
+        (network.trunc() == network).then_some(network)
+    })
+    .hinting("bits behind the prefix must be zero; one address is \"10.1.2.3/32\"")
 }
 
 #[cfg(test)]

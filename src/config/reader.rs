@@ -250,12 +250,18 @@ impl<'t> Table<'t> {
         self.read_full_list(key, entry.value, form)
     }
 
-    /// A list of which an empty one is the default, and allows nothing.
-    pub(super) fn list_or_none<T>(&self, key: &'static str, form: &Form<T>) -> Option<Vec<T>> {
-        match self.ask(key, Need::Default("[]")) {
-            Some(entry) => self.read_list(key, entry.value, form),
-            None => Some(Vec::new()),
+    /// A list with a default, given as it would be written; an empty one allows nothing.
+    pub(super) fn defaulted_list<T>(
+        &self,
+        key: &'static str,
+        default: &'static str,
+        form: &Form<T>,
+    ) -> Option<Vec<T>> {
+        if let Some(entry) = self.ask(key, Need::Default(default)) {
+            return self.read_list(key, entry.value, form);
         }
+        let value = DeValue::parse(default).ok()?;
+        self.read_list(key, &value, form)
     }
 
     /// A table of names and values, `{ name = "value" }`, in the order of the names. Each name is

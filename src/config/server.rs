@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::files;
@@ -21,6 +22,8 @@ pub struct ServerSettings {
     pub transport: Transport,
     /// Origins of web pages that may call the API, as browsers write them; none means CORS is off.
     pub allowed_origins: Vec<String>,
+    /// Networks that may read `/metrics`; for all others there is no such path.
+    pub metrics_networks: Vec<IpNet>,
     /// Bytes that the body of a request may have.
     pub max_body: usize,
     /// Longest wait for the headers of a request.
@@ -49,7 +52,9 @@ pub(super) fn read(table: Table<'_>) -> Option<ServerSettings> {
     let listen = table.defaulted("listen", "\"127.0.0.1:8432\"", &form::socket_address());
     let transport = transport(&table, listen);
     let public_url = public_url(&table, listen, &transport);
-    let allowed_origins = table.list_or_none("allowed_origins", &origin());
+    let allowed_origins = table.defaulted_list("allowed_origins", "[]", &origin());
+    let metrics_networks =
+        table.defaulted_list("metrics_networks", LOOPBACK_NETWORKS, &form::network());
     let max_body = table.defaulted("max_body", "\"64KiB\"", &form::size("1KiB", "16MiB"));
     let timeout = form::duration("1s", "10m");
     let header_timeout = table.defaulted("header_timeout", "\"10s\"", &timeout);
@@ -61,12 +66,15 @@ pub(super) fn read(table: Table<'_>) -> Option<ServerSettings> {
         public_url: public_url?,
         transport,
         allowed_origins: allowed_origins?,
+        metrics_networks: metrics_networks?,
         max_body: max_body?,
         header_timeout: header_timeout?.duration(),
         request_timeout: request_timeout?.duration(),
         shutdown_timeout: shutdown_timeout?.duration(),
     })
 }
+
+const LOOPBACK_NETWORKS: &str = r#"["127.0.0.0/8", "::1/128"]"#;
 
 fn transport(table: &Table<'_>, listen: Option<SocketAddr>) -> Transport {
     let resolved = |path: PathBuf| table.reader().resolve(&path);
