@@ -12,10 +12,11 @@ mod revoke;
 use std::fmt;
 
 pub use create::{Creation, create, extend};
+pub use guard::FAILED as CHECK_FAILED;
 pub use remove::{
     Clearing, Dependency, Estate, PreparedTransaction, RemovalPlan, Rollback, remove,
 };
-pub use revoke::{Membership, RoleView, end_access};
+pub use revoke::{Membership, RoleView, VITAL_TO_END_ACCESS, end_access};
 
 /// One statement, and what it is for.
 #[derive(Clone, PartialEq, Eq)]

@@ -38,7 +38,7 @@ pub struct Dependency {
     /// Whether it takes connections (`datallowconn`).
     pub connectable: bool,
     /// Objects that the role owns there.
-    pub owned: u32,
+    pub owned: i64,
 }
 
 /// What to do, in this order: roll back, clear each database, then drop. A failure in one

@@ -38,6 +38,11 @@ pub struct Membership {
     pub grantor: Option<String>,
 }
 
+/// How many statements of [`end_access`], from the first, must succeed for anything to be
+/// committed. The others take away memberships that somebody else may have granted; one that the
+/// broker may not revoke is no reason to leave the log-in open.
+pub const VITAL_TO_END_ACCESS: usize = 2;
+
 /// The statements that end the access of a role, for one transaction: no log-in, no group, and
 /// nobody but brokers has its rights. Sessions are ended after the commit, by OID.
 ///
