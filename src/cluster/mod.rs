@@ -12,29 +12,41 @@
 //! connection with an unfinished transaction never goes back to a pool; no error, log line or
 //! `Debug` text holds a password or a verifier.
 
+mod apply;
 mod client;
+mod connect;
+mod create;
 mod error;
+mod observe;
+mod revoke;
 mod settings;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::apply::Limits;
+
 pub use self::client::{ClientConnection, ClientSslMode};
+use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 pub use self::settings::{
     ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
 };
-use crate::lease::{FoundRole, Lease, MarkerKey};
-use crate::mapping::{ObjectPolicy, Profile};
-use crate::names::{
-    BrokerId, ClusterName, LeaseId, LeaseRoleName, RoleOid, RolePrefix, Ttl, Verifier,
-};
+use crate::lease::{Lease, MarkerKey};
+use crate::names::{BrokerId, ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, RolePrefix};
 
 /// One PostgreSQL server where lease roles live. Connects when first needed, reconnects by itself.
 pub struct Cluster {
-    settings: ClusterSettings,
+    name: ClusterName,
+    connections: Connections,
+    limits: Limits,
+    admin_role: Option<RoleName>,
+    attic_role: Option<RoleName>,
+    broker: BrokerId,
+    key: Arc<MarkerKey>,
+    role_prefix: RolePrefix,
 }
 
 /// Which role an operation is about. It is found by its OID when that is known, else by its name
@@ -96,6 +108,7 @@ pub enum Removal {
 
 /// How a cluster is, as its server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the catalogue has them")]
 pub struct ClusterHealth {
     /// `server_version_num`, such as 160014.
     pub version: u32,
@@ -122,93 +135,27 @@ impl Cluster {
         key: Arc<MarkerKey>,
         role_prefix: RolePrefix,
     ) -> Result<Self, ClusterError> {
-        let _ = (broker, key, role_prefix);
-        Ok(Self { settings })
+        let unusable = |mistake| {
+            let cluster = settings.name.clone();
+            ClusterError::Settings { cluster, mistake }
+        };
+        let connections = Connections::new(&settings).map_err(unusable)?;
+        let ClusterSettings {
+            name, admin_role, attic_role, statement_timeout, lock_timeout, ..
+        } = settings;
+        let limits = Limits::new(statement_timeout, lock_timeout);
+        Ok(Self { name, connections, limits, admin_role, attic_role, broker, key, role_prefix })
     }
 
     /// Its name in the configuration.
     #[must_use]
     pub fn name(&self) -> &ClusterName {
-        &self.settings.name
+        &self.name
     }
+}
 
-    /// Makes the role of `lease`: log-in by `verifier`, rights by membership in the profile's
-    /// role only, `VALID UNTIL` at most `ttl` from now. Both lengths count from the moment of
-    /// this call: once `within` is over the cluster itself refuses to commit.
-    ///
-    /// May be dropped at any await: then either nothing was made or, if the commit was already
-    /// sent, the role is found by [`Self::find`].
-    ///
-    /// # Errors
-    /// When the role must not or could not be made, or nobody knows ([`CreateError::InDoubt`]).
-    pub async fn create(
-        &self,
-        lease: &Lease,
-        profile: &Profile,
-        verifier: &Verifier,
-        ttl: Ttl,
-        within: Duration,
-    ) -> Result<Created, CreateError> {
-        let _ = (lease, profile, verifier, ttl, within);
-        unimplemented!()
-    }
-
-    /// Moves VALID UNTIL of the lease's role to at most `remaining` from now, on the cluster's
-    /// clock, and gives it.
-    ///
-    /// # Errors
-    /// When the role is missing, not ours, or its access has ended; or the cluster failed.
-    pub async fn extend(&self, lease: &Lease, remaining: Ttl) -> Result<Timestamp, ClusterError> {
-        let _ = (lease, remaining);
-        unimplemented!()
-    }
-
-    /// The OID of the lease's role, if the role exists and carries the lease's mark.
-    ///
-    /// # Errors
-    /// When the cluster failed. A role without the mark is no error: it is not the lease's.
-    pub async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {
-        let _ = lease;
-        unimplemented!()
-    }
-
-    /// Ends the access that a role gives: log-in, memberships, and then every session, by OID.
-    /// Harmless when it has ended already.
-    ///
-    /// # Errors
-    /// When the role is not ours, or the cluster failed.
-    pub async fn end_access(&self, target: &RoleTarget) -> Result<AccessEnd, ClusterError> {
-        let _ = target;
-        unimplemented!()
-    }
-
-    /// Removes a role with all it owns in every database, and verifies that it is gone. Ends its
-    /// access first if that has not happened. Harmless when it is gone already.
-    ///
-    /// # Errors
-    /// When the role is not ours, or the cluster failed.
-    pub async fn remove(
-        &self,
-        target: &RoleTarget,
-        policy: ObjectPolicy,
-    ) -> Result<Removal, ClusterError> {
-        let _ = (target, policy);
-        unimplemented!()
-    }
-
-    /// Every role that carries a mark, or whose name begins like ours.
-    ///
-    /// # Errors
-    /// When the cluster failed.
-    pub async fn lease_roles(&self) -> Result<Vec<FoundRole>, ClusterError> {
-        unimplemented!()
-    }
-
-    /// Connects and asks how the cluster is.
-    ///
-    /// # Errors
-    /// When the cluster failed.
-    pub async fn probe(&self) -> Result<ClusterHealth, ClusterError> {
-        unimplemented!()
+impl fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Cluster").field("name", &self.name).finish_non_exhaustive()
     }
 }

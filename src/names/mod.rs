@@ -16,7 +16,7 @@ pub use lease::{LeaseId, LeaseIdError, LeaseRoleName, RolePrefix, RolePrefixErro
 pub use limits::{ConnectionLimit, ConnectionLimitError, ScramIterations, ScramIterationsError};
 pub use postgres::{DatabaseName, DatabaseNameError, RoleName, RoleNameError, RoleOid};
 pub use principal::{AccountKey, Group, Method, Principal};
-pub use quoting::{identifier, literal};
+pub use quoting::{identifier, literal, printable};
 pub use secret::{LoginPassword, Password, SessionToken, TokenHash, Verifier};
 pub use text::{
     BrokerId, ClusterName, LabelError, MapName, MapNameError, RequestKey, RequestKeyError, WayName,

@@ -23,9 +23,35 @@ pub fn literal(text: &str) -> String {
     }
 }
 
+/// `text` for a log line, an error or a terminal: what cannot be seen, or turns the rest of the
+/// line around, is written as `\u{…}`. Names in a catalogue may hold any of it.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
+        if letter.is_control() || is_invisible(letter) {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+        shown
+    })
+}
+
+/// Zero-width letters, line and paragraph separators, and marks of direction.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(letter, '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out_and_the_rest_stays() {
+        assert_eq!(printable("größe 'x' \"y\""), "größe 'x' \"y\"");
+        assert_eq!(printable("a\nb\u{202e}c\u{1b}[0m"), r"a\u{a}b\u{202e}c\u{1b}[0m");
+    }
 
     #[test]
     fn a_quote_in_a_name_cannot_end_the_identifier() {

@@ -1,0 +1,131 @@
+//! Runs what `lease::plan` made. The only module that changes anything on a cluster.
+//!
+//! The statements of a plan go to the server in one message, which the server runs as one
+//! transaction: all or nothing, and no transaction is ever open between two messages
+//! (manual, "Message Flow", "Multiple Statements in a Simple Query").
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::connect::{Borrowed, Connections, Lane};
+use super::error::{Failure, FailureKind};
+use crate::lease::plan::Statement;
+use crate::names::printable;
+
+/// `SET LOCAL` lines that begin every transaction, so that nothing a DBA set for the login or the
+/// database reaches it, nor anything that a pooler between us and the server left behind.
+pub(super) struct Limits(String);
+
+impl Limits {
+    pub(super) fn new(statement: Duration, lock: Duration) -> Self {
+        Self(format!(
+            "SET LOCAL search_path = pg_catalog, pg_temp;\n\
+             SET LOCAL client_min_messages = warning;\n\
+             SET LOCAL statement_timeout = {statement};\n\
+             SET LOCAL lock_timeout = {lock};\n\
+             SET LOCAL idle_in_transaction_session_timeout = {statement};\n",
+            statement = statement.as_millis().min(2_147_483_647),
+            lock = lock.as_millis().min(2_147_483_647),
+        ))
+    }
+
+    /// One message for all `statements`.
+    fn message(&self, statements: &[Statement]) -> String {
+        let mut message = self.0.clone();
+        for statement in statements {
+            message.push_str(statement.sql());
+            message.push_str(";\n");
+        }
+        message
+    }
+}
+
+/// Rows of a message, as text.
+pub(super) type Answer = Vec<SimpleQueryMessage>;
+
+impl Connections {
+    /// Runs `statements` as one transaction in the maintenance database.
+    ///
+    /// # Errors
+    /// [`FailureKind::Rejected`] when the server refused: nothing was changed. Else nobody knows.
+    pub(super) async fn apply(
+        &self,
+        lane: Lane,
+        limits: &Limits,
+        statements: &[Statement],
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        let borrowed = self.borrow_for_change(lane).await?;
+        self.apply_in(borrowed, limits, statements, within).await
+    }
+
+    /// Runs `statements` as one transaction on a connection of a pool, and gives it back.
+    pub(super) async fn apply_in(
+        &self,
+        borrowed: Borrowed,
+        limits: &Limits,
+        statements: &[Statement],
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        let answered = self.apply_on(borrowed.client()?, limits, statements, within).await;
+        if answered.as_ref().err().is_none_or(|failure| failure.kind == FailureKind::Rejected) {
+            borrowed.settle();
+        }
+        answered
+    }
+
+    /// Runs `statements` as one transaction on `client`.
+    pub(super) async fn apply_on(
+        &self,
+        client: &ClientWrapper,
+        limits: &Limits,
+        statements: &[Statement],
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        let message = limits.message(statements);
+        self.bounded(within, client.simple_query(&message)).await
+    }
+
+    /// Runs the first `vital` of `statements`, and of the others as many as the server lets us,
+    /// in one transaction. Gives a text for each that it did not.
+    ///
+    /// # Errors
+    /// When one of the vital ones is refused ([`FailureKind::Rejected`]: nothing was changed), or
+    /// the connection fails.
+    pub(super) async fn apply_what_can_be(
+        &self,
+        lane: Lane,
+        limits: &Limits,
+        statements: &[Statement],
+        vital: usize,
+        within: Duration,
+    ) -> Result<Vec<String>, Failure> {
+        let borrowed = self.borrow_for_change(lane).await?;
+        let client = borrowed.client()?;
+        let run =
+            |sql: String| async move { self.bounded(within, client.batch_execute(&sql)).await };
+        run(format!("BEGIN;\n{}", limits.0)).await?;
+        let mut refused = Vec::new();
+        for (at, statement) in statements.iter().enumerate() {
+            if at < vital {
+                run(statement.sql().to_owned()).await?;
+                continue;
+            }
+            run("SAVEPOINT one".to_owned()).await?;
+            match run(statement.sql().to_owned()).await {
+                Ok(()) => run("RELEASE one".to_owned()).await?,
+                Err(failure) if failure.kind == FailureKind::Rejected => {
+                    run("ROLLBACK TO one".to_owned()).await?;
+                    let sql = printable(statement.sql());
+                    refused.push(format!("could not {}: {sql}: {failure}", statement.what));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        run("COMMIT".to_owned()).await?;
+        borrowed.settle();
+        Ok(refused)
+    }
+}

@@ -1,0 +1,247 @@
+//! A role ends: first its access, then what it left, then the role.
+//!
+//! Each step looks anew and is harmless when it has been done already, so that any of them may
+//! run twice, or by two brokers at once.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::connect::{Lane, Query};
+use super::error::{ClusterError, Failure, FailureKind};
+use super::observe::{SeenRole, column, moved_on};
+use super::{AccessEnd, Cluster, Removal, RoleTarget};
+use crate::clock::Stopwatch;
+use crate::lease::plan::{self, Clearing, Rollback, Statement};
+use crate::mapping::ObjectPolicy;
+use crate::names::{RoleOid, printable};
+
+/// How often a plan is made anew because the world moved while it was run.
+const RETRIES: u32 = 5;
+
+/// How long sessions may take to end once they were told to.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// Ends the access that a role gives: log-in, memberships, and then every session, by OID.
+    /// Harmless when it has ended already.
+    ///
+    /// # Errors
+    /// When the role is not ours, or the cluster failed.
+    pub async fn end_access(&self, target: &RoleTarget) -> Result<AccessEnd, ClusterError> {
+        let closed = self.close(target).await?;
+        let Some(oid) = closed.oid.or(target.oid) else { return Ok(AccessEnd::Gone) };
+        let mut blockers = closed.blockers;
+        blockers.extend(self.end_sessions(oid).await?);
+        Ok(match (blockers.is_empty(), closed.oid) {
+            (false, _) => AccessEnd::Blocked(blockers),
+            (true, Some(oid)) => AccessEnd::Ended(oid),
+            (true, None) => AccessEnd::Gone,
+        })
+    }
+
+    /// Removes a role with all it owns in every database, and verifies that it is gone. Ends its
+    /// access first if that has not happened. Harmless when it is gone already.
+    ///
+    /// # Errors
+    /// When the role is not ours, or the cluster failed.
+    pub async fn remove(
+        &self,
+        target: &RoleTarget,
+        policy: ObjectPolicy,
+    ) -> Result<Removal, ClusterError> {
+        let mut tries = 0;
+        loop {
+            let Some(role) = self.locate(Lane::Revoke, target).await?.into_ours()? else {
+                return self.verify_gone(target.oid).await;
+            };
+            let blockers = if role.can_login {
+                match self.end_access(&RoleTarget::found(target.lease, role.oid)).await? {
+                    AccessEnd::Blocked(blockers) => blockers,
+                    AccessEnd::Ended(_) | AccessEnd::Gone => Vec::new(),
+                }
+            } else {
+                self.end_sessions(role.oid).await?.into_iter().collect()
+            };
+            if !blockers.is_empty() {
+                return Ok(Removal::Blocked(blockers));
+            }
+            match self.remove_closed(&role, policy).await? {
+                Removed::Dropped => return self.verify_gone(Some(role.oid)).await,
+                Removed::Moved if tries < RETRIES => tries += 1,
+                Removed::Moved => {
+                    let again = "the role is being changed by somebody else: it is tried again";
+                    return Ok(Removal::Blocked(vec![again.to_owned()]));
+                }
+                Removed::Blocked(blockers) => return Ok(Removal::Blocked(blockers)),
+            }
+        }
+    }
+
+    /// Takes log-in and memberships away, in one transaction.
+    async fn close(&self, target: &RoleTarget) -> Result<Closed, ClusterError> {
+        const DOING: &str = "ending a role's access";
+        let mut tries = 0;
+        loop {
+            let Some(role) = self.locate(Lane::Revoke, target).await?.into_ours()? else {
+                return Ok(Closed { oid: None, blockers: Vec::new() });
+            };
+            let oid = Some(role.oid);
+            let Some(view) = self.view(role).await? else { continue };
+            let statements = plan::end_access(&view);
+            match self.close_by(&statements).await {
+                Ok(blockers) => return Ok(Closed { oid, blockers }),
+                Err(failure) if moved_on(&failure) && tries < RETRIES => tries += 1,
+                Err(failure) => return Err(failure.on(&self.name, DOING)),
+            }
+        }
+    }
+
+    /// All at once; when the server refuses one of them, as many as it lets us.
+    async fn close_by(&self, statements: &[Statement]) -> Result<Vec<String>, Failure> {
+        let (lane, limits, vital) = (Lane::Revoke, &self.limits, plan::VITAL_TO_END_ACCESS);
+        match self.connections.apply(lane, limits, statements, Duration::MAX).await {
+            Ok(_) => Ok(Vec::new()),
+            Err(failure) if failure.kind == FailureKind::Rejected && !moved_on(&failure) => {
+                let within = Duration::MAX;
+                self.connections.apply_what_can_be(lane, limits, statements, vital, within).await
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Ends every session of the role `oid`, whether the role exists or not. Gives a text when
+    /// one is left.
+    async fn end_sessions(&self, oid: RoleOid) -> Result<Option<String>, ClusterError> {
+        const DOING: &str = "ending a role's sessions";
+        let begun = Stopwatch::start();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let sql = include_str!("sql/end_sessions.sql");
+            let query = Query { sql, parameters: &[&oid.0] };
+            let [sessions] = match self.connections.read(Lane::Revoke, DOING, [query]).await {
+                Err(ClusterError::Rejected { source, .. }) if source.is_one_of(&["42501"]) => {
+                    return Ok(Some(format!(
+                        "a session of the role (OID {oid}) is open and the broker may not end it; \
+                         grant pg_signal_backend to the broker's login: {source}"
+                    )));
+                }
+                answer => answer?,
+            };
+            if sessions.is_empty() {
+                return Ok(None);
+            }
+            if begun.elapsed() > SESSIONS_END_WITHIN {
+                let pids = sessions.iter().map(|row| column::<i32>(&self.name, row, "pid"));
+                let pids = pids.collect::<Result<Vec<_>, _>>()?;
+                return Ok(Some(format!(
+                    "sessions of the role (OID {oid}) do not end although they were told to, \
+                     server processes {pids:?}"
+                )));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    }
+
+    /// Removes a role that has no access any more.
+    async fn remove_closed(
+        &self,
+        role: &SeenRole,
+        policy: ObjectPolicy,
+    ) -> Result<Removed, ClusterError> {
+        let estate = self.estate(role).await?;
+        let plan = plan::remove(&estate, policy, self.attic_role.as_ref());
+        let mut blockers = plan.blockers;
+        for rollback in &plan.rollbacks {
+            if let Err(failure) = self.roll_back(rollback).await {
+                let database = printable(&rollback.database);
+                blockers.push(format!(
+                    "a prepared transaction in database {database} is not rolled back: {failure}"
+                ));
+            }
+        }
+        for clearing in &plan.clearings {
+            match self.clear(clearing).await {
+                Ok(()) => {}
+                Err(failure) if moved_on(&failure) => return Ok(Removed::Moved),
+                Err(failure) => blockers.push(not_cleared(clearing, &failure)),
+            }
+        }
+        if !blockers.is_empty() {
+            return Ok(Removed::Blocked(blockers));
+        }
+        self.drop_role(&plan.drop).await
+    }
+
+    async fn drop_role(&self, statements: &[Statement]) -> Result<Removed, ClusterError> {
+        let (lane, limits) = (Lane::Revoke, &self.limits);
+        match self.connections.apply(lane, limits, statements, Duration::MAX).await {
+            Ok(_) => Ok(Removed::Dropped),
+            Err(failure) if moved_on(&failure) => Ok(Removed::Moved),
+            Err(failure) if failure.kind == FailureKind::Rejected => {
+                Ok(Removed::Blocked(vec![format!("the role cannot be dropped: {failure}")]))
+            }
+            Err(failure) => Err(failure.on(&self.name, "dropping a role")),
+        }
+    }
+
+    /// Each statement on its own: a prepared transaction ends outside of any other.
+    async fn roll_back(&self, rollback: &Rollback) -> Result<(), Failure> {
+        let client = self.connections.open(&rollback.database).await?;
+        for statement in &rollback.statements {
+            let run = client.batch_execute(statement.sql());
+            self.connections.bounded(Duration::MAX, run).await?;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, clearing: &Clearing) -> Result<(), Failure> {
+        let (limits, statements, within) = (&self.limits, &clearing.statements, Duration::MAX);
+        if let Some(database) = &clearing.database {
+            let client = self.connections.open(database).await?;
+            self.connections.apply_on(&client, limits, statements, within).await?;
+        } else {
+            self.connections.apply(Lane::Revoke, limits, statements, within).await?;
+        }
+        Ok(())
+    }
+
+    /// Proves by OID that nothing is left: no role, nothing that depends on it, no session.
+    async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
+        let Some(oid) = oid else { return Ok(Removal::Gone) };
+        // A session may have begun between the last look and the drop.
+        let mut blockers: Vec<String> = self.end_sessions(oid).await?.into_iter().collect();
+        let query = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };
+        let doing = "verifying that a role is gone";
+        let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
+        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        if column(&self.name, row, "role")? {
+            blockers.push(format!("the role (OID {oid}) is back, or is not ours any more"));
+        }
+        if column(&self.name, row, "dependencies")? {
+            blockers.push(format!("pg_shdepend still names the role (OID {oid})"));
+        }
+        Ok(if blockers.is_empty() { Removal::Gone } else { Removal::Blocked(blockers) })
+    }
+}
+
+/// What became of a role's log-in and memberships.
+struct Closed {
+    /// The role; nothing when there is none.
+    oid: Option<RoleOid>,
+    blockers: Vec<String>,
+}
+
+/// What became of an attempt to remove a role.
+enum Removed {
+    Dropped,
+    /// Somebody else changed it meanwhile: look again.
+    Moved,
+    Blocked(Vec<String>),
+}
+
+fn not_cleared(clearing: &Clearing, failure: &Failure) -> String {
+    let place = clearing.database.as_deref().unwrap_or("the maintenance database");
+    format!("database {} is not cleared: {failure}", printable(place))
+}

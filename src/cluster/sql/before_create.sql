@@ -1,0 +1,35 @@
+-- What must be known before a role is lent.
+--   $1  the group role            $2  the brokers' group, or ''
+--   $3  the attic role, or ''     $4  what every mark on a lease role begins with
+--
+-- "Reaches" goes over every membership, also those without INHERIT or SET: what cannot be used
+-- today can be with one more GRANT.
+WITH RECURSIVE reached (oid) AS (
+    SELECT r.oid FROM pg_roles AS r WHERE r.rolname = $1::text::name
+  UNION
+    SELECT m.roleid FROM reached JOIN pg_auth_members AS m ON m.member = reached.oid
+)
+SELECT now() AS server_time,
+       current_setting('server_version_num')::int AS version,
+       pg_is_in_recovery() AS standby,
+       EXISTS (SELECT FROM reached) AS known,
+       ARRAY(
+           SELECT r.rolname || ' ' || CASE
+                   WHEN r.rolsuper THEN 'is a superuser'
+                   WHEN r.rolcreaterole THEN 'may make roles (CREATEROLE)'
+                   WHEN r.rolreplication THEN 'may copy the whole cluster (REPLICATION)'
+                   WHEN r.rolbypassrls THEN 'passes by row security (BYPASSRLS)'
+                   WHEN r.rolname = current_user THEN 'is the broker''s own login'
+                   WHEN r.rolname = $2::text::name THEN 'is the brokers'' group'
+                   WHEN r.rolname = $3::text::name THEN 'is the attic'
+                   WHEN r.rolname LIKE 'pg\_%' THEN 'reaches the server''s programs or files'
+                   ELSE 'is a lease role'
+               END
+           FROM reached
+           JOIN pg_roles AS r ON r.oid = reached.oid
+           WHERE r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
+              OR r.rolname IN (current_user, $2::text::name, $3::text::name,
+                      'pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
+              OR starts_with(shobj_description(r.oid, 'pg_authid'), $4)
+           ORDER BY r.rolname
+       )::text[] AS too_powerful

@@ -1,0 +1,166 @@
+//! Plan for ending the access that a role gives.
+
+use super::create::let_broker_end_it;
+use super::{ServerVersion, Statement, guard};
+use crate::names::{RoleOid, identifier};
+
+/// A lease role as the catalogue shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleView {
+    /// Its OID.
+    pub oid: RoleOid,
+    /// Its name now; a DBA may have changed it.
+    pub name: String,
+    /// Whether it may log in.
+    pub can_login: bool,
+    /// Version of the server.
+    pub version: ServerVersion,
+    /// Whether the broker is a member that inherits from it and may become it.
+    pub broker_is_member: bool,
+    /// The groups it is in, one entry for each grantor.
+    pub groups: Vec<Membership>,
+    /// Who is a member of it, one entry for each grantor.
+    pub members: Vec<Membership>,
+    /// Memberships that it has handed on to others.
+    pub handed_on: Vec<Membership>,
+}
+
+/// One row of `pg_auth_members`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member: String,
+    /// Whether the member is a broker: this one, the brokers' group, or a login in that group.
+    pub member_is_broker: bool,
+    /// Who granted it; nothing when that role is gone, which before 16 can happen.
+    pub grantor: Option<String>,
+}
+
+/// How many statements of [`end_access`], from the first, must succeed for anything to be
+/// committed. The others take away memberships that somebody else may have granted; one that the
+/// broker may not revoke is no reason to leave the log-in open.
+pub const VITAL_TO_END_ACCESS: usize = 2;
+
+/// The statements that end the access of a role, for one transaction: no log-in, no group, and
+/// nobody but brokers has its rights. Sessions are ended after the commit, by OID.
+///
+/// Memberships go in the same step as LOGIN because a session that is just starting passes the
+/// log-in check before it can be seen; without memberships it has no rights.
+#[must_use]
+pub fn end_access(role: &RoleView) -> Vec<Statement> {
+    let name = identifier(&role.name);
+    let close = format!(
+        "ALTER ROLE {name} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'"
+    );
+    let mut statements =
+        vec![Statement::new("let nobody in", close), guard::same_role(&role.name, role.oid)];
+    if !role.broker_is_member {
+        statements.push(let_broker_end_it(&name, role.version));
+    }
+    let mut revoke = |what, memberships: &[Membership]| {
+        let foreign = memberships.iter().filter(|membership| !membership.member_is_broker);
+        statements
+            .extend(foreign.map(|one| Statement::new(what, revoke_membership(one, role.version))));
+    };
+    revoke("take it out of a group", &role.groups);
+    revoke("take back a membership it gave", &role.handed_on);
+    revoke("take a member out of it", &role.members);
+    statements
+}
+
+/// CASCADE reaches only memberships that the member has handed on.
+fn revoke_membership(membership: &Membership, version: ServerVersion) -> String {
+    let (group, member) = (identifier(&membership.group), identifier(&membership.member));
+    match &membership.grantor {
+        // Since 16 only the row of the named grantor goes; before, the one row goes whoever made it.
+        Some(grantor) if version.has_membership_options() => {
+            format!("REVOKE {group} FROM {member} GRANTED BY {} CASCADE", identifier(grantor))
+        }
+        _ => format!("REVOKE {group} FROM {member} CASCADE"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(group: &str, member: &str, grantor: &str) -> Membership {
+        Membership {
+            group: group.into(),
+            member: member.into(),
+            member_is_broker: member == "broker",
+            grantor: Some(grantor.into()),
+        }
+    }
+
+    fn role(version: u32) -> RoleView {
+        RoleView {
+            oid: RoleOid(77),
+            name: "pgb_a".into(),
+            can_login: true,
+            version: ServerVersion(version),
+            broker_is_member: true,
+            groups: vec![row("orders_read", "pgb_a", "broker"), row("x\"; --", "pgb_a", "dba")],
+            members: vec![row("pgb_a", "broker", "postgres"), row("pgb_a", "eve", "dba")],
+            handed_on: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(role: &RoleView, after_the_guard: &[&str]) {
+        let plan = end_access(role);
+        let plan: Vec<&str> = plan.iter().map(Statement::sql).collect();
+        assert_eq!(
+            plan[..2],
+            [
+                "ALTER ROLE \"pgb_a\" NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL \
+                 VALID UNTIL '-infinity'",
+                "SELECT CASE WHEN '\"pgb_a\"'::regrole::oid = 77 THEN 77 \
+                 ELSE ('another role has this name since ' || clock_timestamp())::oid END",
+            ]
+        );
+        assert_eq!(&plan[2..], after_the_guard);
+    }
+
+    #[test]
+    fn memberships_go_by_grantor_since_16_and_brokers_stay_members() {
+        check(
+            &role(160_014),
+            &[
+                "REVOKE \"orders_read\" FROM \"pgb_a\" GRANTED BY \"broker\" CASCADE",
+                "REVOKE \"x\"\"; --\" FROM \"pgb_a\" GRANTED BY \"dba\" CASCADE",
+                "REVOKE \"pgb_a\" FROM \"eve\" GRANTED BY \"dba\" CASCADE",
+            ],
+        );
+    }
+
+    #[test]
+    fn before_16_memberships_go_whoever_granted_them_and_so_do_those_handed_on() {
+        let mut role = role(150_018);
+        role.handed_on = vec![row("orders_read", "eve", "pgb_a")];
+        check(
+            &role,
+            &[
+                "REVOKE \"orders_read\" FROM \"pgb_a\" CASCADE",
+                "REVOKE \"x\"\"; --\" FROM \"pgb_a\" CASCADE",
+                "REVOKE \"orders_read\" FROM \"eve\" CASCADE",
+                "REVOKE \"pgb_a\" FROM \"eve\" CASCADE",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_broker_that_is_no_member_yet_becomes_one() {
+        let bare = RoleView {
+            broker_is_member: false,
+            groups: Vec::new(),
+            members: Vec::new(),
+            ..role(160_014)
+        };
+        check(&bare, &["GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"]);
+        let old = RoleView { version: ServerVersion(150_018), ..bare };
+        check(&old, &["GRANT \"pgb_a\" TO CURRENT_USER"]);
+    }
+}
