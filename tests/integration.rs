@@ -7,5 +7,6 @@
 
 mod floors;
 mod ldap;
+mod mapping;
 mod smoke;
 mod support;

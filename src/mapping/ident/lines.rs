@@ -38,15 +38,17 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+type IsLineEnd = fn(&u8) -> bool;
+
 /// The logical lines of a file, in order.
 pub(super) struct LogicalLines<'file> {
-    physical: Peekable<Split<'file, u8, fn(&u8) -> bool>>,
+    physical: Peekable<Split<'file, u8, IsLineEnd>>,
     next_line: u32,
 }
 
 impl<'file> LogicalLines<'file> {
     pub fn of(file: &'file [u8]) -> Self {
-        let is_line_end: fn(&u8) -> bool = |byte| *byte == b'\n';
+        let is_line_end: IsLineEnd = |byte| *byte == b'\n';
         // The line end of the last line begins no further line.
         let file = file.strip_suffix(b"\n").unwrap_or(file);
         Self { physical: file.split(is_line_end).peekable(), next_line: 1 }

@@ -12,8 +12,10 @@ use super::tokens::{Field, Fields, Token};
 
 /// Longest token, in bytes: what PostgreSQL 13 to 15 read since their releases of August 2023.
 const TOKEN_BYTES: usize = 10_239;
-/// Most different regular expressions in one file; each takes some kilobytes of memory.
-const PATTERNS: usize = 20_000;
+/// Most different regular expressions in one file: each takes some 20 kilobytes of memory.
+const PATTERNS: usize = 10_000;
+/// Most bytes that they may stand for in all, their bounds written out.
+const STEPS: usize = 500_000;
 
 /// One line of a map.
 #[derive(Debug)]
@@ -116,6 +118,8 @@ fn is_joined(whole: &[u8], parts: [&[u8]; 3]) -> bool {
 #[derive(Default)]
 pub(super) struct RuleReader {
     patterns: HashMap<(String, Use), Arc<Pattern>>,
+    /// What the patterns stand for in all.
+    steps: usize,
 }
 
 impl RuleReader {
@@ -173,15 +177,16 @@ impl RuleReader {
         if let Some(known) = self.patterns.get(&key) {
             return Ok(SystemUser::Pattern(Arc::clone(known)));
         }
-        if self.patterns.len() == PATTERNS {
+        if self.patterns.len() >= PATTERNS || self.steps > STEPS {
             return Err(Flaw::new(
                 token.begin,
-                format!("more than {PATTERNS} different regular expressions in one file"),
+                "too many different regular expressions in one file",
                 "use fewer expressions that match more, or literal names",
             ));
         }
         let compiled = Pattern::compile(pattern, purpose)
             .map_err(|flaw| Flaw { at: token.offset(flaw.at + 1), ..flaw })?;
+        self.steps = self.steps.saturating_add(compiled.steps());
         let pattern = Arc::new(compiled);
         self.patterns.insert(key, Arc::clone(&pattern));
         Ok(SystemUser::Pattern(pattern))

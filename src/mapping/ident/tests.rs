@@ -313,6 +313,13 @@ fn hostile_sizes_end_in_a_mistake() {
     check_refused(&format!("m /^{}$ r", "a".repeat(4095)), &["1:4100: regular expression of 4097"]);
     check_refused("m /^(?:a{255}){255}$ r", &["1:4: the bounds of the regular expression"]);
     parse("m /^(?:a{255}){4}$ r");
+    let mut many = String::new();
+    for number in 0..700 {
+        let _ = writeln!(many, "m /^{number:03}(?:x{{200}}){{4}}$ r");
+    }
+    let found = mistakes(many.as_bytes());
+    assert!(found[0].starts_with("624:3: too many different regular expressions"), "{}", found[0]);
+    assert!(IdentMap::parse("f", "m /^(?:x{200}){4}$ r\n".repeat(700).as_bytes()).is_ok());
     let large = vec![b'#'; FILE_BYTES + 1];
     assert!(mistakes(&large)[0].starts_with("1:1: the file has 8388609 bytes"));
     assert!(IdentMap::parse("f", &large[1..]).is_ok());

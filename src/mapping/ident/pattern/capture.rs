@@ -3,19 +3,19 @@
 //! Whether a name matches is a question about a regular language and has one answer. What group 1
 //! holds has several, and the engines choose differently:
 //!
-//! - PostgreSQL fixes lengths from the outside in. A branch falls into units, the runs between
-//!   capture groups and the groups themselves, and each unit in turn takes the most bytes *as a
-//!   whole* that let the rest match.
+//! - PostgreSQL fixes lengths from the outside in. A branch falls into units, runs of parts with
+//!   and without groups, and each unit in turn takes the most bytes *as a whole* that let the rest
+//!   match. Which parts make a unit differs by release.
 //! - `regex` fixes lengths from left to right: each part, not each unit, takes the most.
 //!
 //! So `^(.?(?:abc|b))(.*)$` captures `abc` of `abcd` in PostgreSQL and `ab` in `regex`. The two
-//! agree where the leftmost choice of parts also gives the longest unit. That is so for
-//! a unit of fixed parts and of parts that repeat one byte: when the longest way through such a
-//! unit and the leftmost way part, the leftmost is never ahead in the pattern, so a leftmost way
-//! that ended early would have had to cross the longest way, and could have followed it from
-//! there. It is also so for one part that repeats a longer block, while nothing else in the unit
-//! varies. Branches of different lengths are harmless where at most one can match, at a place
-//! that is fixed.
+//! agree where the leftmost choice of parts also gives the longest unit, wherever its borders are.
+//! That is so for parts of fixed length and parts that repeat one byte: follow the longest way
+//! through such a unit and the leftmost way side by side. After they part, the leftmost is never
+//! ahead in the pattern; if it ended early it would have to overtake the other, and where it does
+//! it could have followed the other from there, taking more. It is also so for one part that
+//! repeats a longer block, while nothing else in the unit varies. Branches of different lengths
+//! are harmless where at most one can match, at a place that is fixed.
 //!
 //! Only the units up to the end of group 1 count. What follows it decides whether a name matches,
 //! not what the group holds.

@@ -28,8 +28,11 @@ const COMPILED_BYTES: usize = 4 << 20;
 pub(super) struct Pattern {
     /// The pattern as it is written, without the `/`.
     text: Box<str>,
-    /// Bytes with which every match begins: quicker to ask than the expression.
+    /// Bytes with which every match begins, and with which it ends: quicker to ask than the
+    /// expression.
     prefix: Box<[u8]>,
+    suffix: Box<[u8]>,
+    steps: usize,
     regex: Regex,
 }
 
@@ -81,7 +84,10 @@ impl Pattern {
             .size_limit(COMPILED_BYTES)
             .build()
             .map_err(|_| too_large())?;
-        Ok(Self { text: text.into(), prefix: prefix(&tree), regex })
+        let prefix = tree.iter().map_while(literal).collect();
+        let mut suffix: Box<[u8]> = tree.iter().rev().map_while(literal).collect();
+        suffix.reverse();
+        Ok(Self { text: text.into(), prefix, suffix, steps, regex })
     }
 
     /// The pattern as it is written, without the `/`.
@@ -89,8 +95,13 @@ impl Pattern {
         &self.text
     }
 
+    /// Bytes that it stands for, which its memory grows with.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
     pub fn matches<'name>(&self, name: &'name [u8], purpose: Use) -> Match<'name> {
-        if !name.starts_with(&self.prefix) {
+        if !name.starts_with(&self.prefix) || !name.ends_with(&self.suffix) {
             return Match::No;
         }
         match purpose {
@@ -104,12 +115,11 @@ impl Pattern {
     }
 }
 
-fn prefix(tree: &[Node]) -> Box<[u8]> {
-    let literal = |node: &Node| match &node.kind {
+fn literal(node: &Node) -> Option<u8> {
+    match &node.kind {
         Kind::Byte(set) => set.only(),
         Kind::Group { .. } | Kind::Repeat { .. } => None,
-    };
-    tree.iter().map_while(literal).collect()
+    }
 }
 
 fn too_large() -> Flaw {
