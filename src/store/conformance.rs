@@ -126,7 +126,7 @@ pub(super) fn record(seconds: i64) -> Record {
     Record::new(at(seconds), Action::LeaseRequested, Subject::Broker)
 }
 
-fn session(account: &str, token: &str, authenticated_at: Timestamp) -> Session {
+pub(super) fn session(account: &str, token: &str, authenticated_at: Timestamp) -> Session {
     let identity = serde_json::json!({
         "principal": person(account),
         "groups": ["cn=\"staff\",dc=example,dc=test"],

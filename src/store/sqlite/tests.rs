@@ -1,9 +1,19 @@
-use std::sync::Arc;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::conformance::conformance;
+use crate::clock::Stopwatch;
+use crate::lease::LeaseState;
+
+use crate::store::conformance::{at, audit, conformance, intent, opened, record, session};
 
 async fn fresh() -> (Arc<dyn Store>, TempDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -12,3 +22,627 @@ async fn fresh() -> (Arc<dyn Store>, TempDir) {
 }
 
 conformance!(fresh);
+
+/// A directory and the path of a store in it that does not exist yet.
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    (directory, path)
+}
+
+/// An error with all its causes in one line, as it is logged.
+fn told(error: &StoreError) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push_str(": ");
+        told.push_str(&error.to_string());
+        cause = error.source();
+    }
+    told
+}
+
+/// The store at `path` is refused with an error that holds each of `parts`.
+#[track_caller]
+fn refused(path: &Path, parts: &[&str]) {
+    let error = SqliteStore::open(path).expect_err("it was opened");
+    let told = told(&error);
+    for part in parts.iter().copied().chain([path.to_str().unwrap()]) {
+        assert!(told.contains(part), "`{part}` is not in: {told}");
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Another program with the file open, such as the `sqlite3` shell.
+fn shell(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}
+
+#[tokio::test]
+async fn every_file_is_private_from_its_first_moment() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    opened(&store, &intent("alice")).await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
+    }
+}
+
+#[test]
+fn a_file_that_others_may_use_is_refused_and_a_private_one_is_not() {
+    let (_directory, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    for exposed in [0o640, 0o604, 0o660, 0o610, 0o666] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(exposed)).unwrap();
+        refused(&path, &[&format!("mode {exposed:04o}"), "chmod 600"]);
+        assert!(SqliteStore::open_read_only(&path).is_err());
+        assert_eq!(mode(&path), exposed, "it was changed");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(SqliteStore::open(&path).is_ok());
+}
+
+#[test]
+fn only_a_plain_file_of_one_name_is_opened() {
+    let (directory, path) = place();
+    let real = directory.path().join("real.db");
+    drop(SqliteStore::open(&real).unwrap());
+    symlink(&real, &path).unwrap();
+    refused(&path, &["a symbolic link", "name a plain file"]);
+    fs::remove_file(&path).unwrap();
+    fs::hard_link(&real, &path).unwrap();
+    refused(&path, &["several hard links"]);
+    fs::remove_file(&path).unwrap();
+    symlink(directory.path().join("nowhere"), &path).unwrap();
+    refused(&path, &["a symbolic link"]);
+    assert!(!directory.path().join("nowhere").exists());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused(&path, &["a directory"]);
+
+    let linked = tempfile::tempdir().unwrap();
+    let linked = linked.path().join("linked");
+    symlink(directory.path(), &linked).unwrap();
+    assert!(SqliteStore::open(&linked.join("real.db")).is_ok(), "a link to its directory");
+}
+
+#[test]
+fn a_place_where_no_store_can_be_is_told() {
+    let (directory, _) = place();
+    refused(&directory.path().join("none/store.db"), &["none cannot be used", "create it"]);
+    File::create(directory.path().join("file")).unwrap();
+    refused(&directory.path().join("file/store.db"), &["cannot be opened"]);
+    refused(Path::new("/"), &["names no file"]);
+    refused(Path::new("/proc/store.db"), &["/proc/store.db"]);
+    assert!(SqliteStore::open_read_only(&directory.path().join("missing.db")).is_err());
+    assert!(!directory.path().join("missing.db").exists(), "reading has made a file");
+}
+
+#[test]
+fn a_file_of_something_else_is_refused_and_left_alone() {
+    let private = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let (_directory, text) = place();
+    fs::write(&text, "Dear diary, ".repeat(1000)).unwrap();
+    private(&text);
+    refused(&text, &["no store of pgbridge", "not an SQLite database"]);
+    assert_eq!(fs::read_to_string(&text).unwrap(), "Dear diary, ".repeat(1000));
+
+    let (_directory, alien) = place();
+    shell(&alien).execute_batch("CREATE TABLE lease (id TEXT)").unwrap();
+    private(&alien);
+    refused(&alien, &["no store of pgbridge", "another program"]);
+
+    let (_directory, empty) = place();
+    File::create(&empty).unwrap();
+    private(&empty);
+    assert!(SqliteStore::open(&empty).is_ok(), "an empty file is a new store");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for _ in 0..200 {
+        opened(&store, &intent("alice")).await;
+    }
+    drop(store);
+    assert!(SqliteStore::open(&path).is_ok());
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0x5a);
+    fs::write(&path, &bytes).unwrap();
+    refused(&path, &["it is damaged", "restore a backup"]);
+}
+
+#[test]
+fn a_schema_of_a_newer_version_is_refused() {
+    let (_directory, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    shell(&path).pragma_update(None, "user_version", 99).unwrap();
+    refused(&path, &["version 99", "knows 1", "newer pgbridge"]);
+    assert!(SqliteStore::open_read_only(&path).is_err());
+    shell(&path).pragma_update(None, "user_version", 1).unwrap();
+    assert!(SqliteStore::open(&path).is_ok());
+}
+
+#[tokio::test]
+async fn one_store_is_served_once_at_a_time() {
+    let (_directory, path) = place();
+    let first = SqliteStore::open(&path).unwrap();
+    refused(&path, &["another pgbridge is serving it", "store.db.lock"]);
+    first.probe().await.unwrap();
+    drop(first);
+    SqliteStore::open(&path).unwrap().probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_audit_is_read_beside_its_writer_and_without_one() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let lease = intent("alice");
+    opened(&store, &lease).await;
+    let reader = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(audit(&reader).await.len(), 1);
+    store.commit(vec![], vec![record(1)]).await.unwrap();
+    assert_eq!(audit(&reader).await, audit(&store).await);
+    assert_eq!(reader.lease(lease.id).await.unwrap(), Some(lease));
+
+    let refusal = reader.commit(vec![], vec![record(2)]).await.unwrap_err();
+    assert!(told(&refusal).contains("reading only"), "{refusal:?}");
+    assert!(reader.probe().await.is_err());
+    drop(store);
+    assert_eq!(audit(&reader).await.len(), 2);
+    drop(reader);
+    assert_eq!(audit(&SqliteStore::open_read_only(&path).unwrap()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_reopening() {
+    let (_directory, path) = place();
+    let lease = intent("alice");
+    let store = SqliteStore::open(&path).unwrap();
+    opened(&store, &lease).await;
+    let entries = audit(&store).await;
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.lease(lease.id).await.unwrap(), Some(lease));
+    assert_eq!(audit(&store).await, entries);
+}
+
+#[tokio::test]
+async fn sql_cannot_change_an_audit_record() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 0..3 {
+        store.commit(vec![], vec![record(number)]).await.unwrap();
+    }
+    let before = audit(&store).await;
+    for sql in [
+        "UPDATE audit SET record = '{}' WHERE seq = 1",
+        "UPDATE audit SET seq = 9 WHERE seq = 3",
+        "DELETE FROM audit WHERE seq = 3",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit (seq, at, record) VALUES (2, 0, '{}')",
+        "REPLACE INTO audit (seq, at, record) VALUES (3, 0, '{}')",
+        "INSERT INTO audit (seq, at, record) VALUES (9, 0, '{}')",
+        "INSERT INTO audit (seq, at, record) VALUES (0, 0, '{}')",
+        "INSERT INTO audit (at, record) VALUES (0, '{}')",
+        "INSERT INTO audit (seq, at, record) VALUES (2, 0, '{}') \
+         ON CONFLICT (seq) DO UPDATE SET record = '{}'",
+    ] {
+        assert!(shell(&path).execute_batch(sql).is_err(), "{sql}");
+        assert_eq!(audit(&store).await, before, "{sql}");
+    }
+    store.commit(vec![], vec![record(3)]).await.unwrap();
+    assert_eq!(audit(&store).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for (change, column) in [
+        ("state = 'zombie'", "state"),
+        ("state = 'Active'", "state"),
+        ("cluster = 'NO'", "cluster"),
+        ("role = 'pg_monitor'", "role"),
+        ("principal = '{}'", "principal"),
+        ("principal_key = 'ldap:corp:mallory'", "principal_key"),
+        ("client = '1.2.3'", "client"),
+        ("role_oid = -1", "role_oid"),
+        ("owned_objects = 'keep'", "owned_objects"),
+        ("end_reason = 'bored'", "end_reason"),
+    ] {
+        let lease = intent("alice");
+        opened(&store, &lease).await;
+        shell(&path)
+            .execute(&format!("UPDATE lease SET {change} WHERE id = ?1"), [lease.id.to_string()])
+            .unwrap();
+        let error = store.lease(lease.id).await.unwrap_err();
+        let StoreError::Unreadable { what, .. } = error else { panic!("{error:?}") };
+        assert!(what.contains(&lease.id.to_string()), "{what}");
+        assert!(what.contains(&format!("column {column}:")), "{what}");
+    }
+    assert!(store.leases(&LeaseFilter::default()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lease_in_an_unknown_state_is_in_no_list_and_hides_in_none() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let lease = intent("alice");
+    opened(&store, &lease).await;
+    let active =
+        LeaseFilter { states: vec![LeaseState::Active, LeaseState::Intent], ..Default::default() };
+    assert_eq!(store.leases(&active).await.unwrap(), [lease]);
+    shell(&path).execute_batch("UPDATE lease SET state = 'zombie'").unwrap();
+    let error = store.leases(&active).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
+}
+
+#[test]
+fn common_questions_are_answered_by_an_index() {
+    let (_directory, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    let shell = shell(&path);
+    for (sql, index) in [
+        (
+            "SELECT * FROM lease WHERE cluster = 'a' AND due_at <= 1 ORDER BY due_at, id",
+            "lease_due",
+        ),
+        (
+            "SELECT * FROM lease WHERE principal_key = 'a' AND request_key = 'b' AND request_key \
+             IS NOT NULL AND state IN ('intent', 'active')",
+            "lease_live_key",
+        ),
+        (
+            "SELECT * FROM lease WHERE state NOT IN \
+             ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') LIMIT 1",
+            "lease_unknown",
+        ),
+        (
+            "SELECT * FROM lease WHERE true AND cluster = ? AND state IN (NULL, ?, ?) \
+             ORDER BY requested_at DESC, id DESC LIMIT ?",
+            "lease_of_cluster",
+        ),
+        (
+            "SELECT * FROM lease WHERE true AND principal_key = ? \
+             ORDER BY requested_at DESC, id DESC LIMIT ?",
+            "lease_of_person",
+        ),
+        ("SELECT * FROM lease WHERE true ORDER BY requested_at DESC, id DESC", "lease_by_age"),
+    ] {
+        let mut plan = shell.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let count = plan.parameter_count();
+        let values = rusqlite::params_from_iter(vec![""; count]);
+        let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+        let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+        assert!(steps.contains(index), "{sql}: {steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_that_does_not_fit_is_refused_and_a_nanosecond_is_kept() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let nanosecond = jiff::SignedDuration::from_nanos(1);
+    let lease = Lease { requested_at: at(0) + nanosecond, ..intent("alice") };
+    opened(&store, &lease).await;
+    assert_eq!(store.lease(lease.id).await.unwrap(), Some(lease));
+
+    let far = Lease { ceiling: Timestamp::MAX, ..intent("alice") };
+    let change = Change::OpenLease(Box::new(far));
+    let error = store.commit(vec![change], vec![record(0)]).await.unwrap_err();
+    assert!(told(&error).contains("2262"), "{error:?}");
+    let error = store.commit(vec![], vec![Record { at: Timestamp::MAX, ..record(0) }]).await;
+    assert!(error.is_err());
+    assert_eq!(audit(&store).await.len(), 1);
+}
+
+/// Short bounds, so that a test need not wait long for the refusal it is about.
+const IMPATIENT: Limits = Limits {
+    queue: 1,
+    busy: Duration::from_millis(50),
+    begin_within: Duration::from_millis(200),
+    answer_within: Duration::from_millis(400),
+};
+
+#[tokio::test]
+async fn a_store_that_another_program_has_locked_is_an_error_and_no_half_change() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open_within(&path, IMPATIENT).unwrap();
+    let shell = shell(&path);
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let lease = intent("alice");
+    let open = || vec![Change::OpenLease(Box::new(lease.clone()))];
+    let error = store.commit(open(), vec![record(0)]).await.unwrap_err();
+    assert!(told(&error).contains("locked"), "{}", told(&error));
+    assert_eq!(store.lease(lease.id).await.unwrap(), None, "reading goes on");
+    shell.execute_batch("ROLLBACK").unwrap();
+    store.commit(open(), vec![record(0)]).await.unwrap();
+    assert_eq!(audit(&store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_refuses_after_a_bounded_wait() {
+    let (_directory, path) = place();
+    let limits = Limits { busy: Duration::from_secs(60), ..IMPATIENT };
+    let store = SqliteStore::open_within(&path, limits).unwrap();
+    let shell = shell(&path);
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // One is with the writer, one waits, and for the others there is no room.
+    let commits = (0..4).map(|number| store.commit(vec![], vec![record(number)]));
+    for answer in futures::future::join_all(commits).await {
+        let told = told(&answer.unwrap_err());
+        assert!(told.contains("the disk is slow, or the store is locked"), "{told}");
+    }
+    shell.execute_batch("ROLLBACK").unwrap();
+    // None of them had begun in time, so none happens behind the back of who was told so.
+    while store.probe().await.is_err() {}
+    assert_eq!(audit(&store).await, []);
+    store.commit(vec![], vec![record(9)]).await.unwrap();
+    assert_eq!(audit(&store).await.len(), 1);
+}
+
+/// Runs one of the tests below as a process of its own, on the store at `path`.
+fn child(test: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    as_child(&mut command, test, path);
+    command
+}
+
+fn as_child(command: &mut Command, test: &str, path: &Path) {
+    let name = format!("store::sqlite::tests::{test}");
+    command.args(["--exact", &name, "--nocapture", "--test-threads=1"]);
+    command.env(CHILD, path).stdout(Stdio::piped()).stderr(Stdio::inherit());
+}
+
+const CHILD: &str = "PGBRIDGE_TEST_STORE";
+
+/// Tells the parent. `println!` would be caught by the test harness.
+fn say(what: &str) {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "\n> {what}").unwrap();
+    stdout.flush().unwrap();
+}
+
+/// What the child has said, line by line.
+fn said(lines: impl BufRead) -> impl Iterator<Item = String> {
+    lines.lines().map_while(Result::ok).filter_map(|line| Some(line.strip_prefix("> ")?.to_owned()))
+}
+
+/// The child of the next test.
+#[tokio::test]
+async fn child_writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let store = SqliteStore::open(Path::new(&path)).unwrap();
+    loop {
+        let lease = intent("alice");
+        opened(&store, &lease).await;
+        say(&lease.id.to_string());
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let (_directory, path) = place();
+    for round in 0..3 {
+        let mut writer = child("child_writes_until_it_is_killed", &path).spawn().unwrap();
+        let mut lines = said(BufReader::new(writer.stdout.take().unwrap()));
+        let mut answered: Vec<String> = lines.by_ref().take(100).collect();
+        refused(&path, &["another pgbridge is serving it"]);
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        answered.extend(lines);
+        assert!(answered.len() >= 100, "round {round}: the child ended early");
+
+        let store = SqliteStore::open(&path).unwrap();
+        for id in answered {
+            let lease = store.lease(id.parse().unwrap()).await.unwrap();
+            assert!(lease.is_some(), "round {round}: lease {id} is lost");
+        }
+        let leases = store.leases(&LeaseFilter::default()).await.unwrap().len();
+        let entries = audit(&store).await;
+        assert_eq!(entries.len(), leases, "round {round}");
+        assert_eq!(entries.last().unwrap().seq, leases as u64, "round {round}");
+    }
+}
+
+/// The child of the tests about failing disks: writes until that fails, then tells whether more
+/// writing is refused, and how.
+#[tokio::test]
+async fn child_writes_until_its_disk_fails() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let store = SqliteStore::open(Path::new(&path)).unwrap();
+    let mut answered = 0;
+    let error = loop {
+        let lease = Lease { reason: Some("x".repeat(10_000)), ..intent("alice") };
+        let change = Change::OpenLease(Box::new(lease));
+        match store.commit(vec![change], vec![record(answered)]).await {
+            Ok(()) => answered += 1,
+            Err(error) => break error,
+        }
+        if answered == 20 {
+            say("begun");
+        }
+    };
+    say(&format!("answered {answered}"));
+    say(&format!("failed {}", told(&error)));
+    say(&format!("then {}", told(&store.probe().await.unwrap_err())));
+    say(&format!("broken {}", told(&store.broken().await)));
+    say(&format!("reads {}", audit(&store).await.len()));
+}
+
+/// A write or fsync that fails is answered with an error, and so is everything after it, until
+/// the store is opened anew; then what was answered is there.
+async fn check_disk_failure(mut command: Command, path: &Path) {
+    let mut writer = command.spawn().unwrap();
+    let told: Vec<String> = said(BufReader::new(writer.stdout.take().unwrap())).collect();
+    writer.wait().unwrap();
+    let find = |word: &str| {
+        let found = told.iter().find_map(|line| line.strip_prefix(word));
+        found.unwrap_or_else(|| panic!("{word} is not in {told:#?}")).to_owned()
+    };
+    assert!(find("failed ").contains("disk I/O error"), "{told:#?}");
+    assert!(find("then ").contains("restart pgbridge"), "{told:#?}");
+    assert!(find("broken ").contains("restart pgbridge"), "{told:#?}");
+    let answered: usize = find("answered ").parse().unwrap();
+    assert_eq!(find("reads ").parse::<usize>().unwrap(), answered);
+    let store = SqliteStore::open(path).unwrap();
+    let kept = audit(&store).await.len();
+    // What failed last may or may not have reached the disk; nobody was told that it had.
+    assert!(kept == answered || kept == answered + 1, "{kept} of {answered}");
+    store.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_is_written_until_a_restart() {
+    let (_directory, path) = place();
+    let mut command = Command::new("sh");
+    // No file may grow beyond 2,000 blocks of 512 bytes; without a handler for the signal, the
+    // write fails with EFBIG.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh"]);
+    command.arg(std::env::current_exe().unwrap());
+    as_child(&mut command, "child_writes_until_its_disk_fails", &path);
+    check_disk_failure(command, &path).await;
+}
+
+#[tokio::test]
+async fn after_a_failed_fsync_nothing_is_written_until_a_restart() {
+    let traces = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    if !traces.is_ok_and(|status| status.success()) {
+        println!("not run: strace is missing, or may not trace here");
+        return;
+    }
+    let (_directory, path) = place();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:error=EIO:when=100+"]);
+    command.arg(std::env::current_exe().unwrap());
+    as_child(&mut command, "child_writes_until_its_disk_fails", &path);
+    check_disk_failure(command, &path).await;
+}
+
+/// A file system of its own, of one mebibyte.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "pgbridge-test"]);
+        let mounted = mount.arg(directory.path()).stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(self.0.path()).status());
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_when_it_has_room_again_work_goes_on() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("not run: a small file system cannot be mounted here");
+        return;
+    };
+    let path = disk.0.path().join("store.db");
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![0; 300_000]).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let mut answered = 0;
+    let error = loop {
+        match store.commit(vec![], vec![record(answered)]).await {
+            Ok(()) => answered += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(told(&error).contains("disk is full"), "{}", told(&error));
+    assert!(told(&error).contains(path.to_str().unwrap()));
+    let lease = intent("alice");
+    let open = Change::OpenLease(Box::new(lease.clone()));
+    assert!(store.commit(vec![open], vec![record(0)]).await.is_err());
+    assert_eq!(store.lease(lease.id).await.unwrap(), None);
+    assert_eq!(audit(&store).await.len(), usize::try_from(answered).unwrap());
+
+    fs::remove_file(&ballast).unwrap();
+    opened(&store, &lease).await;
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.lease(lease.id).await.unwrap(), Some(lease));
+    assert_eq!(audit(&store).await.len(), usize::try_from(answered).unwrap() + 1);
+    drop(store);
+}
+
+/// Prints what the store does on this disk. To measure a release build of it:
+/// `cargo test --release --lib store::sqlite -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn measure() {
+    let (_directory, path) = place();
+    let store = Arc::new(SqliteStore::open(&path).unwrap());
+    for callers in [1, 4, 16, 64] {
+        let watch = Stopwatch::start();
+        let moves = 4000 / u32::try_from(callers).unwrap() + 500;
+        let tasks = (0..callers).map(|_| tokio::spawn(move_one_lease(Arc::clone(&store), moves)));
+        let mut waits: Vec<Duration> = Vec::new();
+        for task in futures::future::join_all(tasks).await {
+            waits.extend(task.unwrap());
+        }
+        let rate = f64::from(u32::try_from(waits.len()).unwrap()) / watch.elapsed().as_secs_f64();
+        println!("{callers} callers: {rate:.0} commits/s, {}", spread(waits));
+    }
+    for readers in [1, 4] {
+        let tasks = (0..readers).map(|reader| tokio::spawn(look_up(Arc::clone(&store), reader)));
+        for task in futures::future::join_all(tasks).await {
+            println!("{readers} readers: session look-up {}", spread(task.unwrap()));
+        }
+    }
+}
+
+async fn move_one_lease(store: Arc<SqliteStore>, moves: u32) -> Vec<Duration> {
+    let mut lease = intent("alice");
+    opened(&*store, &lease).await;
+    let mut waits = Vec::new();
+    for _ in 0..moves {
+        lease = Lease { version: lease.version + 1, state: LeaseState::Active, ..lease };
+        let change = Change::MoveLease(Box::new(lease.clone()));
+        let watch = Stopwatch::start();
+        store.commit(vec![change], vec![record(0).about(&lease)]).await.unwrap();
+        waits.push(watch.elapsed());
+    }
+    waits
+}
+
+async fn look_up(store: Arc<SqliteStore>, reader: u32) -> Vec<Duration> {
+    let session = session("alice", &reader.to_string(), at(i64::from(reader)));
+    let begin = Change::BeginSession(Box::new(session.clone()));
+    drop(store.commit(vec![begin], vec![record(0)]).await);
+    let mut waits = Vec::new();
+    for _ in 0..5000 {
+        let watch = Stopwatch::start();
+        let found = store.session(&session.token_hash).await.unwrap();
+        waits.push(watch.elapsed());
+        assert!(found.is_some());
+    }
+    waits
+}
+
+fn spread(mut waits: Vec<Duration>) -> String {
+    waits.sort();
+    let at = |share: usize| waits[waits.len() * share / 100];
+    format!("p50 {:?}, p99 {:?}, most {:?}", at(50), at(99), waits[waits.len() - 1])
+}
