@@ -25,7 +25,8 @@ use stand::Stand;
 #[tokio::main]
 async fn main() {
     // cargo adds `--bench`; what is left are names of benchmarks.
-    let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let names: Vec<String> =
+        std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let stand = Stand::start().await;
     if wanted("issue") {

@@ -25,7 +25,8 @@ pub struct Stand {
 
 impl Stand {
     pub async fn start() -> Self {
-        let syncing = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nmax_wal_size = 4GB\n";
+        let syncing =
+            "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nmax_wal_size = 4GB\n";
         let postgres = Postgres::start_with(major(), syncing);
         let directory = Directory::start();
         let scratch = Scratch::new("bench");

@@ -1,13 +1,12 @@
 //! `[broker]`: what the broker is called, and how it makes and ends leases.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::files::{self, Privacy};
 use super::form;
 use super::reader::Table;
-use crate::lease::MarkerKey;
-use crate::names::{BrokerId, RolePrefix};
+use crate::lease::{MarkerKey, Terms};
+use crate::names::{BrokerId, RolePrefix, Ttl};
 
 /// How leases are made and ended.
 #[derive(Clone, Debug)]
@@ -17,14 +16,10 @@ pub struct BrokerSettings {
     /// The file of the key of the marks. It is made at the first start; when it is there it held
     /// a key when it was checked.
     pub marker_key_file: PathBuf,
-    /// What the name of every lease role begins with.
-    pub role_prefix: RolePrefix,
-    /// Longest time from the wish for a lease to its role.
-    pub create_within: Duration,
-    /// Whether a lease may live longer than the login that asked for it.
-    pub outlives_login: bool,
+    /// The terms of every lease.
+    pub terms: Terms,
     /// How often what is on the clusters is compared with the store.
-    pub reconcile_every: Duration,
+    pub reconcile_every: Ttl,
 }
 
 pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
@@ -32,21 +27,23 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     let key_file: Option<PathBuf> =
         table.defaulted("marker_key_file", "\"marker.key\"", &form::path());
     let marker_key_file = key_file.map(|path| marker_key(&table, &path));
-    let prefix = form::parsed(
+    let prefix = form::parsed::<RolePrefix>(
         "2 to 16 of a-z, 0-9 and `_`, beginning with a letter, ending with `_`, and not `pg_…`",
     );
     let role_prefix = table.defaulted("role_prefix", "\"pgb_\"", &prefix);
     let create_within = table.defaulted("create_within", "\"30s\"", &form::duration("1s", "10m"));
-    let outlives_login = table.defaulted("outlive_login", "false", &form::flag());
+    let outlive_login = table.defaulted("outlive_login", "false", &form::flag());
     let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
     table.finish();
     Some(BrokerSettings {
         id: id?,
         marker_key_file: marker_key_file?,
-        role_prefix: role_prefix?,
-        create_within: create_within?.duration(),
-        outlives_login: outlives_login?,
-        reconcile_every: reconcile_every?.duration(),
+        terms: Terms {
+            role_prefix: role_prefix?,
+            create_within: create_within?,
+            outlive_login: outlive_login?,
+        },
+        reconcile_every: reconcile_every?,
     })
 }
 
