@@ -196,6 +196,91 @@ fn a_file_full_of_errors_is_told_of_briefly() {
     assert!(told.contains("more errors like these"), "{told}");
 }
 
+/// Something that must appear in no message. It could be a key, a name and a password.
+const CANARY: &str = "hunter2_canary";
+
+#[track_caller]
+fn keeps_the_canary(findings: &Findings, where_it_was: &str) {
+    let told = format!("{}{:?}", complaints(findings), findings.mistakes);
+    assert!(!told.to_lowercase().contains("canary"), "{where_it_was}: {told}");
+}
+
+/// The sample with every key in use, and the bytes of each of its values.
+fn values_in_use() -> (String, Vec<std::ops::Range<usize>>) {
+    let text = uncommented(&documented().iter().map(|key| key.line).collect::<Vec<_>>());
+    let mut values = Vec::new();
+    let mut begin = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(at) = line.find(" = ").filter(|_| !line.starts_with('#')) {
+            values.push(begin + at + 3..begin + line.trim_end().len());
+        }
+        begin += line.len();
+    }
+    (text, values)
+}
+
+#[test]
+fn a_secret_in_the_place_of_any_value_is_in_no_message() {
+    let files = sample_files();
+    let (text, values) = values_in_use();
+    assert!(values.len() > 70, "{} values", values.len());
+    let written = [
+        format!("\"{CANARY}\""),
+        format!("\"{CANARY}\\n\\u0000 {CANARY}\""),
+        format!("\"https://{CANARY}:{CANARY}@{CANARY}/{CANARY}\""),
+        format!("\"/{CANARY}\""),
+        format!("['{CANARY}', 1, '{CANARY}']"),
+        format!("{{ {CANARY} = '{CANARY}' }}"),
+        // Not TOML any more.
+        CANARY.to_owned(),
+        format!("\"{CANARY}"),
+        format!("\"\"\"{CANARY} = {CANARY}"),
+        format!("['{CANARY}'"),
+        format!("'{CANARY}' {CANARY}"),
+        format!("{CANARY} = {CANARY}"),
+        format!("\"a\"\n{CANARY}"),
+        format!("\"a\"\n{CANARY} ="),
+    ];
+    for value in &values {
+        for form in &written {
+            let mut text = text.clone();
+            text.replace_range(value.clone(), form);
+            keeps_the_canary(&load_in(files.path(), &text).1, form);
+        }
+    }
+}
+
+#[test]
+fn a_secret_under_a_key_that_does_not_exist_is_in_no_message() {
+    let files = sample_files();
+    for key in ["ldapbindpasswd", "password", "secret", "bindpw"] {
+        for section in ["[server]", "[[ldap]]", "[[cluster]]"] {
+            let line = format!("{section}\n{key} = \"{CANARY}\"");
+            let (_, findings) = load_in(files.path(), &SAMPLE.replacen(section, &line, 1));
+            keeps_the_canary(&findings, &line);
+            let told = complaints(&findings);
+            assert!(told.contains("a secret never stands in this file"), "{line}: {told}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_a_named_file_is_in_no_message() {
+    let (text, _) = values_in_use();
+    for key in documented().iter().filter(|key| key.key == "file" || key.key.ends_with("_file")) {
+        for content in [
+            format!("{CANARY}\n{CANARY}"),
+            CANARY.to_owned(),
+            format!("-----BEGIN CERTIFICATE-----\n{CANARY}\n-----END CERTIFICATE-----\n"),
+            format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"),
+        ] {
+            let files = sample_files();
+            fs::write(files.path().join(key.value.trim_matches('"')), &content).unwrap();
+            keeps_the_canary(&load_in(files.path(), &text).1, &content);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
