@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, Privacy};
 use super::form;
 use super::reader::Table;
-use crate::lease::MarkerKey;
+use crate::lease::{MarkerKey, Terms};
 use crate::names::{BrokerId, RolePrefix, Ttl};
 
 /// How leases are made and ended.
@@ -16,12 +16,8 @@ pub struct BrokerSettings {
     /// The file of the key of the marks. It is made at the first start; when it is there it held
     /// a key when it was checked.
     pub marker_key_file: PathBuf,
-    /// What the name of every lease role begins with.
-    pub role_prefix: RolePrefix,
-    /// Longest time from the wish for a lease to its role.
-    pub create_within: Ttl,
-    /// Whether a lease may live longer than the login that asked for it.
-    pub outlive_login: bool,
+    /// The terms of every lease.
+    pub terms: Terms,
     /// How often what is on the clusters is compared with the store.
     pub reconcile_every: Ttl,
 }
@@ -31,7 +27,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     let key_file: Option<PathBuf> =
         table.defaulted("marker_key_file", "\"marker.key\"", &form::path());
     let marker_key_file = key_file.map(|path| marker_key(&table, &path));
-    let prefix = form::parsed(
+    let prefix = form::parsed::<RolePrefix>(
         "2 to 16 of a-z, 0-9 and `_`, beginning with a letter, ending with `_`, and not `pg_…`",
     );
     let role_prefix = table.defaulted("role_prefix", "\"pgb_\"", &prefix);
@@ -42,9 +38,11 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     Some(BrokerSettings {
         id: id?,
         marker_key_file: marker_key_file?,
-        role_prefix: role_prefix?,
-        create_within: create_within?,
-        outlive_login: outlive_login?,
+        terms: Terms {
+            role_prefix: role_prefix?,
+            create_within: create_within?,
+            outlive_login: outlive_login?,
+        },
         reconcile_every: reconcile_every?,
     })
 }

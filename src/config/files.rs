@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use super::form;
 use super::reader::Table;
 
-/// Bytes that a file with certificates, keys or a map may have: 1 MiB.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that a file with certificates, keys or a map may have: 8 MiB.
+const FILE_BYTES_MAX: u64 = 8 << 20;
 /// Bytes that a password may have. PostgreSQL's own clients and servers stop at 1 KiB or sooner.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -35,7 +35,7 @@ pub(super) enum Privacy {
     Secret,
 }
 
-/// The whole of the file at `path`, at most 1 MiB. Nothing when it cannot be had; that is noted
+/// The whole of the file at `path`, at most 8 MiB. Nothing when it cannot be had; that is noted
 /// at `key`.
 pub(super) fn read(
     table: &Table<'_>,
@@ -93,7 +93,7 @@ pub(super) fn unread(error: &io::Error) -> (String, &'static str) {
             ("names something that is no regular file".into(), "name the file itself")
         }
         io::ErrorKind::FileTooLarge => {
-            ("names a file of more than 1 MiB".into(), "is it the right file?")
+            ("names a file of more than 8 MiB".into(), "is it the right file?")
         }
         // The words of a kind are the library's own and hold nothing of ours.
         kind => (format!("names a file that cannot be read: {kind}"), RELATIVE),

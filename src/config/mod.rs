@@ -34,6 +34,8 @@ mod server;
 mod session;
 mod source;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
