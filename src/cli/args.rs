@@ -61,8 +61,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the broker
     ///
-    /// Runs until SIGTERM or SIGINT, then lets running requests finish. SIGHUP reads the
-    /// certificate and the map again.
+    /// Runs until SIGTERM or SIGINT, then lets running requests finish.
     Serve(ConfigFile),
     /// What people do.
     #[command(flatten)]

@@ -31,6 +31,8 @@ pub(super) enum CredentialError {
     Unfit { field: &'static str, format: &'static str },
     #[error("the state directory's path is not UTF-8")]
     Path,
+    #[error("standard output cannot be written")]
+    Unwritten(#[source] std::io::Error),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -43,7 +45,6 @@ impl Credential {
     ///
     /// # Errors
     /// When the answer is none, holds what cannot be used, or the certificates cannot be kept.
-    /// [`Self::lease_of`] then still tells which lease it was.
     pub fn accept(answer: &Answer, state: &StateDir) -> Result<Self, CredentialError> {
         let issued: Issued = answer.read()?;
         let root = match &issued.connection.root_certificate {

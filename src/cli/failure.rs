@@ -35,7 +35,7 @@ pub(super) enum Failure {
     BlankPassword,
     #[error("the file {path} cannot be found")]
     NoFile { path: String, source: io::Error },
-    #[error("lease {lease} was issued but cannot be handed to you; it is being revoked")]
+    #[error("lease {lease} was issued but could not be handed to you, and was given back")]
     NotHandedOut { lease: LeaseId, source: Box<CredentialError> },
     #[error(transparent)]
     Credential(CredentialError),

@@ -27,13 +27,13 @@ pub(super) async fn run(command: PersonCommand, clock: &Clock) -> Result<Exit, F
     match command {
         PersonCommand::Login(login) => log_in(login, &state, clock).await,
         PersonCommand::Logout => log_out(&state).await,
-        PersonCommand::Whoami(output) => whoami(&state, output, clock.now()).await,
+        PersonCommand::Whoami(output) => whoami(&state, output, clock).await,
         PersonCommand::Roles(output) => list_roles(&state, output).await,
-        PersonCommand::Issue(issue) => issue_role(&state, issue, clock.now()).await,
+        PersonCommand::Issue(issue) => issue_role(&state, issue, clock).await,
         PersonCommand::Psql(psql) => psql::run(&state, psql, clock).await,
-        PersonCommand::Leases(leases) => list_leases(&state, &leases, clock.now()).await,
-        PersonCommand::Renew(renew) => renew_lease(&state, &renew, clock.now()).await,
-        PersonCommand::Revoke(revoke) => revoke_lease(&state, &revoke, clock.now()).await,
+        PersonCommand::Leases(leases) => list_leases(&state, &leases, clock).await,
+        PersonCommand::Renew(renew) => renew_lease(&state, &renew, clock).await,
+        PersonCommand::Revoke(revoke) => revoke_lease(&state, &revoke, clock).await,
     }
 }
 
@@ -54,11 +54,11 @@ async fn log_in(login: Login, state: &StateDir, clock: &Clock) -> Result<Exit, F
             None
         }
     };
-    let (server, ca) = match (login.server, &kept) {
-        (Some(server), _) => (server, absolute(login.ca)?),
-        (None, Some(kept)) => (kept.server.clone(), absolute(login.ca)?.or(kept.ca.clone())),
-        (None, None) => return Err(Failure::NoServer),
-    };
+    let known = kept.as_ref();
+    let server = login.server.or_else(|| known.map(|session| session.server.clone()));
+    let server = server.ok_or(Failure::NoServer)?;
+    let same = known.filter(|session| session.server == server);
+    let ca = absolute(login.ca)?.or_else(|| same.and_then(|session| session.ca.clone()));
     let client = Client::new(&server, ca.as_deref())?;
     let asked = ask(login.user, login.password_stdin, &Shown::new(&server))?;
     let Some((user, password)) = asked else { return Ok(Exit::INTERRUPTED) };
@@ -184,8 +184,9 @@ async fn log_out(state: &StateDir) -> Result<Exit, Failure> {
     }
 }
 
-async fn whoami(state: &StateDir, output: Output, now: Timestamp) -> Result<Exit, Failure> {
+async fn whoami(state: &StateDir, output: Output, clock: &Clock) -> Result<Exit, Failure> {
     let answer = connect(state)?.get("v1/whoami").await?;
+    let now = clock.now();
     print(output, &answer, |me: &Whoami| {
         let groups: Vec<&str> = me.groups.iter().map(Shown::as_str).collect();
         let duties: Vec<&str> = [("auditor", me.duties.auditor), ("operator", me.duties.operator)]
@@ -235,20 +236,18 @@ fn role_row(offer: &answers::Offer) -> Vec<Shown> {
     ]
 }
 
-async fn issue_role(state: &StateDir, issue: Issue, now: Timestamp) -> Result<Exit, Failure> {
+async fn issue_role(state: &StateDir, issue: Issue, clock: &Clock) -> Result<Exit, Failure> {
     let client = connect(state)?;
     let role = role_of(&client, &issue.wish).await?;
     let answer = client.issue(&wish(&issue.wish, &role)).await?;
     let credential = accept(&client, &answer, state).await?;
     let lease = credential.issued.lease.id;
-    let text = match credential.print(&answer, issue.format, now) {
+    let text = match credential.print(&answer, issue.format, clock.now()) {
         Ok(text) => text,
         Err(unfit) => return Err(take_back(&client, lease, unfit).await),
     };
     if let Err(unwritten) = terminal::answer(text.expose()) {
-        // Nobody has its password, so nobody can use it.
-        drop(client.revoke(lease).await);
-        return Err(Failure::Output(unwritten));
+        return Err(take_back(&client, lease, CredentialError::Unwritten(unwritten)).await);
     }
     Ok(Exit::Done)
 }
@@ -273,7 +272,8 @@ pub(super) fn wish<'a>(wish: &'a Wish, role: &'a RoleName) -> LeaseWish<'a> {
     }
 }
 
-/// Reads the answer to an issuing call. A lease that cannot be used is given back.
+/// Reads the answer to an issuing call. A lease that cannot be used is given back: nobody has its
+/// password.
 pub(super) async fn accept(
     client: &Client,
     answer: &Answer,
@@ -304,9 +304,10 @@ async fn take_back(client: &Client, lease: LeaseId, source: CredentialError) -> 
     Failure::NotHandedOut { lease, source: Box::new(source) }
 }
 
-async fn list_leases(state: &StateDir, leases: &Leases, now: Timestamp) -> Result<Exit, Failure> {
+async fn list_leases(state: &StateDir, leases: &Leases, clock: &Clock) -> Result<Exit, Failure> {
     let path = if leases.all { "v1/leases" } else { "v1/leases?state=active" };
     let answer = connect(state)?.get(path).await?;
+    let now = clock.now();
     print(leases.output, &answer, |list: &answers::Leases| {
         let rows: Vec<Vec<Shown>> = list.leases.iter().map(|lease| lease_row(lease, now)).collect();
         if rows.is_empty() {
@@ -329,13 +330,15 @@ fn lease_row(lease: &Lease, now: Timestamp) -> Vec<Shown> {
     ]
 }
 
-async fn renew_lease(state: &StateDir, renew: &Renew, now: Timestamp) -> Result<Exit, Failure> {
+async fn renew_lease(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<Exit, Failure> {
     let answer = connect(state)?.renew(renew.lease, renew.ttl).await?;
+    let now = clock.now();
     print(renew.output, &answer, |lease: &Lease| lease_text(lease, now))
 }
 
-async fn revoke_lease(state: &StateDir, revoke: &Revoke, now: Timestamp) -> Result<Exit, Failure> {
+async fn revoke_lease(state: &StateDir, revoke: &Revoke, clock: &Clock) -> Result<Exit, Failure> {
     let answer = connect(state)?.revoke(revoke.lease).await?;
+    let now = clock.now();
     print(revoke.output, &answer, |lease: &Lease| lease_text(lease, now))
 }
 

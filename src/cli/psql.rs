@@ -68,10 +68,7 @@ async fn attend(
     signals: &mut Signals,
     keeping: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
-    note(format!(
-        "{} until {}",
-        credential.issued.lease.role_name, credential.issued.lease.expires_at
-    ));
+    note(format!("{}, renewed while psql runs", credential.issued.lease.role_name));
     let mut child = spawn(program, psql, &credential).map_err(Failure::PsqlNotStarted)?;
     drop(credential);
     let mut keeping = std::pin::pin!(keeping);
@@ -91,6 +88,8 @@ fn spawn(program: &PathBuf, psql: &Psql, credential: &Credential) -> std::io::Re
     for name in credential.strangers() {
         command.env_remove(name);
     }
+    // Debian's wrapper of psql would look for a cluster of this machine.
+    command.env_remove("PGCLUSTER");
     command
         .args(&psql.args)
         .envs(credential.variables())
