@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use reqwest::Method;
+use serde_json::json;
+
 use crate::support::{
-    BROKER_LOGIN, BROKER_PASSWORD, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD, Scratch,
-    TestCa, password_of, wait_for,
+    BROKER_LOGIN, BROKER_PASSWORD, Caller, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD,
+    Scratch, Signal, TestBed, TestCa, password_of, wait_for,
 };
 
 /// The majors that every test of a cluster runs on: both sides of the change of CREATEROLE in 16.
@@ -189,6 +192,67 @@ fn a_server_and_its_directory_are_gone_after_the_test_also_when_it_panics() {
     assert!(!place.exists());
     let process = PathBuf::from(format!("/proc/{pid}"));
     wait_for("the end of the server", Duration::from_secs(5), || (!process.exists()).then_some(()));
+}
+
+#[tokio::test]
+async fn a_stand_issues_a_role_by_http_that_can_log_in_and_ends_when_it_is_revoked() {
+    for major in MAJORS {
+        let bed = TestBed::start(major);
+        let token = bed.login("alice").await;
+        let alice = Caller::Session(&token);
+        let body = json!({ "cluster": "orders", "role": "orders_read", "ttl": "5m" });
+        let issued = bed.call(Method::POST, "/v1/leases", alice, Some(body)).await;
+        assert_eq!(issued.status, 201, "{issued:?}");
+        let role = issued.text("/lease/role_name");
+        assert_eq!(bed.lease_roles(), [role.clone()]);
+        let rows = bed.postgres.sql_as(
+            &role,
+            &issued.text("/password"),
+            "orders",
+            "SELECT count(*) FROM sales.customer",
+        );
+        assert_eq!(rows.unwrap(), [["3"]]);
+
+        let path = format!("/v1/leases/{}", issued.text("/lease/id"));
+        let revoked = bed.call(Method::DELETE, &path, alice, None).await;
+        assert_eq!(revoked.status, 200, "{revoked:?}");
+        assert!(bed.lease_roles().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_stand_survives_the_death_of_its_broker_and_reads_an_edited_configuration() {
+    let mut bed = TestBed::start_with(15, |config| config.replace("ttl = \"15m\"", "ttl = \"7m\""));
+    let token = bed.login("alice").await;
+    bed.kill();
+    bed.start_again();
+    let roles = bed.call(Method::GET, "/v1/roles", Caller::Session(&token), None).await;
+    assert_eq!(roles.status, 200, "{roles:?}");
+    assert_eq!(roles.json()["roles"][0]["ttl_seconds"], 420);
+    let nobody = bed.call(Method::GET, "/v1/roles", Caller::Nobody, None).await;
+    assert_eq!(nobody.status, 401);
+    assert!(nobody.headers.contains_key("www-authenticate"));
+    let body = json!({ "cluster": "orders", "role": "orders_read" });
+    let wrong = Caller::Basic("alice", "wrong");
+    assert_eq!(bed.call(Method::POST, "/v1/leases", wrong, Some(body.clone())).await.status, 401);
+    bed.directory.stop();
+    let right = password_of("alice");
+    let right = Caller::Basic("alice", &right);
+    assert_ne!(bed.call(Method::POST, "/v1/leases", right, Some(body)).await.status, 201);
+    bed.signal(Signal::Terminate);
+    bed.stop();
+    assert!(bed.file("pgbridge.db").exists());
+    assert!(!bed.log().contains(&password_of("alice")));
+}
+
+#[test]
+fn people_type_the_program_with_a_session_of_their_own() {
+    let bed = TestBed::start(16);
+    bed.cli_login("alice");
+    let whoami = bed.cli("alice").arg("whoami").output().unwrap();
+    assert!(String::from_utf8_lossy(&whoami.stdout).contains("alice"), "{whoami:?}");
+    let bob = bed.cli("bob").arg("whoami").output().unwrap();
+    assert!(!bob.status.success(), "{bob:?}");
 }
 
 #[derive(Clone, Copy)]

@@ -11,6 +11,7 @@
     reason = "a benchmark ends at the first failure, and measures time"
 )]
 
+#[expect(dead_code, unused_imports, reason = "the tests need more of it")]
 #[path = "../../tests/support/mod.rs"]
 mod support;
 

@@ -7,15 +7,18 @@
 //!
 //! As root the daemons run as `postgres` and `openldap` (neither starts as root), else as oneself.
 
-mod daemon;
-mod directory;
-mod postgres;
-mod scratch;
-mod tls;
+pub mod broker;
+pub mod daemon;
+pub mod directory;
+pub mod postgres;
+pub mod scratch;
+pub mod tls;
 
+pub use broker::{Caller, TestBed};
+pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
-pub use scratch::{Scratch, free_port};
+pub use scratch::Scratch;
 pub use tls::TestCa;
 
 use std::thread::sleep;

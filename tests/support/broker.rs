@@ -1,0 +1,328 @@
+//! A whole stand: PostgreSQL, a directory, and the `pgbridge` program between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Method};
+use serde_json::Value;
+
+use super::daemon::{Daemon, Signal};
+use super::scratch::{Scratch, free_port};
+use super::tls::TestCa;
+use super::{
+    BROKER_LOGIN, BROKER_PASSWORD, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD, password_of,
+    wait_for,
+};
+
+/// How long the broker may take to be ready, its first sweep of the cluster included.
+const STARTING: Duration = Duration::from_secs(30);
+
+/// Who may act as which role. The groups are those of the seed.
+const MAP: &str = r#"
+corp         carol                                             reports_read
+corp-groups  "cn=orders-readers,ou=groups,dc=example,dc=test"  orders_read
+corp-groups  "cn=orders-writers,ou=groups,dc=example,dc=test"  orders_write
+duties       "cn=auditors,ou=groups,dc=example,dc=test"        auditor
+duties       "cn=operators,ou=groups,dc=example,dc=test"       operator
+"#;
+
+/// PostgreSQL, a directory and a running broker; all of it ends on drop.
+pub struct TestBed {
+    pub postgres: Postgres,
+    pub directory: Directory,
+    scratch: Scratch,
+    port: u16,
+    role_prefix: String,
+    daemon: Daemon,
+}
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    Nobody,
+    /// The holder of a session token.
+    Session(&'a str),
+    /// Name and password with the call itself.
+    Basic(&'a str, &'a str),
+}
+
+/// What the broker answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The text at a JSON pointer such as `/lease/id`.
+    ///
+    /// # Panics
+    /// When there is no text.
+    #[track_caller]
+    pub fn text(&self, pointer: &str) -> String {
+        let found = self.json().pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("no {pointer} in {self:?}"))
+    }
+}
+
+impl TestBed {
+    /// Starts all three with PostgreSQL `major`. Alice may act as `orders_read`, bob as that and
+    /// `orders_write`, carol as `reports_read` and as auditor and operator of the broker.
+    pub fn start(major: u32) -> Self {
+        Self::start_with(major, |config| config)
+    }
+
+    /// The same, with a configuration that `edit` makes of the usual one.
+    pub fn start_with(major: u32, edit: impl Fn(String) -> String) -> Self {
+        let (postgres, directory) = (Postgres::start(major), Directory::start());
+        let scratch = Scratch::new("broker");
+        let role_prefix = format!("pgb{:04x}_", rand::random::<u16>());
+        write_own_files(&scratch, &postgres, &directory);
+        for _ in 0..5 {
+            let port = free_port();
+            let config = edit(config(&postgres, &directory, &role_prefix, port));
+            scratch.write("pgbridge.toml", &config, None);
+            let mut daemon = run(&scratch);
+            if is_ready(&mut daemon, &scratch, port) {
+                return Self { postgres, directory, scratch, port, role_prefix, daemon };
+            }
+        }
+        let log = fs::read_to_string(scratch.join("pgbridge.log")).unwrap_or_default();
+        panic!("pgbridge does not start:\n{log}");
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// The authority of all three servers.
+    pub fn ca_file(&self) -> PathBuf {
+        self.scratch.join("ca.pem")
+    }
+
+    /// A file of the broker: `pgbridge.toml`, `pg_ident.conf`, `pgbridge.db`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Everything the broker has logged so far.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
+    /// Ends the broker in an orderly way.
+    pub fn stop(&mut self) {
+        self.daemon.stop();
+    }
+
+    /// Kills the broker: no line of it runs any more.
+    pub fn kill(&mut self) {
+        self.daemon.end(Signal::Kill);
+    }
+
+    /// Starts the broker again, with what its files say now.
+    pub fn start_again(&mut self) {
+        assert!(!self.daemon.is_running(), "pgbridge runs already");
+        self.daemon = run(&self.scratch);
+        let ready = is_ready(&mut self.daemon, &self.scratch, self.port);
+        assert!(ready, "pgbridge does not start again:\n{}", self.log());
+    }
+
+    /// The lease roles on the cluster, whatever the broker thinks of them.
+    pub fn lease_roles(&self) -> Vec<String> {
+        let starting = format!(
+            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{}') ORDER BY 1",
+            self.role_prefix
+        );
+        self.postgres.sql("postgres", &starting).concat()
+    }
+
+    /// The program as `person` types it: a home and a session of their own, this broker.
+    pub fn cli(&self, person: &str) -> Command {
+        let home = self.scratch.join(&format!("home-{person}"));
+        fs::create_dir_all(&home).expect("a directory can be made");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
+        command.env("HOME", &home).env_remove("XDG_STATE_HOME");
+        command.env("PGBRIDGE_URL", self.url()).env("PGBRIDGE_CA", self.ca_file());
+        command
+    }
+
+    /// Logs `person` of the seed in by the program.
+    #[track_caller]
+    pub fn cli_login(&self, person: &str) -> Output {
+        let password = self.scratch.write("typed", &format!("{}\n", password_of(person)), None);
+        let mut login = self.cli(person);
+        login.args(["login", "--user", person, "--password-stdin"]);
+        login.stdin(fs::File::open(password).expect("it was just written"));
+        let output = login.output().expect("pgbridge can be run");
+        assert!(output.status.success(), "{output:?}");
+        output
+    }
+
+    /// One request to the broker; `body` is sent as JSON.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        caller: Caller<'_>,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = self.client().request(method, format!("{}{path}", self.url()));
+        request = match caller {
+            Caller::Nobody => request,
+            Caller::Session(token) => request.bearer_auth(token),
+            Caller::Basic(name, password) => request.basic_auth(name, Some(password)),
+        };
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("the broker answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.text().await.expect("the answer is text");
+        Answer { status, headers, body }
+    }
+
+    /// An HTTP client that trusts the authority of the test and no other.
+    pub fn client(&self) -> Client {
+        let authority = Certificate::from_pem(TestCa::shared().pem().as_bytes());
+        let authority = authority.expect("the authority has a certificate");
+        let client = Client::builder().tls_certs_only([authority]);
+        client.timeout(Duration::from_mins(1)).build().expect("a client can be made")
+    }
+
+    /// Logs `person` of the seed in and gives the session token.
+    ///
+    /// # Panics
+    /// When the login is refused.
+    pub async fn login(&self, person: &str) -> String {
+        let body = serde_json::json!({ "username": person, "password": password_of(person) });
+        let answer = self.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text("/token")
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory) {
+    assert_eq!(fs::read(postgres.ca_file()).ok(), fs::read(directory.ca_file()).ok());
+    let ca = TestCa::shared();
+    let server = ca.server_certificate();
+    scratch.write("ca.pem", &ca.pem(), None);
+    scratch.write("server.crt", &server.certificate, None);
+    scratch.write("server.key", &server.key, None);
+    scratch.write("orders.password", BROKER_PASSWORD, None);
+    scratch.write("corp.password", SERVICE_PASSWORD, None);
+    scratch.write("pg_ident.conf", MAP, None);
+}
+
+fn config(postgres: &Postgres, directory: &Directory, role_prefix: &str, port: u16) -> String {
+    let ldap_port = directory.ldaps_url().rsplit(':').next().unwrap_or_default().to_owned();
+    let pg_port = postgres.port();
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:{port}"
+certificate_file = "server.crt"
+key_file = "server.key"
+
+[log]
+format = "json"
+level = "debug"
+
+[store]
+path = "pgbridge.db"
+
+[broker]
+role_prefix = "{role_prefix}"
+
+[map]
+file = "pg_ident.conf"
+
+[access]
+group_map = "duties"
+
+[[ldap]]
+name = "corp"
+map = "corp"
+group_map = "corp-groups"
+ldapserver = ["127.0.0.1"]
+ldapport = {ldap_port}
+ldapscheme = "ldaps"
+ca_file = "ca.pem"
+ldapbasedn = "ou=people,dc=example,dc=test"
+ldapbinddn = "{SERVICE_DN}"
+ldapbindpasswd_file = "corp.password"
+ldapsearchattribute = "uid"
+member_of_attribute = "memberOf"
+
+[[cluster]]
+name = "orders"
+host = "127.0.0.1"
+port = {pg_port}
+user = "{BROKER_LOGIN}"
+password_file = "orders.password"
+ca_file = "ca.pem"
+admin_role = "pgbridge_admin"
+attic_role = "pgbridge_attic"
+
+[[cluster.profile]]
+role = "orders_read"
+databases = ["orders"]
+ttl = "15m"
+max_ttl = "8h"
+
+[[cluster.profile]]
+role = "orders_write"
+databases = ["orders"]
+ttl = "15m"
+max_ttl = "1h"
+reason = "required"
+
+[[cluster.profile]]
+role = "reports_read"
+databases = ["reports"]
+ttl = "15m"
+max_ttl = "8h"
+"#
+    )
+}
+
+fn run(scratch: &Scratch) -> Daemon {
+    let config = scratch.join("pgbridge.toml").display().to_string();
+    let arguments = ["serve".to_owned(), "--config".to_owned(), config];
+    let program = Path::new(env!("CARGO_BIN_EXE_pgbridge"));
+    Daemon::start(program, &arguments, None, &scratch.join("pgbridge.log"), Signal::Terminate)
+}
+
+/// Waits until the broker says that it is ready; `false` when it ended instead.
+fn is_ready(daemon: &mut Daemon, scratch: &Scratch, port: u16) -> bool {
+    wait_for("pgbridge to be ready", STARTING, || {
+        if !daemon.is_running() {
+            return Some(false);
+        }
+        let mut ask = Command::new("curl");
+        ask.args(["-sf", "-o", "/dev/null", "--max-time", "5", "--cacert"]);
+        ask.arg(scratch.join("ca.pem")).arg(format!("{}/readyz", url(port)));
+        ask.status().expect("curl is installed").success().then_some(true)
+    })
+}
