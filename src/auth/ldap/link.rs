@@ -158,3 +158,24 @@ pub(super) fn values<'a>(entry: &'a SearchEntry, attribute: &str) -> &'a [String
     let mut named = entry.attrs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(attribute));
     named.next().map_or(&[], |(_, values)| values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_found_in_whatever_case_the_directory_writes_it() {
+        let attrs = [("memberof".to_owned(), vec!["cn=a".to_owned()])].into();
+        let entry = SearchEntry { dn: "cn=x".into(), attrs, bin_attrs: [].into() };
+        assert_eq!(values(&entry, "memberOf"), ["cn=a"]);
+        assert_eq!(values(&entry, "member"), [""; 0]);
+    }
+
+    #[test]
+    fn a_bind_without_a_name_or_a_password_cannot_be_asked_for() {
+        let password = |typed: &str| LoginPassword::new(typed.into());
+        assert!(Credentials::new("uid=alice", &password("x")).is_ok());
+        assert!(Credentials::new("uid=alice", &password(" ")).is_err());
+        assert!(Credentials::new(" ", &password("x")).is_err());
+    }
+}
