@@ -5,4 +5,5 @@
     reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
 )]
 
+mod cluster;
 mod support;
