@@ -9,4 +9,5 @@ mod floors;
 mod ldap;
 mod mapping;
 mod smoke;
+mod cluster;
 mod support;

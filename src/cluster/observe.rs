@@ -109,18 +109,17 @@ impl Cluster {
             self.connections.read(lane, DOING, [query]).await?
         };
         let [rows] = rows;
-        let mut best = Located::Missing;
+        // Without an OID the name decides; only if nobody has it, a mark under another name does.
+        let mut named = None;
         for row in &rows {
-            let role = self.judge(row, target.lease)?;
-            let has_its_name = column::<String>(&self.name, row, "name")? == name;
-            best = match (best, role) {
-                // Of two with the mark the one with the name: a comment is easily copied.
-                (Located::Ours(_), role @ Located::Ours(_)) if has_its_name => role,
-                (best @ Located::Ours(_), _) => best,
-                (_, role) => role,
-            };
+            if column::<String>(&self.name, row, "name")? == name {
+                named = Some(row);
+            }
         }
-        Ok(best)
+        match named.or(rows.first()) {
+            Some(row) => self.judge(row, target.lease),
+            None => Ok(Located::Missing),
+        }
     }
 
     fn judge(&self, row: &Row, lease: LeaseId) -> Result<Located, ClusterError> {

@@ -157,6 +157,11 @@ impl Postgres {
         rows(psql.args(["-c", text]))
     }
 
+    /// psql as the superuser, to be given something to do.
+    pub fn superuser(&self, database: &str) -> Command {
+        superuser_psql(self.scratch.path(), self.port, database)
+    }
+
     /// Logs in as `role` over TLS, as the holder of a lease does, and runs `text`.
     ///
     /// # Errors

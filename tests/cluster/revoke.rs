@@ -1,0 +1,391 @@
+//! What becomes of a lease role, and what is never touched.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pgbridge::cluster::{AccessEnd, ClusterError, Removal};
+use pgbridge::lease::MarkerReading;
+use pgbridge::mapping::ObjectPolicy;
+use pgbridge::names::RoleOid;
+
+use super::{Held, MAJORS, Site, lease, open, settings};
+use crate::support::wait_for;
+
+const KEEP: ObjectPolicy = ObjectPolicy::Reassign;
+
+impl Site {
+    /// The holder's own session, asleep.
+    fn session(&self, held: &Held) -> Session {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-c", "SELECT pg_sleep(600)"])
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.postgres.port().to_string())
+            .env("PGUSER", held.name())
+            .env("PGPASSWORD", held.password.expose())
+            .env("PGDATABASE", "orders")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let session = Session(psql.spawn().expect("psql is installed"));
+        wait_for("the session", Duration::from_secs(20), || {
+            (self.sessions_of(held) != "0").then_some(())
+        });
+        session
+    }
+
+    #[track_caller]
+    fn sessions_of(&self, held: &Held) -> String {
+        let oid = held.created.role_oid;
+        self.see(&format!("SELECT count(*) FROM pg_stat_activity WHERE usesysid = {oid}"))
+    }
+
+    async fn remove(&self, held: &Held, policy: ObjectPolicy) -> Removal {
+        self.cluster.remove(&held.target(), policy).await.unwrap()
+    }
+
+    /// Nothing of the role is left anywhere.
+    #[track_caller]
+    fn assert_gone(&self, held: &Held) {
+        let oid = held.created.role_oid;
+        let left = self.see(&format!(
+            "SELECT (SELECT count(*) FROM pg_authid WHERE oid = {oid})
+                  + (SELECT count(*) FROM pg_shdepend
+                     WHERE refclassid = 'pg_authid'::regclass AND refobjid = {oid})
+                  + (SELECT count(*) FROM pg_auth_members WHERE {oid} IN (roleid, member, grantor))
+                  + (SELECT count(*) FROM pg_stat_activity WHERE usesysid = {oid})
+                  + (SELECT count(*) FROM pg_prepared_xacts)"
+        ));
+        assert_eq!(left, "0");
+    }
+}
+
+struct Session(Child);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ending_access_ends_sessions_logins_and_rights_and_may_run_twice() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (held, other) = (site.hold("orders_read").await, site.hold("orders_read").await);
+        let (mut one, mut two) = (site.session(&held), site.session(&held));
+        let _third = site.session(&other);
+
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+        assert_eq!(site.sessions_of(&held), "0");
+        assert_eq!(site.sessions_of(&other), "1");
+        for session in [&mut one, &mut two] {
+            assert!(!session.0.wait().unwrap().success());
+        }
+        let refused = site.use_it(&held, "orders", "SELECT 1").unwrap_err();
+        assert!(refused.contains("password authentication failed"), "{refused}");
+        let state = site.see(&format!(
+            "SELECT concat_ws(',', rolcanlogin, rolconnlimit, rolpassword IS NULL, rolvaliduntil,
+                 (SELECT count(*) FROM pg_auth_members WHERE member = pg_authid.oid))
+             FROM pg_authid WHERE oid = {}",
+            held.created.role_oid
+        ));
+        assert_eq!(state, "f,0,t,-infinity,0");
+
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+        site.use_it(&other, "orders", "SELECT 1").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_role_is_gone_and_a_second_removal_is_harmless() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        site.assert_gone(&held);
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), AccessEnd::Gone);
+        assert_eq!(site.cluster.find(&held.lease).await.unwrap(), None);
+    }
+}
+
+/// A holder who has left all sorts of things in two databases.
+async fn messy(site: &Site) -> Held {
+    site.group("everywhere");
+    site.dba(
+        "GRANT CREATE, CONNECT ON DATABASE reports TO everywhere;
+         GRANT orders_write TO everywhere",
+    );
+    let held = site.hold("everywhere").await;
+    let in_orders = "CREATE TABLE workbench.mine (n integer);
+        INSERT INTO workbench.mine VALUES (1);
+        CREATE FUNCTION workbench.one() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+        ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+        SELECT lo_create(4711)";
+    site.use_it(&held, "orders", in_orders).unwrap();
+    let in_reports = "CREATE SCHEMA own CREATE TABLE notes (n integer)";
+    site.use_it(&held, "reports", in_reports).unwrap();
+    let prepared =
+        "BEGIN; CREATE TABLE workbench.half (n integer); PREPARE TRANSACTION 'it''s mine'";
+    site.use_it(&held, "orders", prepared).unwrap();
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_made_in_two_databases_goes_to_the_attic() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = messy(&site).await;
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        site.assert_gone(&held);
+        let owner = "SELECT string_agg(DISTINCT relowner::regrole::text, ',') FROM pg_class
+                     WHERE relname IN ('mine', 'notes', 'half')";
+        assert_eq!(site.postgres.sql("orders", owner), [["pgbridge_attic"]]);
+        assert_eq!(site.postgres.sql("reports", owner), [["pgbridge_attic"]]);
+        assert_eq!(site.postgres.sql("orders", "TABLE workbench.mine"), [["1"]]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_made_is_dropped_if_so_agreed_but_not_what_others_built_on_it() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = messy(&site).await;
+        site.postgres.sql("orders", "CREATE VIEW sales.theirs AS TABLE workbench.mine");
+        let blocked = site.remove(&held, ObjectPolicy::Drop).await;
+        let Removal::Blocked(blockers) = blocked else { panic!("{blocked:?}") };
+        assert_eq!(blockers.len(), 1);
+        assert!(blockers[0].contains("database orders is not cleared"), "{blockers:?}");
+        assert!(blockers[0].contains("view sales.theirs depends on"), "{blockers:?}");
+        assert_eq!(site.sessions_of(&held), "0");
+        assert!(site.use_it(&held, "orders", "SELECT 1").is_err());
+
+        site.postgres.sql("orders", "DROP VIEW sales.theirs");
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.assert_gone(&held);
+        let left = "SELECT count(*) FROM pg_class WHERE relname IN ('mine', 'notes', 'half')";
+        assert_eq!(site.postgres.sql("orders", left), [["0"]]);
+        assert_eq!(site.postgres.sql("reports", left), [["0"]]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_found_by_its_oid_when_a_dba_renamed_it() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (known, unknown) = (site.hold("orders_read").await, site.hold("orders_read").await);
+        let hostile = "\"re\"\"named; \n'x\"";
+        site.dba(&format!("ALTER ROLE {} RENAME TO {hostile}", known.name()));
+        site.dba(&format!("ALTER ROLE {} RENAME TO renamed_too", unknown.name()));
+        // The name is taken again by somebody who is not ours.
+        site.dba(&format!("CREATE ROLE {}", known.name()));
+
+        assert_eq!(site.remove(&known, KEEP).await, Removal::Gone);
+        site.assert_gone(&known);
+        let stranger =
+            site.see(&format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", known.name()));
+        assert_eq!(stranger, "1");
+
+        let mut in_doubt = unknown.lease.clone();
+        in_doubt.role_oid = None;
+        let found = site.cluster.find(&in_doubt).await.unwrap();
+        assert_eq!(found, Some(unknown.created.role_oid));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_our_mark_is_never_touched() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (bare, foreign, moved) = (
+            site.hold("orders_read").await,
+            site.hold("orders_read").await,
+            site.hold("orders_read").await,
+        );
+        let comment = |held: &Held, text: &str| {
+            site.dba(&format!("COMMENT ON ROLE {} IS {text}", held.name()));
+        };
+        let mark_of = |held: &Held| {
+            let oid = held.created.role_oid;
+            site.see(&format!("SELECT shobj_description({oid}, 'pg_authid')"))
+        };
+        let (ours, others) = (mark_of(&moved), mark_of(&bare));
+        comment(&bare, "NULL");
+        comment(&foreign, "'pgbridge v1 broker=b2 lease=aaaaaaaaaaaaaaaa mac=00'");
+        comment(&moved, &format!("'{others}'"));
+
+        for (held, because) in [
+            (&bare, "does not carry our mark"),
+            (&foreign, "another broker"),
+            (&moved, "another lease"),
+        ] {
+            for target in [held.target(), {
+                let mut by_name = held.target();
+                by_name.oid = None;
+                by_name
+            }] {
+                let end = site.cluster.end_access(&target).await.unwrap_err();
+                let remove = site.cluster.remove(&target, KEEP).await.unwrap_err();
+                for error in [end, remove] {
+                    assert!(matches!(error, ClusterError::NotOurs { .. }), "{error:?}");
+                    assert!(error.to_string().contains(because), "{error}");
+                }
+            }
+            assert_eq!(site.cluster.find(&held.lease).await.unwrap(), None);
+            site.use_it(held, "orders", "SELECT 1").unwrap();
+        }
+        comment(&moved, &format!("'{ours}'"));
+        assert_eq!(site.remove(&moved, KEEP).await, Removal::Gone);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_was_made_a_superuser_is_refused() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        site.dba(&format!("ALTER ROLE {} SUPERUSER", held.name()));
+        let error = site.cluster.end_access(&held.target()).await.unwrap_err();
+        assert!(error.to_string().contains("made a superuser"), "{error}");
+        site.dba(&format!("ALTER ROLE {} NOSUPERUSER", held.name()));
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_tells_our_roles_from_foreign_ones_and_strangers() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        site.dba(
+            "CREATE ROLE pgb_stranger; CREATE ROLE pgbridge_like; CREATE ROLE theirs;
+             COMMENT ON ROLE theirs IS 'pgbridge v1 broker=b2 lease=aaaaaaaaaaaaaaaa mac=00'",
+        );
+        let roles = site.cluster.lease_roles().await.unwrap();
+        let listed: Vec<_> = roles.iter().map(|role| (&*role.name, role.marker.clone())).collect();
+        assert_eq!(
+            listed,
+            [
+                (held.name(), MarkerReading::Ours(held.lease.id)),
+                ("pgb_stranger", MarkerReading::Invalid),
+                ("theirs", MarkerReading::Foreign),
+            ]
+        );
+        assert_eq!(roles[0].oid, held.created.role_oid);
+        let other_key = open(settings(&site.postgres), "b1", [8; 32]);
+        let roles = other_key.lease_roles().await.unwrap();
+        assert_eq!(roles[0].marker, MarkerReading::Invalid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dba_gave_the_role_blocks_with_words_and_not_the_end_of_access() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        let role = held.name();
+        site.dba("CREATE ROLE eve LOGIN; CREATE ROLE extra");
+        site.dba(&format!("GRANT extra TO {role} WITH ADMIN OPTION; GRANT {role} TO eve"));
+        site.dba(&format!("ALTER DATABASE reports OWNER TO {role}"));
+        let end = site.cluster.end_access(&held.target()).await.unwrap();
+        let state = site.see(&format!(
+            "SELECT concat_ws(',', rolcanlogin, pg_has_role(oid, 'orders_read', 'MEMBER'),
+                 pg_has_role('eve', oid, 'MEMBER')) FROM pg_roles WHERE rolname = '{role}'"
+        ));
+        if major >= 16 {
+            // The superuser's grants are not the broker's to take: said, and the rest is done.
+            let AccessEnd::Blocked(blockers) = end else { panic!("{end:?}") };
+            assert_eq!(blockers.len(), 2, "{blockers:?}");
+            assert!(blockers[0].contains("REVOKE \"extra\" FROM"), "{blockers:?}");
+            assert!(blockers[1].contains("FROM \"eve\""), "{blockers:?}");
+            assert_eq!(state, "f,f,t");
+            site.dba(&format!("REVOKE extra FROM {role}; REVOKE {role} FROM eve"));
+        } else {
+            assert_eq!(end, AccessEnd::Ended(held.created.role_oid));
+            assert_eq!(state, "f,f,f");
+        }
+
+        let blocked = site.remove(&held, KEEP).await;
+        let Removal::Blocked(blockers) = blocked else { panic!("{blocked:?}") };
+        assert!(blockers[0].contains("owns the database reports"), "{blockers:?}");
+        site.dba("ALTER DATABASE reports OWNER TO postgres");
+
+        // The superuser's grant on an object is not the broker's to take either.
+        site.dba(&format!("GRANT CREATE ON DATABASE reports TO {role}"));
+        let blocked = site.remove(&held, KEEP).await;
+        let Removal::Blocked(blockers) = blocked else { panic!("{blocked:?}") };
+        assert!(blockers[0].contains("privileges for database reports"), "{blockers:?}");
+        site.dba(&format!("REVOKE ALL ON DATABASE reports FROM {role}"));
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_connections_blocks_and_one_that_is_gone_does_not() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = messy(&site).await;
+        site.dba("CREATE DATABASE brief");
+        site.dba(&format!("GRANT CREATE ON DATABASE brief TO {}", held.name()));
+        site.use_it(&held, "brief", "CREATE SCHEMA mine").unwrap();
+        site.dba("DROP DATABASE brief");
+        site.dba("ALTER DATABASE reports ALLOW_CONNECTIONS false");
+
+        let blocked = site.remove(&held, KEEP).await;
+        let Removal::Blocked(blockers) = blocked else { panic!("{blocked:?}") };
+        assert_eq!(blockers.len(), 1, "{blockers:?}");
+        assert!(blockers[0].contains("database reports takes no connections"), "{blockers:?}");
+        let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'mine'";
+        assert_eq!(site.postgres.sql("orders", owner), [["pgbridge_attic"]]);
+
+        site.dba("ALTER DATABASE reports ALLOW_CONNECTIONS true");
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_brokers_login_of_the_same_group_removes_the_role() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = messy(&site).await;
+        let options = if major >= 16 { "WITH INHERIT TRUE, SET TRUE" } else { "" };
+        site.dba(&format!(
+            "CREATE ROLE pgbridge_2 LOGIN CREATEROLE PASSWORD 'second';
+             GRANT pg_signal_backend TO pgbridge_2;
+             GRANT CONNECT ON DATABASE orders, reports TO pgbridge_2;
+             GRANT pgbridge_admin, pgbridge_attic TO pgbridge_2 {options}"
+        ));
+        let mut settings = settings(&site.postgres);
+        settings.user = "pgbridge_2".parse().unwrap();
+        settings.password = pgbridge::cluster::ClusterPassword::from_file("second".into());
+        let second = open(settings, "b1", [7; 32]);
+        assert_eq!(second.remove(&held.target(), KEEP).await.unwrap(), Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_removals_at_once_both_succeed() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        for _ in 0..5 {
+            let held = site.hold("orders_read").await;
+            let (one, two) = tokio::join!(site.remove(&held, KEEP), site.remove(&held, KEEP));
+            assert_eq!((one, two), (Removal::Gone, Removal::Gone));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_never_had_a_role_has_nothing_to_end() {
+    let site = Site::start(16);
+    let target = pgbridge::cluster::RoleTarget::of(&lease("orders_read"));
+    assert_eq!(site.cluster.end_access(&target).await.unwrap(), AccessEnd::Gone);
+    assert_eq!(site.cluster.remove(&target, KEEP).await.unwrap(), Removal::Gone);
+    let nobody = pgbridge::cluster::RoleTarget::found(target.lease, RoleOid(4_000_000_000));
+    assert_eq!(site.cluster.remove(&nobody, KEEP).await.unwrap(), Removal::Gone);
+}
