@@ -18,7 +18,7 @@ use crate::names::{
     LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
 };
 
-/// Runs every function of this module as a test. `$fresh` is an async function that gives an
+/// Runs every function of this module as a test. `$fresh` is a function whose future gives an
 /// empty store as `Arc<dyn Store>` and whatever must live as long as it.
 macro_rules! conformance {
     ($fresh:path) => {

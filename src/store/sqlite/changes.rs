@@ -10,7 +10,8 @@ use super::problem::Problem;
 use super::rows::{self, json, nanoseconds, nanoseconds_if, word};
 use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
-use crate::lease::Lease;
+use crate::lease::{EndReason, Lease};
+use crate::names::RequestKey;
 use crate::store::Change;
 
 /// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
@@ -70,12 +71,12 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":expires_at": nanoseconds(lease.expires_at)?,
         ":ceiling": nanoseconds(lease.ceiling)?,
         ":owned_objects": word(&lease.owned_objects)?,
-        ":request_key": lease.request_key.as_ref().map(|key| key.as_str()),
+        ":request_key": lease.request_key.as_ref().map(RequestKey::as_str),
         ":reason": lease.reason,
         ":client": lease.client.to_string(),
         ":rule": json(&lease.rule)?,
         ":map_revision": word(&lease.revision)?,
-        ":end_reason": lease.end.map(|end| end.as_str()),
+        ":end_reason": lease.end.map(EndReason::as_str),
         ":access_ended_at": nanoseconds_if(lease.access_ended_at)?,
         ":gone_at": nanoseconds_if(lease.gone_at)?,
         ":attempts": lease.attempts,
@@ -100,7 +101,7 @@ fn move_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":state": lease.state.as_str(),
         ":role_oid": lease.role_oid.map(|oid| oid.0),
         ":expires_at": nanoseconds(lease.expires_at)?,
-        ":end_reason": lease.end.map(|end| end.as_str()),
+        ":end_reason": lease.end.map(EndReason::as_str),
         ":access_ended_at": nanoseconds_if(lease.access_ended_at)?,
         ":gone_at": nanoseconds_if(lease.gone_at)?,
         ":attempts": lease.attempts,

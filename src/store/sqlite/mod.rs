@@ -150,7 +150,9 @@ impl Store for SqliteStore {
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, StoreError> {
-        self.readers.call("reading a lease", move |connection| reads::lease(connection, id)).await
+        self.readers
+            .look_up("reading a lease", move |connection| reads::lease(connection, id))
+            .await
     }
 
     async fn leases(&self, filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError> {
@@ -166,7 +168,7 @@ impl Store for SqliteStore {
     ) -> Result<Option<Lease>, StoreError> {
         let (principal, key) = (principal.clone(), key.clone());
         let read = move |connection: &_| reads::lease_of_key(connection, &principal, &key);
-        self.readers.call("reading the lease of a request key", read).await
+        self.readers.look_up("reading the lease of a request key", read).await
     }
 
     async fn due(
@@ -183,7 +185,7 @@ impl Store for SqliteStore {
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {
         let hash = hash.clone();
         let read = move |connection: &_| reads::session(connection, &hash);
-        self.readers.call("reading a session", read).await
+        self.readers.look_up("reading a session", read).await
     }
 
     async fn touch_session(&self, id: Uuid, seen_at: Timestamp) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fs::{self, File};
+use std::future::{Ready, ready};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -15,10 +16,10 @@ use crate::lease::LeaseState;
 
 use crate::store::conformance::{at, audit, conformance, intent, opened, record, session};
 
-async fn fresh() -> (Arc<dyn Store>, TempDir) {
+fn fresh() -> Ready<(Arc<dyn Store>, TempDir)> {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("store.db")).unwrap();
-    (Arc::new(store), directory)
+    ready((Arc::new(store), directory))
 }
 
 conformance!(fresh);
@@ -377,7 +378,7 @@ async fn a_store_that_another_program_has_locked_is_an_error_and_no_half_change(
 #[tokio::test]
 async fn a_queue_that_is_full_refuses_after_a_bounded_wait() {
     let (_directory, path) = place();
-    let limits = Limits { busy: Duration::from_secs(60), ..IMPATIENT };
+    let limits = Limits { busy: Duration::from_mins(1), ..IMPATIENT };
     let store = SqliteStore::open_within(&path, limits).unwrap();
     let shell = shell(&path);
     shell.execute_batch("BEGIN IMMEDIATE").unwrap();
