@@ -247,7 +247,7 @@ fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<
 }
 
 fn ttls(table: &Table<'_>) -> (Option<Ttl>, Option<Ttl>) {
-    let length = form::duration("1m", "366d");
+    let length = form::duration("1s", "366d");
     let ttl = table.defaulted("ttl", "\"1h\"", &length);
     let max_ttl = table.defaulted("max_ttl", "\"8h\"", &length);
     if ttl.zip(max_ttl).is_some_and(|(ttl, max_ttl)| ttl > max_ttl) {

@@ -13,25 +13,36 @@ use crate::names::Ttl;
 /// One form of a value. Reading answers nothing when the value does not have it.
 pub(super) struct Form<T> {
     what: Cow<'static, str>,
+    type_name: &'static str,
     hint: Option<&'static str>,
     read: Box<Read<T>>,
 }
+
+const STRING: &str = "a string";
+const INTEGER: &str = "a whole number";
+const BOOLEAN: &str = "true or false";
+
+/// The type of a list, in words.
+pub(super) const LIST: &str = "a list";
+/// The type of a table, in words.
+pub(super) const TABLE: &str = "a table";
 
 type Read<T> = dyn Fn(&DeValue<'_>) -> Option<T>;
 
 impl<T: 'static> Form<T> {
     fn new(
         what: impl Into<Cow<'static, str>>,
+        type_name: &'static str,
         read: impl Fn(&DeValue<'_>) -> Option<T> + 'static,
     ) -> Self {
-        Self { what: what.into(), hint: None, read: Box::new(read) }
+        Self { what: what.into(), type_name, hint: None, read: Box::new(read) }
     }
 
     fn string(
         what: impl Into<Cow<'static, str>>,
         read: impl Fn(&str) -> Option<T> + 'static,
     ) -> Self {
-        Self::new(what, move |value| value.as_str().and_then(&read))
+        Self::new(what, STRING, move |value| value.as_str().and_then(&read))
     }
 
     /// The same form with a hint for those who miss it.
@@ -44,6 +55,11 @@ impl<T> Form<T> {
     /// The form in words, to stand after "must be".
     pub(super) fn what(&self) -> &str {
         &self.what
+    }
+
+    /// The type that a value of this form has, in words.
+    pub(super) fn type_name(&self) -> &'static str {
+        self.type_name
     }
 
     /// What may help whoever missed the form.
@@ -97,7 +113,7 @@ pub(super) fn role<T: FromStr + 'static>() -> Form<T> {
 
 /// `true` or `false`.
 pub(super) fn flag() -> Form<bool> {
-    Form::new("true or false, without quotes", |value| value.as_bool())
+    Form::new("true or false, without quotes", BOOLEAN, |value| value.as_bool())
 }
 
 /// A length of time from `least` to `most` seconds.
@@ -138,7 +154,7 @@ fn bytes(text: &str) -> Option<usize> {
 /// A whole number from `least` to `most`.
 pub(super) fn integer(least: u32, most: u32) -> Form<u32> {
     let what = format!("a whole number from {least} to {most}, without quotes");
-    Form::new(what, move |value| {
+    Form::new(what, INTEGER, move |value| {
         let integer = value.as_integer()?;
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok()?;
         (least..=most).contains(&number).then_some(number)
@@ -149,7 +165,7 @@ pub(super) fn integer(least: u32, most: u32) -> Form<u32> {
 pub(super) fn number<T: TryFrom<u32> + 'static>(least: u32, most: u32) -> Form<T> {
     let plain = integer(least, most);
     let what = plain.what.clone();
-    Form::new(what, move |value| plain.read(value)?.try_into().ok())
+    Form::new(what, INTEGER, move |value| plain.read(value)?.try_into().ok())
 }
 
 /// A TCP port.
@@ -218,13 +234,13 @@ pub(super) fn is_this_machine(host: &str) -> bool {
 /// The type of a value, in words.
 pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
+        DeValue::String(_) => STRING,
+        DeValue::Integer(_) => INTEGER,
         DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => BOOLEAN,
         DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        DeValue::Array(_) => LIST,
+        DeValue::Table(_) => TABLE,
     }
 }
 

@@ -164,7 +164,7 @@ impl Entry<'_> {
 impl<'t> Table<'t> {
     /// The whole file as one table.
     pub(super) fn root(reader: &'t Reader<'t>, table: &'t DeTable<'t>) -> Self {
-        Self::new(reader, "the file", Place::NOWHERE, Some(table))
+        Self::new(reader, "the configuration", Place::NOWHERE, Some(table))
     }
 
     fn new(
@@ -274,7 +274,8 @@ impl<'t> Table<'t> {
     ) -> Option<Vec<(N, V)>> {
         let Some(entry) = self.ask(key, Need::Default("{}")) else { return Some(Vec::new()) };
         let DeValue::Table(table) = entry.value.get_ref() else {
-            self.wrong(key, entry.value, "must be a table such as { name = \"value\" }", None);
+            let what = "must be a table such as { name = \"value\" }";
+            self.wrong(key, entry.value, what, form::TABLE, None);
             return None;
         };
         let mut pairs = Some(Vec::new());
@@ -374,7 +375,8 @@ impl<'t> Table<'t> {
     fn read<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, form: &Form<T>) -> Option<T> {
         let read = form.read(value.get_ref());
         if read.is_none() {
-            self.wrong(key, value, &format!("must be {}", form.what()), form.hint());
+            let what = format!("must be {}", form.what());
+            self.wrong(key, value, &what, form.type_name(), form.hint());
         }
         read
     }
@@ -386,8 +388,8 @@ impl<'t> Table<'t> {
         form: &Form<T>,
     ) -> Option<Vec<T>> {
         let DeValue::Array(array) = value.get_ref() else {
-            let what = format!("must be a list, each of it {}", form.what());
-            self.wrong(key, value, &what, Some("a list stands in brackets, even if it is one"));
+            let what = format!("must be a list of which each is {}", form.what());
+            self.wrong(key, value, &what, form::LIST, Some(IN_BRACKETS));
             return None;
         };
         // Every element is read, so that every mistake is noted.
@@ -404,16 +406,24 @@ impl<'t> Table<'t> {
     ) -> Option<Vec<T>> {
         let list = self.read_list(key, value, form)?;
         if list.is_empty() {
-            self.wrong(key, value, "may not be empty", Some(EMPTY_LIST));
+            self.wrong(key, value, "may not be empty", form::LIST, Some(EMPTY_LIST));
             return None;
         }
         Some(list)
     }
 
-    fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, what: &str, hint: Option<&str>) {
-        let title = self.title;
+    /// Notes a wrong value, and its type if that is what is wrong.
+    fn wrong(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        what: &str,
+        wanted: &str,
+        hint: Option<&str>,
+    ) {
         let found = form::type_name(value.get_ref());
-        let message = format!("`{key}` in {title} {what} (found {found})");
+        let found = if found == wanted { String::new() } else { format!(", not {found}") };
+        let message = format!("`{key}` in {} {what}{found}", self.title);
         let place = Place(Some(value.span().start));
         self.reader.note(Kind::Value, place, message, hint.map(str::to_owned));
     }
@@ -439,6 +449,7 @@ impl<T: Clone + PartialEq> Unique<T> {
     }
 }
 
+const IN_BRACKETS: &str = "a list stands in brackets, even if it holds one thing";
 const ADD_ONE: &str = "the sample config/pgbridge.toml shows one";
 const EMPTY_LIST: &str =
     "an empty list means nobody or nothing, never any; remove the key or fill it";

@@ -5,7 +5,7 @@ use super::reader::Table;
 use crate::auth::SessionTimes;
 
 pub(super) fn read(table: Table<'_>) -> Option<SessionTimes> {
-    let length = form::duration("1m", "30d");
+    let length = form::duration("1s", "30d");
     let idle = table.defaulted("idle_timeout", "\"30m\"", &length);
     let absolute = table.defaulted("absolute_timeout", "\"8h\"", &length);
     if idle > absolute && absolute.is_some() {
