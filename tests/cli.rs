@@ -1,5 +1,7 @@
 //! The command line, run as people run it, against servers that are away, strange or hostile.
 
+mod psql;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +12,10 @@ use std::{fs, thread};
 
 use tempfile::TempDir;
 
-use crate::support::scratch::free_port;
-use crate::support::tls::TestCa;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::support::{TestCa, free_port};
 
 const PASSWORD: &str = "canary-password";
 const TOKEN: &str = "pgbs_canary-token";
@@ -95,8 +99,7 @@ impl Stranger {
 
     /// The same behind TLS, with a certificate of `ca`.
     fn start_encrypted(ca: &TestCa, answer: impl Fn(&str) -> String + Send + 'static) -> Self {
-        let certificate = ca.server_certificate();
-        let config = Arc::new(certificate.config());
+        let config = Arc::new(encrypted(ca));
         Self::listen("https", move |mut stream, asked| {
             let mut session = rustls::ServerConnection::new(Arc::clone(&config)).expect("TLS");
             exchange(rustls::Stream::new(&mut session, &mut stream), asked, &answer);
@@ -123,6 +126,24 @@ impl Stranger {
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn encrypted(ca: &TestCa) -> rustls::ServerConfig {
+    let signed = ca.server_certificate();
+    let certificate = CertificateDer::from_pem_slice(signed.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(signed.key.as_bytes());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("a certificate")], key.expect("a key"))
+        .expect("a pair")
+}
+
+/// Where nobody listens.
+fn nowhere() -> String {
+    format!("http://127.0.0.1:{}", free_port())
 }
 
 /// Reads one request, remembers it, answers, and closes. A client that goes away is no matter.
@@ -203,7 +224,7 @@ fn without_a_session_or_a_server_one_is_told_what_to_do() {
 #[test]
 fn a_server_that_is_away_is_named_and_has_its_own_exit_code() {
     let machine = Machine::new();
-    let url = format!("http://127.0.0.1:{}", free_port());
+    let url = nowhere();
     let outcome = machine.log_in(&["--server", &url]);
     outcome.check(5, &format!("{url} cannot be reached"));
     assert!(outcome.stdout.is_empty() && !machine.session().exists());
@@ -340,7 +361,7 @@ fn logging_out_forgets_the_session_even_when_the_server_is_away() {
 
     let (machine, _server) = logged_in(|_| String::new());
     let kept = fs::read_to_string(machine.session()).expect("the session");
-    let away = format!("http://127.0.0.1:{}", free_port());
+    let away = nowhere();
     let url = serde_json::from_str::<serde_json::Value>(&kept).expect("JSON")["server"].to_string();
     fs::write(machine.session(), kept.replace(&url, &format!("\"{away}\""))).expect("written");
     machine.run(&["logout"]).check(5, "forgotten here");

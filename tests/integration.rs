@@ -6,6 +6,7 @@
 )]
 
 mod config;
+mod cli;
 mod floors;
 mod ldap;
 mod mapping;
