@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::{error, info, warn};
 
+use super::api::status::Whole;
 use super::context::Context;
 use super::problem::{Kind, Problem};
 use super::telemetry;
@@ -88,7 +89,8 @@ fn panicked() -> Problem {
 fn with_problem(mut response: Response, context: &Context) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
-    let is_error = status.is_client_error() || status.is_server_error();
+    let is_whole = response.extensions().get::<Whole>().is_some();
+    let is_error = !is_whole && (status.is_client_error() || status.is_server_error());
     let problem = problem.or_else(|| is_error.then(|| Problem::of_status(status)));
     let Some(problem) = problem else { return response };
     let id = &context.request.id;

@@ -30,6 +30,8 @@ mod router;
 mod server;
 mod slots;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 
 pub use openapi::document;
 pub use router::router;

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -191,16 +194,21 @@ pub fn until_told_to_stop(
     })
 }
 
+/// What a connection is served by: the router, told who the peer is.
+type Service = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
 async fn answer<Acceptor>(
     mut server: Server<SocketAddr, Acceptor>,
-    service: Router,
+    router: Router,
     settings: &ServerSettings,
 ) -> io::Result<()>
 where
-    Acceptor: Accept<TcpStream, Router> + Clone + Send + Sync + 'static,
+    Acceptor: Accept<TcpStream, Service, Service = Service> + Clone + Send + Sync + 'static,
+    Acceptor::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    Acceptor::Future: Send,
 {
-    let _ = (&mut server, service, settings);
-    Ok(())
+    limit(server.http_builder(), settings);
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 /// HTTP within limits. hyper panics on a time limit without a timer, so each protocol gets one.
