@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod http;
 pub mod lease;
 pub mod mapping;
 pub mod names;

@@ -1,0 +1,173 @@
+//! `/healthz`, `/readyz`, `/metrics`, `/openapi.json`: for machines that watch, without a name.
+
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
+use serde::Serialize;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use crate::broker::{Broker, Health, PartHealth};
+use crate::http::context::Context;
+use crate::http::problem::Problem;
+use crate::http::telemetry::{metrics, show_health};
+
+/// Longest wait for the parties of the broker to answer a question about their health.
+const HEALTH_WITHIN: Duration = Duration::from_secs(5);
+
+/// The OpenAPI document as it is sent.
+#[derive(Clone)]
+pub(in crate::http) struct Document(pub(in crate::http) Bytes);
+
+/// Networks that may read the metrics.
+#[derive(Clone)]
+pub(in crate::http) struct MetricsNetworks(pub(in crate::http) std::sync::Arc<[IpNet]>);
+
+/// The process is alive.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Alive {
+    /// Always `alive`.
+    #[schema(example = "alive")]
+    status: &'static str,
+}
+
+/// Whether somebody can be served. Parties are not named: anybody may ask.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Readiness {
+    /// `ready` or `not ready`.
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// The broker's own database: `up` or `down`.
+    #[schema(example = "up")]
+    store: &'static str,
+    /// The ways in: `up`, `down`, or `partly` when some are down.
+    #[schema(example = "up")]
+    ways: &'static str,
+    /// The clusters: `up`, `down`, or `partly` when some are down.
+    #[schema(example = "up")]
+    clusters: &'static str,
+}
+
+impl Readiness {
+    fn of(health: &Health) -> Self {
+        let ways = health.ways.iter().map(|(_, part)| *part);
+        let clusters = health.clusters.iter().map(|(_, part)| *part);
+        Self {
+            status: if health.is_ready() { "ready" } else { "not ready" },
+            store: word([health.store]),
+            ways: word(ways),
+            clusters: word(clusters),
+        }
+    }
+
+    const UNKNOWN: Self =
+        Self { status: "not ready", store: "unknown", ways: "unknown", clusters: "unknown" };
+}
+
+fn word(parts: impl IntoIterator<Item = PartHealth>) -> &'static str {
+    let (up, down): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| *part == PartHealth::Up);
+    match (up.is_empty(), down.is_empty()) {
+        (false, true) => "up",
+        (false, false) => "partly",
+        (true, _) => "down",
+    }
+}
+
+/// Is it alive
+///
+/// The process answers. Nothing else is asked.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "status",
+    security(()),
+    responses((status = 200, description = "Alive", body = Alive)),
+)]
+pub(in crate::http) async fn healthz() -> Answer<Alive> {
+    Answer(Alive { status: "alive" })
+}
+
+/// Is it ready
+///
+/// The store, a way in and a cluster can be used. The answer is at most five seconds old.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "status",
+    security(()),
+    responses(
+        (status = 200, description = "Somebody can be served", body = Readiness),
+        (status = 503, description = "Nobody can be served now", body = Readiness),
+    ),
+)]
+pub(in crate::http) async fn readyz(State(broker): State<Broker>) -> Response {
+    let asked = timeout(HEALTH_WITHIN, broker.health()).await;
+    let Ok(health) = asked else { return NotAProblem(Readiness::UNKNOWN).into_response() };
+    show_health(&health);
+    let readiness = Readiness::of(&health);
+    if health.is_ready() { Answer(readiness).into_response() } else { NotAProblem(readiness).into_response() }
+}
+
+/// A 503 whose body is an answer.
+struct NotAProblem(Readiness);
+
+impl IntoResponse for NotAProblem {
+    fn into_response(self) -> Response {
+        let mut response = (StatusCode::SERVICE_UNAVAILABLE, Answer(self.0)).into_response();
+        response.extensions_mut().insert(Whole);
+        response
+    }
+}
+
+/// Marks an error status whose body is complete, so that no problem takes its place.
+#[derive(Clone, Copy)]
+pub(in crate::http) struct Whole;
+
+/// Metrics
+///
+/// For Prometheus. Only for the networks that the configuration names; to others there is nothing
+/// at this path.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "status",
+    security(()),
+    responses(
+        (status = 200, description = "Every metric, in the text format of Prometheus", body = String, content_type = "text/plain"),
+        (status = 404, description = "`not-found`"),
+    ),
+)]
+pub(in crate::http) async fn show_metrics(
+    State(networks): State<MetricsNetworks>,
+    context: Context,
+) -> Result<Response, Problem> {
+    let client = context.client();
+    if !networks.0.iter().any(|network| network.contains(&client)) {
+        return Err(Problem::no_such_path());
+    }
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], metrics().render()).into_response())
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = "status",
+    security(()),
+    responses((status = 200, description = "The API in OpenAPI 3.1", body = Object, content_type = "application/json")),
+)]
+pub(in crate::http) async fn openapi(State(Document(document)): State<Document>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], document).into_response()
+}

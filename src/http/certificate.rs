@@ -1,0 +1,180 @@
+//! The certificate of the listener: read, checked, and read again when its files change.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum_server::tls_rustls::RustlsConfig;
+use metrics::{counter, gauge};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::version::{TLS12, TLS13};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Notify;
+use tracing::{error, info};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::error::with_causes;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate file holds no certificate chain in PEM.
+    #[error("{} holds no certificate in PEM", .path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        source: Option<pem::Error>,
+    },
+    /// The key file holds no private key in PEM.
+    #[error("{} holds no private key in PEM", .path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        source: pem::Error,
+    },
+    /// Certificate and key cannot be used, or not together.
+    #[error("{} and {} are no usable pair", .certificate.display(), .key.display())]
+    NoPair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+}
+
+/// The two files of a certificate.
+#[derive(Clone, Debug)]
+pub(super) struct Pair {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// What can be seen of a file without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    modified: Option<SystemTime>,
+    size: u64,
+    inode: u64,
+}
+
+impl Pair {
+    /// TLS 1.2 or newer with this pair, HTTP/2 and HTTP/1.1.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or they are no pair.
+    pub(super) async fn load(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        let chain = read(&self.certificate).await?;
+        let key = zeroize::Zeroizing::new(read(&self.key).await?);
+        let chain = self.chain(&chain)?;
+        let no_key = |source| CertificateError::NoKey { path: self.key.clone(), source };
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(no_key)?;
+        let ends_at = chain.first().and_then(|own| ends_at(own));
+        let config = self.config(chain, key)?;
+        if let Some(ends_at) = ends_at {
+            gauge!("pgbridge_certificate_expires_seconds").set(ends_at);
+        }
+        Ok(Arc::new(config))
+    }
+
+    fn chain(&self, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        let none = |source| CertificateError::NoCertificate { path: self.certificate.clone(), source };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+        let chain = chain.map_err(|error| none(Some(error)))?;
+        if chain.is_empty() { Err(none(None)) } else { Ok(chain) }
+    }
+
+    fn config(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<ServerConfig, CertificateError> {
+        let no_pair = |source| CertificateError::NoPair {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            source,
+        };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(no_pair)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(no_pair)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    async fn look(&self) -> [Option<Look>; 2] {
+        let (certificate, key) =
+            tokio::join!(tokio::fs::metadata(&self.certificate), tokio::fs::metadata(&self.key));
+        [certificate, key].map(|metadata| metadata.ok().as_ref().map(Look::of))
+    }
+
+    /// Gives `served` the pair anew whenever a file changes, or `now` is told to. A pair that
+    /// cannot be used is logged, and the one in use stays.
+    pub(super) async fn renew_for_ever(self, served: RustlsConfig, now: Arc<Notify>) {
+        let mut seen = self.look().await;
+        loop {
+            let told = tokio::select! {
+                () = now.notified() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            let look = self.look().await;
+            if !told && look == seen {
+                continue;
+            }
+            seen = look;
+            match self.load().await {
+                Ok(config) => {
+                    served.reload_from_config(config);
+                    info!(certificate = %self.certificate.display(), "the certificate was renewed");
+                }
+                Err(failed) => {
+                    counter!("pgbridge_certificate_reload_failed_total").increment(1);
+                    error!(
+                        cause = with_causes(&failed),
+                        "the renewed certificate cannot be used; the old one stays in use"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Look {
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino() }
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    let unreadable = |source| CertificateError::Unreadable { path: path.to_owned(), source };
+    tokio::fs::read(path).await.map_err(unreadable)
+}
+
+/// When the certificate ends, in seconds since 1970.
+fn ends_at(certificate: &CertificateDer<'_>) -> Option<f64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds of this millennium are below 2^52")]
+    Some(certificate.validity().not_after.timestamp() as f64)
+}

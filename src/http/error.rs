@@ -1,0 +1,126 @@
+//! The one place that decides what a client sees of an error.
+//!
+//! Every variant of every use case's error is listed, so that a new one cannot slip through. A
+//! detail is the error's own text only where that text says nothing but what the client said or
+//! may know; causes go to the log. Every refusal of a login is one and the same.
+
+use std::error::Error;
+
+use super::caller::BEARER_CHALLENGE;
+use super::problem::{Kind, Problem};
+use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
+use crate::store::StoreError;
+
+/// Seconds after which asking again makes sense when a party is away.
+const PARTY_AWAY_SECONDS: u64 = 5;
+
+/// Seconds after which asking again makes sense when something is nearly done.
+const SOON_SECONDS: u64 = 2;
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Refused => login_refused(),
+            AccessError::NoSession => not_logged_in(),
+            AccessError::TooManyAttempts { seconds } => {
+                Self::new(Kind::TooManyAttempts, error.to_string()).retry_after(seconds)
+            }
+            AccessError::DirectoryAway => {
+                Self::new(Kind::DirectoryAway, "the directory cannot be asked now; try again soon")
+                    .retry_after(PARTY_AWAY_SECONDS)
+            }
+            AccessError::Store(source) => store_away(&source),
+        }
+    }
+}
+
+impl From<LeaseError> for Problem {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::NotFound { .. } => no_such_lease(),
+            LeaseError::DutyNeeded { .. } => Self::new(Kind::DutyNeeded, error.to_string()),
+            LeaseError::Store(source) => store_away(&source),
+        }
+    }
+}
+
+impl From<IssueError> for Problem {
+    fn from(error: IssueError) -> Self {
+        let kind = match &error {
+            IssueError::NotOnOffer { .. } => Kind::NotOnOffer,
+            IssueError::RoleNeeded { .. } => Kind::RoleNeeded,
+            IssueError::DatabaseNotLent { .. } => Kind::DatabaseNotLent,
+            IssueError::TtlTooLong { .. } => Kind::TtlTooLong,
+            IssueError::ReasonNeeded { .. } => Kind::ReasonNeeded,
+            IssueError::ReasonUnfit => Kind::ReasonUnfit,
+            IssueError::LoginTooOld { .. } => Kind::LoginTooOld,
+            IssueError::InProgress => Kind::InProgress,
+            IssueError::NotReady { .. } => Kind::NotReady,
+            IssueError::NotRecorded(source) => return store_away(source),
+            IssueError::RoleNotCreated { .. } => Kind::RoleNotCreated,
+            IssueError::NotActivated { source, .. } => {
+                let detail = "the lease could not be recorded; its role is being taken away";
+                return Self::new(Kind::StoreAway, detail)
+                    .retry_after(PARTY_AWAY_SECONDS)
+                    .because(with_causes(source));
+            }
+            IssueError::Overtaken { .. } => Kind::Overtaken,
+            IssueError::Interrupted => Kind::Internal,
+        };
+        let problem = Self::new(kind, error.to_string());
+        match error {
+            IssueError::InProgress | IssueError::NotReady { .. } => {
+                problem.retry_after(SOON_SECONDS)
+            }
+            IssueError::Interrupted => problem.because("the task that issued has died"),
+            _ => problem,
+        }
+    }
+}
+
+impl From<RenewLeaseError> for Problem {
+    fn from(error: RenewLeaseError) -> Self {
+        match error {
+            RenewLeaseError::Lease(error) => error.into(),
+            RenewLeaseError::NotOnOffer(_) => Self::new(Kind::NotOnOffer, error.to_string()),
+            RenewLeaseError::TtlTooLong { .. } => Self::new(Kind::TtlTooLong, error.to_string()),
+            RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),
+            RenewLeaseError::Overtaken => Self::new(Kind::Overtaken, error.to_string()),
+            RenewLeaseError::NotExtended { .. } => Self::new(Kind::NotExtended, error.to_string()),
+        }
+    }
+}
+
+/// Wrong, unknown, locked, disabled: from outside there is one answer.
+fn login_refused() -> Problem {
+    let detail = "name and password did not let you in; the administrators can see why";
+    Problem::new(Kind::LoginRefused, detail).challenge(BEARER_CHALLENGE)
+}
+
+/// Nobody's call, or one with a token that is good for nothing.
+pub(super) fn not_logged_in() -> Problem {
+    let detail = "this needs a session: log in at /v1/login and send its token as `Authorization: Bearer`";
+    Problem::new(Kind::NotLoggedIn, detail).challenge(BEARER_CHALLENGE)
+}
+
+/// The same for a lease of another person, one that never was, and a text that is no id.
+pub(super) fn no_such_lease() -> Problem {
+    Problem::new(Kind::NotFound, "there is no such lease of yours")
+}
+
+fn store_away(source: &StoreError) -> Problem {
+    Problem::new(Kind::StoreAway, "the store cannot be used now, nothing was done; try again soon")
+        .retry_after(PARTY_AWAY_SECONDS)
+        .because(with_causes(source))
+}
+
+/// An error and its causes on one line, for the log.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,39 @@
+//! The API over HTTP: JSON in, JSON out, described by OpenAPI.
+//!
+//! ```text
+//! server      listening, TLS, certificates renewed while running, stopping in good order
+//! slots       how many connections there may be, and how long one may be silent
+//! router      every path on one page, and the layers around them:
+//!   finish      request id, headers, problem bodies, log, metrics; a panic ends here
+//!   guard       odd paths, other hosts, other sites
+//!   caller      who calls
+//!   body        JSON and queries, strictly
+//!   api/        one file per resource; api/answers shows a secret, nothing else does
+//! error       the one place that decides what a client sees of an error
+//! ```
+//!
+//! Invariants: nothing that a client wrote is believed about where it is (forwarded headers) or
+//! where we are (`host`); no log line and no problem holds a header, a body or a query; a client
+//! that hangs up stops no work half-way.
+
+mod api;
+mod body;
+mod caller;
+mod certificate;
+mod context;
+mod error;
+mod finish;
+mod guard;
+mod openapi;
+mod problem;
+mod router;
+mod server;
+mod slots;
+mod telemetry;
+#[cfg(test)]
+mod testing;
+
+pub use openapi::document;
+pub use router::router;
+pub use server::{Listening, ServeError, serve, until_told_to_stop};
+pub use telemetry::metrics;
