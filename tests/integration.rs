@@ -5,11 +5,11 @@
     reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
 )]
 
-mod config;
 mod cli;
+mod cluster;
+mod config;
 mod floors;
 mod ldap;
 mod mapping;
 mod smoke;
-mod cluster;
 mod support;

@@ -136,9 +136,7 @@ impl Credential {
     }
 
     fn token(credential: &str) -> Option<Self> {
-        credential
-            .starts_with("pgbs_")
-            .then(|| Self::Token(SessionToken::unverified(credential)))
+        credential.starts_with("pgbs_").then(|| Self::Token(SessionToken::unverified(credential)))
     }
 
     /// RFC 7617 section 2: base64 of name, colon, password; the name holds no colon. The password

@@ -96,7 +96,8 @@ impl Pair {
     }
 
     fn chain(&self, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-        let none = |source| CertificateError::NoCertificate { path: self.certificate.clone(), source };
+        let none =
+            |source| CertificateError::NoCertificate { path: self.certificate.clone(), source };
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
         let chain = chain.map_err(|error| none(Some(error)))?;
         if chain.is_empty() { Err(none(None)) } else { Ok(chain) }

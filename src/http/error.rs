@@ -99,7 +99,8 @@ fn login_refused() -> Problem {
 
 /// Nobody's call, or one with a token that is good for nothing.
 pub(super) fn not_logged_in() -> Problem {
-    let detail = "this needs a session: log in at /v1/login and send its token as `Authorization: Bearer`";
+    let detail =
+        "this needs a session: log in at /v1/login and send its token as `Authorization: Bearer`";
     Problem::new(Kind::NotLoggedIn, detail).challenge(BEARER_CHALLENGE)
 }
 

@@ -141,7 +141,11 @@ fn method_word(method: &Method) -> &'static str {
 }
 
 /// Answers in time, or says that it cannot.
-pub(super) async fn in_time(State(within): State<Duration>, request: Request, next: Next) -> Response {
+pub(super) async fn in_time(
+    State(within): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
     match tokio::time::timeout(within, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {

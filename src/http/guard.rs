@@ -29,7 +29,10 @@ impl Place {
     pub(super) fn new(public_url: &Url, allowed_origins: &[String]) -> Self {
         let host = public_url.host_str().unwrap_or_default().to_ascii_lowercase();
         let own = public_url.origin().ascii_serialization();
-        Self { host, origins: std::iter::once(own).chain(allowed_origins.iter().cloned()).collect() }
+        Self {
+            host,
+            origins: std::iter::once(own).chain(allowed_origins.iter().cloned()).collect(),
+        }
     }
 }
 
@@ -54,9 +57,7 @@ pub(super) async fn guard(
 fn check_path(uri: &Uri) -> Result<(), Problem> {
     let path = uri.path();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let normal = |segment: &str| {
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
-    };
+    let normal = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain);
     let mut segments = path.split('/');
     let begins = segments.next() == Some("");
     if begins && (path == "/" || segments.all(normal)) {
@@ -86,7 +87,8 @@ fn check_host(place: &Place, uri: &Uri, headers: &HeaderMap) -> Result<(), Probl
     if is_ours(place, host) {
         return Ok(());
     }
-    let detail = "this broker is not known under that name; its name is set by `public_url` in [server]";
+    let detail =
+        "this broker is not known under that name; its name is set by `public_url` in [server]";
     Err(Problem::new(Kind::WrongHost, detail))
 }
 
@@ -149,8 +151,18 @@ mod tests {
             assert!(check(good), "{good}");
         }
         for bad in [
-            "//", "/v1//leases", "/v1/leases/", "/v1/./leases", "/v1/../metrics", "/v1/%2e%2e/x",
-            "/v1%2fleases", "/v1/leases/%61", "/v1;a/leases", "/v1/leases\\x", "/v1/a:b", "*",
+            "//",
+            "/v1//leases",
+            "/v1/leases/",
+            "/v1/./leases",
+            "/v1/../metrics",
+            "/v1/%2e%2e/x",
+            "/v1%2fleases",
+            "/v1/leases/%61",
+            "/v1;a/leases",
+            "/v1/leases\\x",
+            "/v1/a:b",
+            "*",
         ] {
             assert!(!check(bad), "{bad}");
         }
@@ -162,10 +174,18 @@ mod tests {
             let checked = check_host(&place(), &uri.parse().unwrap(), &headers(pairs));
             checked.map_err(|problem| problem.kind())
         };
-        for good in ["pgbridge.example.test", "PGBRIDGE.example.test:8432", "127.0.0.1:1", "[::1]:8432", "localhost"] {
+        for good in [
+            "pgbridge.example.test",
+            "PGBRIDGE.example.test:8432",
+            "127.0.0.1:1",
+            "[::1]:8432",
+            "localhost",
+        ] {
             assert_eq!(check("/v1", &[("host", good)]), Ok(()), "{good}");
         }
-        for bad in ["evil.test", "evil.test:8432", "pgbridge.example.test.evil.test", "a@127.0.0.1", ""] {
+        for bad in
+            ["evil.test", "evil.test:8432", "pgbridge.example.test.evil.test", "a@127.0.0.1", ""]
+        {
             assert_eq!(check("/v1", &[("host", bad)]), Err(Kind::WrongHost), "{bad}");
         }
         assert_eq!(check("/v1", &[]), Err(Kind::BadRequest));
@@ -185,7 +205,12 @@ mod tests {
         assert!(check(&Method::POST, &[("origin", "https://pgbridge.example.test:8432")]));
         let listed = [("origin", "https://tools.example.test"), ("sec-fetch-site", "cross-site")];
         assert!(check(&Method::POST, &listed));
-        for origin in ["https://evil.test", "null", "https://tools.example.test.evil.test", "http://tools.example.test"] {
+        for origin in [
+            "https://evil.test",
+            "null",
+            "https://tools.example.test.evil.test",
+            "http://tools.example.test",
+        ] {
             assert!(!check(&Method::POST, &[("origin", origin)]), "{origin}");
             assert!(check(&Method::GET, &[("origin", origin)]), "{origin}");
         }

@@ -92,9 +92,11 @@ impl Kind {
                 (S::UNPROCESSABLE_ENTITY, "key-unfit", "The idempotency key does not fit")
             }
             Self::RoleNeeded => (S::UNPROCESSABLE_ENTITY, "role-needed", "A role must be named"),
-            Self::DatabaseNotLent => {
-                (S::UNPROCESSABLE_ENTITY, "database-not-lent", "The role is not lent for this database")
-            }
+            Self::DatabaseNotLent => (
+                S::UNPROCESSABLE_ENTITY,
+                "database-not-lent",
+                "The role is not lent for this database",
+            ),
             Self::TtlUnfit => (S::UNPROCESSABLE_ENTITY, "ttl-unfit", "The TTL cannot be read"),
             Self::TtlTooLong => (S::UNPROCESSABLE_ENTITY, "ttl-too-long", "The TTL is too long"),
             Self::ReasonNeeded => (S::UNPROCESSABLE_ENTITY, "reason-needed", "A reason is needed"),
@@ -111,7 +113,9 @@ impl Kind {
             Self::NotExtended => {
                 (S::BAD_GATEWAY, "not-extended", "The cluster did not move the end of the role")
             }
-            Self::StoreAway => (S::SERVICE_UNAVAILABLE, "store-away", "The store cannot be used now"),
+            Self::StoreAway => {
+                (S::SERVICE_UNAVAILABLE, "store-away", "The store cannot be used now")
+            }
             Self::DirectoryAway => {
                 (S::SERVICE_UNAVAILABLE, "directory-away", "The directory cannot be asked now")
             }

@@ -176,11 +176,8 @@ pub fn until_told_to_stop(
     renew: Arc<Notify>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ServeError> {
     let on = |kind| signal(kind).map_err(ServeError::Signals);
-    let (mut terminate, mut interrupt, mut hangup): (Signal, Signal, Signal) = (
-        on(SignalKind::terminate())?,
-        on(SignalKind::interrupt())?,
-        on(SignalKind::hangup())?,
-    );
+    let (mut terminate, mut interrupt, mut hangup): (Signal, Signal, Signal) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
     Ok(async move {
         loop {
             tokio::select! {

@@ -98,12 +98,7 @@ fn describe() {
 }
 
 /// Counts one answer.
-pub(super) fn count_request(
-    route: &str,
-    method: &'static str,
-    status: StatusCode,
-    took: Duration,
-) {
+pub(super) fn count_request(route: &str, method: &'static str, status: StatusCode, took: Duration) {
     let (route, status) = (route.to_owned(), status.as_u16().to_string());
     histogram!("http_request_seconds", "route" => route.clone(), "method" => method)
         .record(took.as_secs_f64());

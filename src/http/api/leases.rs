@@ -268,7 +268,9 @@ fn request_key(headers: &HeaderMap, field: Option<String>) -> Result<Option<Requ
     {
         return Err(unfit("header and body hold different keys".to_owned()));
     }
-    let read = |key: String| key.parse().map_err(|error: crate::names::RequestKeyError| unfit(error.to_string()));
+    let read = |key: String| {
+        key.parse().map_err(|error: crate::names::RequestKeyError| unfit(error.to_string()))
+    };
     header.or(field).map(read).transpose()
 }
 

@@ -65,9 +65,10 @@ pub(in crate::http) async fn login(
     let times = broker.session_times();
     let Login { way, username, password: TypedPassword(password) } = login;
     let request = context.request;
-    let begun = to_the_end(async move {
-        broker.login(&request, way.as_deref(), &username, password).await
-    });
+    let begun =
+        to_the_end(
+            async move { broker.login(&request, way.as_deref(), &username, password).await },
+        );
     Ok(logged_in(&begun.await?, times))
 }
 

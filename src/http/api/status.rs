@@ -71,8 +71,7 @@ impl Readiness {
 }
 
 fn word(parts: impl IntoIterator<Item = PartHealth>) -> &'static str {
-    let (up, down): (Vec<_>, Vec<_>) =
-        parts.into_iter().partition(|part| *part == PartHealth::Up);
+    let (up, down): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| *part == PartHealth::Up);
     match (up.is_empty(), down.is_empty()) {
         (false, true) => "up",
         (false, false) => "partly",
@@ -114,7 +113,11 @@ pub(in crate::http) async fn readyz(State(broker): State<Broker>) -> Response {
     let Ok(health) = asked else { return NotAProblem(Readiness::UNKNOWN).into_response() };
     show_health(&health);
     let readiness = Readiness::of(&health);
-    if health.is_ready() { Answer(readiness).into_response() } else { NotAProblem(readiness).into_response() }
+    if health.is_ready() {
+        Answer(readiness).into_response()
+    } else {
+        NotAProblem(readiness).into_response()
+    }
 }
 
 /// A 503 whose body is an answer.
