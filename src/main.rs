@@ -1,11 +1,27 @@
 //! The program `pgbridge`: reads arguments, builds, connects, runs.
 
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::FromArgMatches;
+use pgbridge::auth::ldap::LdapWay;
+use pgbridge::broker::{Broker, Parts};
 use pgbridge::cli::{self, Cli, Command, Exit};
 use pgbridge::clock::Clock;
+use pgbridge::cluster::Cluster;
+use pgbridge::config::{self, Config, Diagnostic, LogFormat, LogLevel, LogSettings, StoreSettings};
+use pgbridge::http::{self, Listening};
+use pgbridge::lease::MarkerKey;
+use pgbridge::store::sqlite::SqliteStore;
+use pgbridge::store::{LeaseFilter, Store};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
@@ -31,13 +47,109 @@ async fn run(command: Command) -> Exit {
     }
 }
 
-// ---------------------------------------------------------------------------------------------
-// SERVE: to be replaced by the composition of the broker. It says so and fails until then.
-// ---------------------------------------------------------------------------------------------
-
 /// Runs the broker with the configuration in `config_path` until it is told to stop.
 async fn serve(config_path: &Path) -> anyhow::Result<()> {
-    anyhow::bail!("serve --config {} is not built yet", config_path.display())
+    let config = config::load(config_path).map_err(|mistakes| told(&mistakes))?;
+    let Config { server, log, store, broker: settings, session, lockout, policy, ways, clusters } =
+        config;
+    start_log(log);
+    let store = Arc::new(open_store(store).await?);
+    let key = Arc::new(marker_key(&settings.marker_key_file, &store).await?);
+    let ways = ways.into_iter().map(LdapWay::new).collect::<Result<_, _>>()?;
+    let clusters = clusters.into_iter().map(|entry| {
+        let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
+        let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
+        Ok((cluster, entry.client))
+    });
+    let broker = Broker::new(Parts {
+        clusters: clusters.collect::<anyhow::Result<_>>()?,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        clock: Clock::system(),
+        ways,
+        policy,
+        terms: settings.terms,
+        session,
+        account_lockout: lockout.account,
+        source_lockout: lockout.source,
+        reconcile_every: settings.reconcile_every,
+    });
+    let shutdown = server.shutdown_timeout;
+    let listening = Listening::open(broker.clone(), server).await?;
+    broker.record_start().await.context("the start could not be recorded, so nothing is served")?;
+    let workers = broker.start();
+    run_until_told(listening, &store).await?;
+    if tokio::time::timeout(shutdown, workers.stop()).await.is_err() {
+        tracing::warn!("work was still in hand at the end; the next start takes it up");
+    }
+    broker.record_stop().await.context("the stop could not be recorded")
+}
+
+/// Tells every mistake, one below the other, and gives what is said last.
+fn told(mistakes: &[Diagnostic]) -> anyhow::Error {
+    for mistake in mistakes {
+        eprintln!("{mistake}");
+    }
+    anyhow::anyhow!("the configuration cannot be used; nothing was started")
+}
+
+/// Serves until told to stop, or until the store's disk has failed: then what was written last is
+/// in doubt, and only a restart can read it anew.
+async fn run_until_told(listening: Listening, store: &SqliteStore) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let told = http::until_told_to_stop(stop.clone(), listening.renew_certificate())?;
+    let _told = AbortOnDropHandle::new(tokio::spawn(told));
+    tokio::select! {
+        served = listening.run(stop) => Ok(served?),
+        broken = store.broken() => Err(broken.into()),
+    }
+}
+
+fn start_log(settings: LogSettings) {
+    // What libraries say at `info` is not for operators; the HTTP client's `debug` shows headers.
+    let level = settings.level.as_str();
+    let quiet = if settings.level <= LogLevel::Info { "warn" } else { "info" };
+    let filter = EnvFilter::new(format!("{quiet},pgbridge={level}"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+async fn open_store(settings: StoreSettings) -> anyhow::Result<SqliteStore> {
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&settings.path)).await?;
+    Ok(opened?)
+}
+
+/// The key of the marks. It is made when there is none and the store has never had a lease: with
+/// another key, the broker would not know the roles that it made.
+async fn marker_key(path: &Path, store: &SqliteStore) -> anyhow::Result<MarkerKey> {
+    let file = path.display();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(MarkerKey::from_hex(&text).with_context(|| format!("{file}"))?),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let any = LeaseFilter { limit: Some(1), ..LeaseFilter::default() };
+            anyhow::ensure!(
+                store.leases(&any).await?.is_empty(),
+                "the marker key {file} is missing, and the store holds leases whose roles are marked \
+                 with it; bring the file back from the backup"
+            );
+            let key = MarkerKey::random(&mut rand::rng());
+            let written = write_private(path, &key.expose_hex());
+            written.with_context(|| format!("the marker key {file} could not be written"))?;
+            Ok(key)
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("the marker key {file} could not be read"))
+        }
+    }
+}
+
+/// Writes a file that is private from its first moment, and on disk when this returns.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
