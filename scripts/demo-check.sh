@@ -2,6 +2,9 @@
 # the servers. Each step says what it is about to show; the first that fails ends the demo.
 # shellcheck shell=bash disable=SC2154
 
+# Passwords of leases and tokens of sessions, to be looked for where they must not be.
+secrets=()
+
 check_everything() {
     export XDG_STATE_HOME="$work/state"
     export PGCONNECT_TIMEOUT=10
@@ -46,6 +49,7 @@ check_lease() {
     id=$(jq -er '.lease.id' <<<"$lease")
     role=$(jq -er '.lease.role_name' <<<"$lease")
     secret=$(jq -er '.password' <<<"$lease")
+    secrets+=("$secret")
     oid=$(superuser_psql -c "SELECT oid FROM pg_roles WHERE rolname = '$role'")
     [ -n "$oid" ] || fail "$role is not in pg_roles"
     expect "$(catalogue_of "$oid" "$role")" "1 t f"
@@ -93,36 +97,43 @@ check_psql() {
 }
 
 check_curl() {
-    local lease id
+    local lease id token
     step "one curl is enough: HTTP Basic on the issuing call"
-    lease=$(api carol -d '{"cluster": "orders", "role": "reports_read", "ttl": "5m"}' \
-        "$PGBRIDGE_URL/v1/leases")
+    lease=$(api -K <(basic carol) "$PGBRIDGE_URL/v1/leases" \
+        -d '{"cluster": "orders", "role": "reports_read", "ttl": "5m"}')
     id=$(jq -er '.lease.id' <<<"$lease")
     contains "$(jq -er '.uri' <<<"$lease")" "sslmode=verify-full"
-    api carol -X DELETE "$PGBRIDGE_URL/v1/leases/$id" >>"$work/check.log"
     step "the same call is refused to a locked person"
-    if api dave -d '{"cluster": "orders", "role": "orders_read"}' "$PGBRIDGE_URL/v1/leases"; then
+    if api -K <(basic dave) "$PGBRIDGE_URL/v1/leases" \
+        -d '{"cluster": "orders", "role": "orders_read"}'; then
         fail "dave is locked and got a lease"
     fi
+    step "with a session of the API, carol ends her lease"
+    token=$(password=${password[carol]} jq -n '{username: "carol", password: env.password}' |
+        api "$PGBRIDGE_URL/v1/login" -d @- | jq -er .token)
+    secrets+=("$token")
+    lease=$(api -K <(bearer "$token") -X DELETE "$PGBRIDGE_URL/v1/leases/$id")
+    expect "$(jq -er '.state' <<<"$lease")" revoked
 }
 
-# The password goes in by a file: command lines can be read by everybody.
 api() {
-    local person=$1
-    shift
-    curl -fsS --max-time 30 --cacert "$PGBRIDGE_CA" -H 'Content-Type: application/json' \
-        -K <(printf 'user = "%s:%s"\n' "$person" "${password[$person]}") "$@" 2>>"$work/check.log"
+    curl -fsS --max-time 30 --cacert "$PGBRIDGE_CA" -H 'Content-Type: application/json' "$@" \
+        2>>"$work/check.log"
 }
+
+# Secrets go to curl in a file (-K): command lines can be read by everybody on the machine.
+basic() { printf 'user = "%s:%s"\n' "$1" "${password[$1]}"; }
+bearer() { printf 'header = "Authorization: Bearer %s"\n' "$1"; }
 
 check_audit() {
     step "the audit record names every lease, and no log or record holds a password"
     "$pgbridge" audit export --config "$work/pgbridge.toml" >"$work/audit.log"
     jq -es 'length > 0' "$work/audit.log" >>"$work/check.log"
     contains "$(cat "$work/audit.log")" orders_read
-    local name
-    for name in "${people[@]}"; do
-        if grep -l -F "${password[$name]}" "$work"/*.log; then
-            fail "a log holds the password of $name"
+    local secret
+    for secret in "${password[@]}" "${secrets[@]}"; do
+        if grep -l -F -e "$secret" "$work"/*.log; then
+            fail "a log or the audit holds a secret"
         fi
     done
 }
