@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::support::scratch::free_port;
 use super::support::{
     BROKER_LOGIN, BROKER_PASSWORD, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD, Scratch,
-    password_of, wait_for,
+    free_port, password_of, wait_for,
 };
 use super::wire::Wire;
 
