@@ -561,8 +561,8 @@ async fn without_tls_nothing_follows_starttls() {
         let kind = refused(settings, "alice", "s3cret-canary").await;
         assert!(["directory_tls", "directory_protocol"].contains(&kind), "{kind}: {answer:?}");
         let heard = server.heard();
-        assert!(!heard.windows(6).any(|part| part == b"canary"), "the password went out in clear");
-        assert!(!heard.windows(5).any(|part| part == b"alice"), "the name went out in clear");
+        assert!(!holds(&heard, "canary"), "the password went out in clear");
+        assert!(!holds(&heard, "alice"), "the name went out in clear");
     }
 }
 
@@ -604,5 +604,61 @@ async fn answers_without_end_are_cut_off() {
     {
         let server = Impostor::listen("127.0.0.1", 0, vec![bound(), answers]);
         assert_eq!(refused(settings(server.port()), "alice", "x").await, kind);
+    }
+}
+
+/// The answer to a search: one entry with these attributes, and the end.
+fn found(id: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let entry = [tlv(4, b"cn=Alice,dc=x"), tlv(0x30, &attributes.concat())].concat();
+    [message(id, &tlv(0x64, &entry)), message(id, &result_of(0x65, 0))].concat()
+}
+
+fn attribute(name: &str, values: &[&str]) -> Vec<u8> {
+    let values: Vec<u8> = values.iter().flat_map(|value| tlv(4, value.as_bytes())).collect();
+    tlv(0x30, &[tlv(4, name.as_bytes()), tlv(0x31, &values)].concat())
+}
+
+fn holds(heard: &[u8], part: &str) -> bool {
+    heard.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+/// Only Active Directory lets people bind as `alice@corp.test`, and there one account may have
+/// another's name as its `userPrincipalName`.
+#[tokio::test]
+async fn a_password_that_binds_under_an_account_name_is_proven_for_its_entry_too() {
+    let script = vec![message(1, &result_of(0x61, 0)), found(2, &[attribute("uid", &["alice"])])];
+    let server = Impostor::listen("127.0.0.1", 0, script);
+    let way = || {
+        let (prefix, suffix) = (String::new(), "@corp.test".into());
+        let bind = BindMode::Simple { prefix, suffix, base_dn: Some("dc=x".into()) };
+        LdapSettings { bind, ..settings(server.port()) }
+    };
+    assert_eq!(admitted(way(), "Alice", "s3cret").await.0, "alice");
+    let bind_as = |name: &str| [name.as_bytes(), b"\x80\x06s3cret"].concat();
+    let heard = server.heard();
+    for name in ["Alice@corp.test", "cn=Alice,dc=x"] {
+        let bind = bind_as(name);
+        assert!(heard.windows(bind.len()).any(|part| part == bind), "no bind as {name}");
+    }
+    assert_eq!(refused(way(), "bob@corp.test", "s3cret").await, "impossible_name");
+    assert!(!holds(&server.heard(), "bob"));
+}
+
+/// Active Directory gives 1,500 values of an attribute at a time; Samba gives them all.
+#[tokio::test]
+async fn groups_that_come_in_parts_are_all_asked_for_or_nobody_gets_in() {
+    let person = [attribute("uid", &["alice"]), attribute("memberOf;range=0-1", &["cn=a", "cn=b"])];
+    let conversation = |last_part: Vec<u8>| {
+        vec![message(1, &result_of(0x61, 0)), found(2, &person), found(3, &[last_part])]
+    };
+    let all = conversation(attribute("memberOf;range=2-*", &["cn=c"]));
+    let server = Impostor::listen("127.0.0.1", 0, all);
+    let alice = admitted(settings(server.port()), "alice", "x").await;
+    assert_eq!(alice, ("alice".into(), vec!["cn=a".into(), "cn=b".into(), "cn=c".into()]));
+    assert!(holds(&server.heard(), "memberOf;range=2-*"));
+
+    for broken in [attribute("memberOf;range=2-*", &[]), attribute("memberOf", &["cn=c"])] {
+        let server = Impostor::listen("127.0.0.1", 0, conversation(broken));
+        assert_eq!(refused(settings(server.port()), "alice", "x").await, "unreadable_groups");
     }
 }

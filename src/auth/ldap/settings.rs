@@ -73,8 +73,9 @@ pub enum BindMode {
         /// `ldapsuffix`: `,ou=people,dc=example`, `@corp.test` or nothing.
         suffix: String,
         /// `ldapbasedn`: where the entry is found whose `account_attribute` is the name. Needed
-        /// when the bind name is no DN; the password is then proven once more with that entry's
-        /// own DN, so that nobody gets in under another's `userPrincipalName`.
+        /// when the bind name is no DN, and not read when it is; the password is then proven once
+        /// more with that entry's own DN, so that nobody gets in under another's
+        /// `userPrincipalName`.
         base_dn: Option<String>,
     },
     /// Find the one entry of the name, then bind as that entry.
@@ -111,6 +112,9 @@ pub enum Find {
 /// compares. Two directories, or two ways of one, may write one DN differently (upper and lower
 /// case, spaces): then the map needs both forms. Nothing is folded here, because a DN may hold
 /// values in which case counts, and then folding would make two groups one.
+///
+/// Active Directory names neither the primary group (`Domain Users`) nor nested groups in
+/// `memberOf`; nested ones are found by a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupLookup {
     /// Attribute of the entry that holds the DNs of its groups, such as `memberOf`.
