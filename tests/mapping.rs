@@ -403,7 +403,7 @@ fn patterns_match_and_capture_as_postgresql_does() {
     let mut dice = dice();
     let questions: Vec<_> = {
         let mut builder = Builder { dice: &mut dice, captured: false };
-        (0..cases(5000)).map(|_| builder.question()).collect()
+        (0..cases(4000)).map(|_| builder.question()).collect()
     };
     thread::scope(|scope| {
         for major in MAJORS {
@@ -529,7 +529,7 @@ fn compare_file(file: &str, map: &IdentMap, rows: &[Row]) {
 #[test]
 fn files_are_read_as_postgresql_reads_them() {
     let mut dice = dice();
-    let files: Vec<_> = (0..cases(3000)).map(|_| random_file(&mut dice)).collect();
+    let files: Vec<_> = (0..cases(2000)).map(|_| random_file(&mut dice)).collect();
     thread::scope(|scope| {
         for major in MAJORS {
             let files = &files;

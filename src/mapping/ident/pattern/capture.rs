@@ -20,8 +20,8 @@
 //! Only the units up to the end of group 1 count. What follows it decides whether a name matches,
 //! not what the group holds.
 
+use super::super::mistake::Flaw;
 use super::tree::{Kind, Node, Sequence, Width, width_of_branches};
-use crate::mapping::ident::mistake::Flaw;
 
 /// Checks that group 1 of the pattern holds the same here as in PostgreSQL.
 pub(super) fn check(pattern: &[Node]) -> Result<(), Flaw> {

@@ -3,9 +3,9 @@
 //! Everything here is known to mean the same to PostgreSQL (`regc_lex.c`, `regcomp.c`). What is
 //! not listed is refused, also where PostgreSQL would take it.
 
+use super::super::mistake::Flaw;
 use super::bytes::{ByteSet, class_escape, posix_class};
 use super::tree::{Kind, Node, Sequence};
-use crate::mapping::ident::mistake::Flaw;
 
 /// Deepest nesting of groups, far below what the stack holds.
 const NESTING: usize = 50;
