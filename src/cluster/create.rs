@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::apply::Answer;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, CreateError, CreateRefusal, FailureKind};
-use super::observe::{column, moved_on};
+use super::observe::{Located, column, moved_on};
 use super::{Cluster, Created, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Creation, ServerVersion};
@@ -18,6 +18,9 @@ use crate::names::{RoleName, RoleOid, Ttl, Verifier, printable};
 
 /// How often a plan is made anew because the world moved while it was run.
 const RETRIES: u32 = 3;
+
+/// How much longer than the server's own check an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// Makes the role of `lease`: log-in by `verifier`, rights by membership in the profile's
@@ -64,7 +67,7 @@ impl Cluster {
             admin_role: self.admin_role.as_ref(),
             version: seen.version,
         });
-        let patience = left.saturating_add(Duration::from_secs(1));
+        let patience = left.saturating_add(PATIENCE);
         let answer = self.connections.apply(Lane::Issue, &self.limits, &statements, patience).await;
         match answer {
             Ok(answer) => match last_oid(&answer) {
@@ -103,8 +106,12 @@ impl Cluster {
         loop {
             let target = RoleTarget::of(lease);
             let (cluster, lease) = (self.name.clone(), lease.id);
-            let Some(role) = self.locate(Lane::Issue, &target).await?.into_ours()? else {
-                return Err(ClusterError::RoleMissing { cluster, lease });
+            let role = match self.locate(Lane::Issue, &target).await? {
+                Located::Ours(role) => role,
+                Located::NotOurs(error) => return Err(error),
+                Located::Missing | Located::OidTaken => {
+                    return Err(ClusterError::RoleMissing { cluster, lease });
+                }
             };
             if !role.can_login {
                 return Err(ClusterError::AccessEnded { cluster, lease });
@@ -172,8 +179,10 @@ impl BeforeCreate {
     }
 }
 
+/// `time` moved by `by`, cut to the microsecond that the server keeps.
 fn later(time: Timestamp, by: Duration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+    let microseconds = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    time.saturating_add(SignedDuration::from_micros(microseconds)).unwrap_or(Timestamp::MAX)
 }
 
 /// The first column of the last row, which is the check that also gives the OID.

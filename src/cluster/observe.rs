@@ -19,6 +19,9 @@ use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, printable};
 pub(super) enum Located {
     /// No role has its OID, its name or its mark.
     Missing,
+    /// Its OID belongs to the role of another lease of ours by now, as after a fail-over or a
+    /// restore; so its own role is gone.
+    OidTaken,
     /// The lease's role.
     Ours(SeenRole),
     /// A role that must not be touched, and why.
@@ -33,20 +36,6 @@ pub(super) struct SeenRole {
     pub(super) server_time: Timestamp,
 }
 
-impl Located {
-    /// The role if there is one.
-    ///
-    /// # Errors
-    /// When there is one that must not be touched.
-    pub(super) fn into_ours(self) -> Result<Option<SeenRole>, ClusterError> {
-        match self {
-            Self::Missing => Ok(None),
-            Self::Ours(role) => Ok(Some(role)),
-            Self::NotOurs(error) => Err(error),
-        }
-    }
-}
-
 impl Cluster {
     /// The OID of the lease's role, if the role exists and carries the lease's mark.
     ///
@@ -55,7 +44,7 @@ impl Cluster {
     pub async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {
         match self.locate(Lane::Revoke, &RoleTarget::of(lease)).await? {
             Located::Ours(role) => Ok(Some(role.oid)),
-            Located::Missing | Located::NotOurs(_) => Ok(None),
+            Located::Missing | Located::OidTaken | Located::NotOurs(_) => Ok(None),
         }
     }
 
@@ -134,6 +123,7 @@ impl Cluster {
         let because = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
             MarkerReading::Ours(of) if of == lease && superuser => "it was made a superuser",
             MarkerReading::Ours(of) if of == lease => return Ok(Located::Ours(role)),
+            MarkerReading::Ours(of) if leads_to(&role.name, of) => return Ok(Located::OidTaken),
             MarkerReading::Ours(_) => "its mark is of another lease",
             MarkerReading::Foreign => "its mark is of another broker",
             MarkerReading::Invalid => "it does not carry our mark",
@@ -242,6 +232,12 @@ impl Cluster {
     pub(super) fn unreadable(&self, what: &'static str) -> ClusterError {
         ClusterError::Unreadable { cluster: self.name.clone(), what }
     }
+}
+
+/// Whether the name is that of a role made for `lease`: mark and name agree.
+fn leads_to(name: &str, lease: LeaseId) -> bool {
+    let name = LeaseRoleName::try_from(name.to_owned()).ok();
+    name.and_then(|name| name.lease_id()) == Some(lease)
 }
 
 /// A column by its name.

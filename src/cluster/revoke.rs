@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{SeenRole, column, moved_on};
+use super::observe::{Located, SeenRole, column, moved_on};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Clearing, Rollback, Statement};
@@ -29,15 +29,18 @@ impl Cluster {
     /// # Errors
     /// When the role is not ours, or the cluster failed.
     pub async fn end_access(&self, target: &RoleTarget) -> Result<AccessEnd, ClusterError> {
-        let closed = self.close(target).await?;
-        let Some(oid) = closed.oid.or(target.oid) else { return Ok(AccessEnd::Gone) };
-        let mut blockers = closed.blockers;
-        blockers.extend(self.end_sessions(oid).await?);
-        Ok(match (blockers.is_empty(), closed.oid) {
-            (false, _) => AccessEnd::Blocked(blockers),
-            (true, Some(oid)) => AccessEnd::Ended(oid),
-            (true, None) => AccessEnd::Gone,
-        })
+        match self.close(target).await? {
+            Closed::Absent { oid: None } => Ok(AccessEnd::Gone),
+            Closed::Absent { oid: Some(oid) } => Ok(match self.end_sessions(oid).await? {
+                None => AccessEnd::Gone,
+                Some(blocker) => AccessEnd::Blocked(vec![blocker]),
+            }),
+            Closed::Done { oid, mut blockers } => {
+                blockers.extend(self.end_sessions(oid).await?);
+                let ended = blockers.is_empty();
+                Ok(if ended { AccessEnd::Ended(oid) } else { AccessEnd::Blocked(blockers) })
+            }
+        }
     }
 
     /// Removes a role with all it owns in every database, and verifies that it is gone. Ends its
@@ -52,8 +55,11 @@ impl Cluster {
     ) -> Result<Removal, ClusterError> {
         let mut tries = 0;
         loop {
-            let Some(role) = self.locate(Lane::Revoke, target).await?.into_ours()? else {
-                return self.verify_gone(target.oid).await;
+            let role = match self.locate(Lane::Revoke, target).await? {
+                Located::Ours(role) => role,
+                Located::Missing => return self.verify_gone(target.oid).await,
+                Located::OidTaken => return Ok(Removal::Gone),
+                Located::NotOurs(error) => return Err(error),
             };
             let blockers = if role.can_login {
                 match self.end_access(&RoleTarget::found(target.lease, role.oid)).await? {
@@ -83,14 +89,17 @@ impl Cluster {
         const DOING: &str = "ending a role's access";
         let mut tries = 0;
         loop {
-            let Some(role) = self.locate(Lane::Revoke, target).await?.into_ours()? else {
-                return Ok(Closed { oid: None, blockers: Vec::new() });
+            let role = match self.locate(Lane::Revoke, target).await? {
+                Located::Ours(role) => role,
+                Located::Missing => return Ok(Closed::Absent { oid: target.oid }),
+                Located::OidTaken => return Ok(Closed::Absent { oid: None }),
+                Located::NotOurs(error) => return Err(error),
             };
-            let oid = Some(role.oid);
+            let oid = role.oid;
             let Some(view) = self.view(role).await? else { continue };
             let statements = plan::end_access(&view);
             match self.close_by(&statements).await {
-                Ok(blockers) => return Ok(Closed { oid, blockers }),
+                Ok(blockers) => return Ok(Closed::Done { oid, blockers }),
                 Err(failure) if moved_on(&failure) && tries < RETRIES => tries += 1,
                 Err(failure) => return Err(failure.on(&self.name, DOING)),
             }
@@ -227,10 +236,12 @@ impl Cluster {
 }
 
 /// What became of a role's log-in and memberships.
-struct Closed {
-    /// The role; nothing when there is none.
-    oid: Option<RoleOid>,
-    blockers: Vec<String>,
+enum Closed {
+    /// There is no such role; `oid` is what its sessions are known by, if it had one and nobody
+    /// else has it now.
+    Absent { oid: Option<RoleOid> },
+    /// They are gone, but for what the texts say.
+    Done { oid: RoleOid, blockers: Vec<String> },
 }
 
 /// What became of an attempt to remove a role.
@@ -243,5 +254,10 @@ enum Removed {
 
 fn not_cleared(clearing: &Clearing, failure: &Failure) -> String {
     let place = clearing.database.as_deref().unwrap_or("the maintenance database");
-    format!("database {} is not cleared: {failure}", printable(place))
+    let hint = match failure.code.as_deref() {
+        Some("42501") => "; to take over an object, the attic role needs CREATE where it is",
+        Some("55P03") => "; somebody is using an object of the role",
+        _ => "",
+    };
+    format!("database {} is not cleared: {failure}{hint}", printable(place))
 }

@@ -178,15 +178,16 @@ async fn a_group_that_does_not_exist_is_refused_and_one_with_a_hostile_name_is_l
 async fn the_cluster_itself_refuses_a_role_that_comes_too_late() {
     for major in MAJORS {
         let site = Site::start(major);
+        site.hold("orders_read").await;
         // Another session holds the name, so the second message waits past its deadline.
         let late = lease("orders_read");
         let name = late.role_name.clone();
         let holder = site.hold_open(&format!("CREATE ROLE {}", name.quoted()));
-        let within = Duration::from_millis(300);
+        let within = Duration::from_secs(3);
         let profile = profile("orders_read");
         let (answer, ()) = tokio::join!(site.issue(late, &profile, within), async {
             site.broker_is_waiting().await;
-            site.dba("SELECT pg_sleep(0.3)");
+            site.dba("SELECT pg_sleep(3)");
             drop(holder);
         });
         assert_eq!(refusal(answer), CreateRefusal::TooLate);
@@ -262,7 +263,7 @@ async fn a_role_is_made_without_brokers_group_and_by_a_login_with_its_own_settin
         }
         let mut settings = settings(&postgres);
         settings.admin_role = None;
-        let cluster = open(settings, "b1", [7; 32]);
+        let cluster = open(settings, "b1", '7');
         let site = Site { major, postgres, cluster };
         let held = site.hold("orders_read").await;
         site.use_it(&held, "orders", "SELECT 1").unwrap();

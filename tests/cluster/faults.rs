@@ -30,7 +30,7 @@ async fn connections_that_were_ended_are_replaced_without_anybody_noticing() {
 async fn a_server_that_restarts_is_used_again_and_its_absence_is_said() {
     let mut site = Site::start(16);
     let held = site.hold("orders_read").await;
-    site.postgres.crash();
+    site.postgres.stop();
     let error = site.try_hold("orders_read").await.err().unwrap();
     // Nothing was sent: not in doubt.
     let CreateError::Failed { source: ClusterError::Unreachable { .. }, .. } = error else {
@@ -104,7 +104,7 @@ async fn a_server_with_another_certificate_or_name_gets_no_password() {
     let cluster = |change: fn(&mut pgbridge::cluster::ClusterSettings)| {
         let mut settings = settings(&postgres);
         change(&mut settings);
-        open(settings, "b1", [7; 32])
+        open(settings, "b1", '7')
     };
     let stranger = cluster(|settings| {
         settings.tls = ClusterTls::VerifyFull { roots: Some(TestCa::new().pem()) };

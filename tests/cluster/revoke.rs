@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pgbridge::cluster::{AccessEnd, ClusterError, Removal};
+use pgbridge::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
 use pgbridge::lease::MarkerReading;
 use pgbridge::mapping::ObjectPolicy;
 use pgbridge::names::RoleOid;
@@ -39,7 +39,7 @@ impl Site {
     }
 
     async fn remove(&self, held: &Held, policy: ObjectPolicy) -> Removal {
-        self.cluster.remove(&held.target(), policy).await.unwrap()
+        self.cluster.remove(&held.target(), policy).await.expect("an answer")
     }
 
     /// Nothing of the role is left anywhere.
@@ -116,6 +116,7 @@ async fn messy(site: &Site) -> Held {
     site.group("everywhere");
     site.dba(
         "GRANT CREATE, CONNECT ON DATABASE reports TO everywhere;
+         GRANT CREATE ON DATABASE reports TO pgbridge_attic;
          GRANT orders_write TO everywhere",
     );
     let held = site.hold("everywhere").await;
@@ -124,12 +125,12 @@ async fn messy(site: &Site) -> Held {
         CREATE FUNCTION workbench.one() RETURNS integer LANGUAGE sql AS 'SELECT 1';
         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
         SELECT lo_create(4711)";
-    site.use_it(&held, "orders", in_orders).unwrap();
+    site.use_it(&held, "orders", in_orders).expect("the holder may");
     let in_reports = "CREATE SCHEMA own CREATE TABLE notes (n integer)";
-    site.use_it(&held, "reports", in_reports).unwrap();
+    site.use_it(&held, "reports", in_reports).expect("the holder may");
     let prepared =
         "BEGIN; CREATE TABLE workbench.half (n integer); PREPARE TRANSACTION 'it''s mine'";
-    site.use_it(&held, "orders", prepared).unwrap();
+    site.use_it(&held, "orders", prepared).expect("the holder may");
     held
 }
 
@@ -242,6 +243,24 @@ async fn a_role_without_our_mark_is_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_oid_that_another_lease_has_by_now_is_left_to_it() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (lost, other) = (lease("orders_read"), site.hold("orders_read").await);
+        let _session = site.session(&other);
+        let mut target = RoleTarget::of(&lost);
+        target.oid = Some(other.created.role_oid);
+        assert_eq!(site.cluster.end_access(&target).await.unwrap(), AccessEnd::Gone);
+        assert_eq!(site.cluster.remove(&target, KEEP).await.unwrap(), Removal::Gone);
+        assert_eq!(site.sessions_of(&other), "1");
+        site.use_it(&other, "orders", "SELECT 1").unwrap();
+        let mut lost = lost;
+        lost.role_oid = target.oid;
+        assert_eq!(site.cluster.find(&lost).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_was_made_a_superuser_is_refused() {
     for major in MAJORS {
         let site = Site::start(major);
@@ -274,7 +293,7 @@ async fn a_listing_tells_our_roles_from_foreign_ones_and_strangers() {
             ]
         );
         assert_eq!(roles[0].oid, held.created.role_oid);
-        let other_key = open(settings(&site.postgres), "b1", [8; 32]);
+        let other_key = open(settings(&site.postgres), "b1", '8');
         let roles = other_key.lease_roles().await.unwrap();
         assert_eq!(roles[0].marker, MarkerReading::Invalid);
     }
@@ -362,7 +381,7 @@ async fn another_brokers_login_of_the_same_group_removes_the_role() {
         let mut settings = settings(&site.postgres);
         settings.user = "pgbridge_2".parse().unwrap();
         settings.password = pgbridge::cluster::ClusterPassword::from_file("second".into());
-        let second = open(settings, "b1", [7; 32]);
+        let second = open(settings, "b1", '7');
         assert_eq!(second.remove(&held.target(), KEEP).await.unwrap(), Removal::Gone);
         site.assert_gone(&held);
     }
@@ -383,9 +402,9 @@ async fn two_removals_at_once_both_succeed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_never_had_a_role_has_nothing_to_end() {
     let site = Site::start(16);
-    let target = pgbridge::cluster::RoleTarget::of(&lease("orders_read"));
+    let target = RoleTarget::of(&lease("orders_read"));
     assert_eq!(site.cluster.end_access(&target).await.unwrap(), AccessEnd::Gone);
     assert_eq!(site.cluster.remove(&target, KEEP).await.unwrap(), Removal::Gone);
-    let nobody = pgbridge::cluster::RoleTarget::found(target.lease, RoleOid(4_000_000_000));
+    let nobody = RoleTarget::found(target.lease, RoleOid(4_000_000_000));
     assert_eq!(site.cluster.remove(&nobody, KEEP).await.unwrap(), Removal::Gone);
 }

@@ -16,12 +16,12 @@ SELECT now() AS server_time,
        ARRAY(
            SELECT r.rolname || ' ' || CASE
                    WHEN r.rolsuper THEN 'is a superuser'
-                   WHEN r.rolcreaterole THEN 'may make roles (CREATEROLE)'
-                   WHEN r.rolreplication THEN 'may copy the whole cluster (REPLICATION)'
-                   WHEN r.rolbypassrls THEN 'passes by row security (BYPASSRLS)'
                    WHEN r.rolname = current_user THEN 'is the broker''s own login'
                    WHEN r.rolname = $2::text::name THEN 'is the brokers'' group'
                    WHEN r.rolname = $3::text::name THEN 'is the attic'
+                   WHEN r.rolcreaterole THEN 'may make roles (CREATEROLE)'
+                   WHEN r.rolreplication THEN 'may copy the whole cluster (REPLICATION)'
+                   WHEN r.rolbypassrls THEN 'passes by row security (BYPASSRLS)'
                    WHEN r.rolname LIKE 'pg\_%' THEN 'reaches the server''s programs or files'
                    ELSE 'is a lease role'
                END

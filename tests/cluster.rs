@@ -2,7 +2,6 @@
 
 mod create;
 mod faults;
-mod rate;
 mod revoke;
 
 use std::fs;
@@ -47,7 +46,7 @@ struct Held {
 impl Site {
     fn start(major: u32) -> Self {
         let postgres = Postgres::start(major);
-        let cluster = open(settings(&postgres), "b1", [7; 32]);
+        let cluster = open(settings(&postgres), "b1", '7');
         Self { major, postgres, cluster }
     }
 
@@ -178,12 +177,13 @@ fn settings(postgres: &Postgres) -> ClusterSettings {
         revoke_connections: 2,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(15),
-        lock_timeout: Duration::from_secs(2),
+        lock_timeout: Duration::from_secs(10),
     }
 }
 
-fn open(settings: ClusterSettings, broker: &str, key: [u8; 32]) -> Cluster {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+/// Opens a cluster with a marker key of 64 times the same digit.
+fn open(settings: ClusterSettings, broker: &str, digit: char) -> Cluster {
+    let hex: String = [digit; 64].iter().collect();
     let key = Arc::new(MarkerKey::from_hex(&hex).expect("a key"));
     let broker = broker.parse().expect("a name");
     Cluster::new(settings, broker, key, RolePrefix::default()).expect("usable settings")
