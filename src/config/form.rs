@@ -113,7 +113,10 @@ pub(super) fn role<T: FromStr + 'static>() -> Form<T> {
 
 /// `true` or `false`.
 pub(super) fn flag() -> Form<bool> {
-    Form::new("true or false, without quotes", BOOLEAN, |value| value.as_bool())
+    Form::new("true or false, without quotes", BOOLEAN, |value| match value {
+        DeValue::Boolean(flag) => Some(*flag),
+        _ => None,
+    })
 }
 
 /// A length of time from `least` to `most` seconds.

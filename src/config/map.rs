@@ -1,6 +1,6 @@
 //! `[map]`: the file that says who may act as which role.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Kind, Position};
 use super::files::{self, Privacy};
@@ -18,7 +18,7 @@ pub(super) fn read(table: Table<'_>) -> Option<IdentMap> {
     map
 }
 
-fn parse(table: &Table<'_>, file: &PathBuf) -> Option<IdentMap> {
+fn parse(table: &Table<'_>, file: &Path) -> Option<IdentMap> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Public)?;
     // Decisions name the file as the configuration does, people who mend it need the path.

@@ -38,6 +38,7 @@ mod store;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -93,6 +94,9 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     };
     let bytes = match files::read_bounded(path, FILE_BYTES_MAX) {
         Ok((_, bytes)) => bytes.to_vec(),
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            return Err(whole_file("is no regular file".to_owned()));
+        }
         Err(error) => return Err(whole_file(format!("cannot be read: {}", error.kind()))),
     };
     let (config, findings) = read(path, bytes);

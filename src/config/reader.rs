@@ -303,14 +303,11 @@ impl<'t> Table<'t> {
         let Some(entry) = self.entries.get(key) else {
             return Table::new(self.reader, title, Place::NOWHERE, None);
         };
-        let table = match entry.value.get_ref() {
-            DeValue::Table(table) => Some(table),
-            _ => {
-                let message = format!("`{key}` must be one section, written as {title}");
-                self.reader.note(Kind::Value, entry.place(), message, None);
-                None
-            }
-        };
+        let table = entry.value.get_ref().as_table();
+        if table.is_none() {
+            let message = format!("`{key}` must be one section, written as {title}");
+            self.reader.note(Kind::Value, entry.place(), message, None);
+        }
         Table::new(self.reader, title, entry.place(), table)
     }
 
@@ -336,7 +333,7 @@ impl<'t> Table<'t> {
             self.reader.mistake(entry.place(), format!("there is no {title}: {without}"), ADD_ONE);
         }
         let mut tables = Vec::new();
-        for element in array.iter() {
+        for element in array {
             let place = Place(Some(element.span().start));
             if let DeValue::Table(table) = element.get_ref() {
                 tables.push(Table::new(self.reader, title, place, Some(table)));

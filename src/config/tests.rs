@@ -7,7 +7,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::diagnostic::Kind;
+use super::diagnostic::{Diagnostic, Kind};
 use super::reader::{Asked, Findings, Need};
 use super::{Config, read};
 
@@ -51,7 +51,11 @@ fn load_in(directory: &Path, text: &str) -> (Option<Config>, Findings) {
 }
 
 fn complaints(findings: &Findings) -> String {
-    findings.mistakes.iter().map(|mistake| format!("{mistake}\n")).collect()
+    listed(findings.mistakes.iter())
+}
+
+fn listed<'m>(mistakes: impl Iterator<Item = &'m Diagnostic>) -> String {
+    mistakes.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// A directory with every file that the sample names.
@@ -122,7 +126,7 @@ fn the_sample_shows_the_defaults_and_what_is_required() {
         match need {
             Need::Required => assert!(!is_comment, "line {line}: `{key}` is required"),
             Need::Default(default) if is_comment => {
-                assert_eq!(value, default, "line {line}: `{key}`")
+                assert_eq!(value, default, "line {line}: `{key}`");
             }
             Need::Default(_) | Need::Optional => {}
         }
@@ -139,8 +143,7 @@ fn each_commented_key_of_the_sample_may_be_used_as_it_stands() {
         let is_default = matches!(asked.iter().find(found).unwrap().need, Need::Default(_));
         // A key that needs or excludes another one is told so; it must be right in itself.
         let wrong = findings.mistakes.iter().filter(|found| is_default || found.kind != Kind::Fit);
-        let wrong: String = wrong.map(|mistake| format!("{mistake}\n")).collect();
-        assert_eq!(wrong, "", "line {}", key.line);
+        assert_eq!(listed(wrong), "", "line {}", key.line);
     }
 }
 
