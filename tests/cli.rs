@@ -331,6 +331,15 @@ fn no_proxy_carries_an_unencrypted_password() {
 }
 
 #[test]
+fn a_machine_without_root_certificates_still_reaches_its_own_loopback() {
+    let (machine, server) = logged_in(|_| problem("404 Not Found", "No", ""));
+    let mut command = machine.command(&["whoami"]);
+    command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+    Outcome::from(command.output().expect("pgbridge runs")).check(3, "No");
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[test]
 fn a_certificate_of_another_authority_is_refused_and_of_the_given_one_accepted() {
     let (ours, other, machine) = (TestCa::new(), TestCa::new(), Machine::new());
     let [ours_file, other_file, empty] = ["ours.crt", "other.crt", "empty.crt"]
