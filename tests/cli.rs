@@ -1,5 +1,6 @@
 //! The command line, run as people run it, against servers that are away, strange or hostile.
 
+mod operate;
 mod psql;
 
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::support::{TestCa, free_port};
+use crate::support::TestCa;
 
 const PASSWORD: &str = "canary-password";
 const TOKEN: &str = "pgbs_canary-token";
@@ -141,9 +142,10 @@ fn encrypted(ca: &TestCa) -> rustls::ServerConfig {
         .expect("a pair")
 }
 
-/// Where nobody listens.
+/// Where nobody listens: the port was free a moment ago.
 fn nowhere() -> String {
-    format!("http://127.0.0.1:{}", free_port())
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    format!("http://{}", port.expect("a free port"))
 }
 
 /// Reads one request, remembers it, answers, and closes. A client that goes away is no matter.
@@ -326,6 +328,15 @@ fn no_proxy_carries_an_unencrypted_password() {
     }
     assert!(proxy.asked().is_empty());
     assert_eq!(server.asked().len(), 5);
+}
+
+#[test]
+fn a_machine_without_root_certificates_still_reaches_its_own_loopback() {
+    let (machine, server) = logged_in(|_| problem("404 Not Found", "No", ""));
+    let mut command = machine.command(&["whoami"]);
+    command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+    Outcome::from(command.output().expect("pgbridge runs")).check(3, "No");
+    assert_eq!(server.asked().len(), 2);
 }
 
 #[test]

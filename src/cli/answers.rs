@@ -22,6 +22,8 @@ pub(super) struct LoggedIn {
 #[derive(Debug, Deserialize)]
 pub(super) struct Whoami {
     pub principal: Shown,
+    /// The same with its issuer, as operators name a person.
+    pub person: Shown,
     pub method: Shown,
     pub issuer: Shown,
     pub groups: Vec<Shown>,

@@ -60,8 +60,9 @@ impl Failure {
     /// How the process ends on it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Client(failure) => failure.exit(),
-            Self::Credential(CredentialError::Client(failure)) => failure.exit(),
+            Self::Client(failure) | Self::Credential(CredentialError::Client(failure)) => {
+                failure.exit()
+            }
             Self::Choice(failure) => failure.exit(),
             Self::NotLoggedIn => Exit::LoggedOut,
             Self::NoServer | Self::NoTerminal(_) | Self::BlankPassword => Exit::Usage,

@@ -195,6 +195,7 @@ async fn whoami(state: &StateDir, output: Output, clock: &Clock) -> Result<Exit,
             .collect();
         let mut pairs = vec![
             ("principal", me.principal.clone()),
+            ("person", me.person.clone()),
             ("proven by", Shown::new(format!("{} {}", me.method, me.issuer))),
             ("logged in", table::time(me.authenticated_at, now)),
             ("session ends", table::time(me.expires_at, now)),

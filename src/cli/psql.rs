@@ -49,12 +49,11 @@ pub(super) async fn run(state: &StateDir, psql: Psql, clock: &Clock) -> Result<E
     let credential = person::accept(&client, &answer, state).await?;
     drop(answer);
     let lease = credential.issued.lease.clone();
-    let outcome = match signals.seen() {
-        Some(exit) => Ok(exit),
-        None => {
-            let keeping = Keeping::begin(&lease, psql.wish.ttl, asked_at);
-            attend(&program, &psql, credential, &mut signals, keep(&client, keeping, clock)).await
-        }
+    let outcome = if let Some(exit) = signals.seen() {
+        Ok(exit)
+    } else {
+        let keeping = Keeping::begin(&lease, psql.wish.ttl, asked_at);
+        attend(&program, &psql, credential, &mut signals, keep(&client, keeping, clock)).await
     };
     give_back(&client, &lease).await;
     outcome

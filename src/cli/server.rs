@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -12,7 +13,7 @@ use url::{Host, Url};
 /// or password in it, no query and no fragment; the path ends with `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServerUrl(Url);
+pub struct ServerUrl(Arc<Url>);
 
 /// Why a text is no address of a broker. None of them shows the text: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +75,7 @@ impl FromStr for ServerUrl {
             let path = format!("{}/", url.path());
             url.set_path(&path);
         }
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 }
 

@@ -231,10 +231,10 @@ impl StateDir {
             .and_then(|()| fs::metadata(&path))
             .map_err(|source| StateError::Failed { path: path.clone(), doing: "made", source })?;
         check_owner(&path, &metadata)?;
-        let mode = metadata.permissions().mode() & 0o7777;
+        let bits = metadata.permissions().mode() & 0o7777;
         // Who can write the directory can put a session of theirs in the place of ours.
-        if mode & 0o022 != 0 {
-            return Err(StateError::OpenDirectory { path, mode });
+        if bits & 0o022 != 0 {
+            return Err(StateError::OpenDirectory { path, mode: bits });
         }
         Ok(())
     }

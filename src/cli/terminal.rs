@@ -1,7 +1,7 @@
 //! What reaches the terminal: answers on standard output, the rest on standard error, and neither
 //! with a character that could steer the terminal.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use serde::Deserialize;
@@ -64,7 +64,7 @@ pub(super) fn safe_json(json: &str) -> String {
     for letter in json.chars() {
         if steers(letter) && letter != '\n' {
             for unit in letter.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
+                let _ = write!(safe, "\\u{unit:04x}");
             }
         } else {
             safe.push(letter);
