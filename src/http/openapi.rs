@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder, SecurityRequirement,
+    ContentBuilder, Header, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+    SecurityRequirement,
 };
 use utoipa::{Modify, OpenApi as _};
 
@@ -71,6 +72,11 @@ pub(super) fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         for (method, operation) in operations(item) {
             let changes = method != "get";
+            if operation.operation_id.as_deref() == Some("renew")
+                && let Some(RefOr::T(body)) = &mut operation.request_body
+            {
+                body.required = Some(Required::False);
+            }
             for (status, description) in general(operation, changes) {
                 let responses = &mut operation.responses.responses;
                 let response = responses.entry(status.to_owned()).or_insert_with(|| {

@@ -229,23 +229,17 @@ mod tests {
         assert!(take("::1").is_none());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_when_nothing_moves_and_not_before() {
+    async fn read_one(silence: Duration, sent: &[u8]) -> io::Result<u8> {
         let (mut client, server) = duplex(64);
         let slot = slots(1, 1).take("10.0.0.1".parse().unwrap()).unwrap();
-        let mut held = Held::new(server, slot, Duration::from_secs(30));
-        let mut byte = [0];
-        let read = tokio::spawn(async move {
-            for _ in 0..3 {
-                held.read_exact(&mut byte).await?;
-            }
-            held.read_exact(&mut byte).await
-        });
-        for _ in 0..3 {
-            sleep(Duration::from_secs(29)).await;
-            client.write_all(b"x").await.unwrap();
-        }
-        let ended = read.await.unwrap().unwrap_err();
+        client.write_all(sent).await?;
+        Held::new(server, slot, silence).read_u8().await
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_moves_is_ended() {
+        let ended = read_one(Duration::from_millis(1), b"").await.unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read_one(Duration::from_millis(1), b"x").await.unwrap(), b'x');
     }
 }

@@ -170,7 +170,7 @@ pub(in crate::http) async fn show(
     operation_id = "renew",
     tag = "leases",
     params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
-    request_body = inline(Option<Renewal>),
+    request_body = Renewal,
     responses(
         (status = 200, description = "The lease with its new end", body = LeaseAnswer),
         (status = 403, description = "The role is not on offer any more: `not-on-offer`"),
