@@ -204,7 +204,7 @@ async fn a_stand_issues_a_role_by_http_that_can_log_in_and_ends_when_it_is_revok
         let issued = bed.call(Method::POST, "/v1/leases", alice, Some(body)).await;
         assert_eq!(issued.status, 201, "{issued:?}");
         let role = issued.text("/lease/role_name");
-        assert_eq!(bed.lease_roles(), [role.clone()]);
+        assert_eq!(bed.lease_roles(), [role.as_str()]);
         let rows = bed.postgres.sql_as(
             &role,
             &issued.text("/password"),

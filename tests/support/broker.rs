@@ -184,7 +184,7 @@ impl TestBed {
         caller: Caller<'_>,
         body: Option<Value>,
     ) -> Answer {
-        let mut request = self.client().request(method, format!("{}{path}", self.url()));
+        let mut request = Self::client().request(method, format!("{}{path}", self.url()));
         request = match caller {
             Caller::Nobody => request,
             Caller::Session(token) => request.bearer_auth(token),
@@ -200,7 +200,7 @@ impl TestBed {
     }
 
     /// An HTTP client that trusts the authority of the test and no other.
-    pub fn client(&self) -> Client {
+    pub fn client() -> Client {
         let authority = Certificate::from_pem(TestCa::shared().pem().as_bytes());
         let authority = authority.expect("the authority has a certificate");
         let client = Client::builder().tls_certs_only([authority]);
