@@ -31,7 +31,10 @@ SELECT now() AS server_time,
                    ELSE 'is a lease role'
                END
            FROM reached
-           CROSS JOIN LATERAL (SELECT * FROM pg_roles WHERE oid = reached.oid OFFSET 0) AS r
+           CROSS JOIN LATERAL (
+               SELECT oid, rolname, rolsuper, rolcreaterole, rolreplication, rolbypassrls
+               FROM pg_roles WHERE oid = reached.oid OFFSET 0
+           ) AS r
            WHERE r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
               OR r.rolname IN (current_user, $2::text::name, $3::text::name,
                       'pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
