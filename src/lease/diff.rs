@@ -97,3 +97,90 @@ fn overdue(lease: &Lease, has_role: bool, now: Timestamp) -> Option<Finding> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{at, lease as lease_in};
+    use super::*;
+
+    fn id(letter: char) -> LeaseId {
+        letter.to_string().repeat(16).parse().unwrap()
+    }
+
+    /// A lease whose role may be made until second 30.
+    fn lease(letter: char, state: LeaseState, oid: Option<u32>) -> Lease {
+        Lease { id: id(letter), role_oid: oid.map(RoleOid), ..lease_in(state) }
+    }
+
+    fn role(oid: u32, marker: MarkerReading) -> FoundRole {
+        FoundRole { oid: RoleOid(oid), name: format!("pgb_{oid}"), marker }
+    }
+
+    fn ours(letter: char, oid: u32) -> FoundRole {
+        role(oid, MarkerReading::Ours(id(letter)))
+    }
+
+    #[track_caller]
+    fn check(roles: &[FoundRole], leases: &[Lease], now: i64, findings: &[Finding]) {
+        assert_eq!(compare(roles, leases, at(now)), findings);
+    }
+
+    #[test]
+    fn a_store_and_a_cluster_that_agree_have_nothing_to_be_done() {
+        let leases = [
+            lease('a', LeaseState::Active, Some(1)),
+            lease('b', LeaseState::Revoking, Some(2)),
+            lease('c', LeaseState::Quarantined, Some(3)),
+            lease('d', LeaseState::Intent, None),
+            lease('e', LeaseState::Intent, None),
+        ];
+        check(&[ours('a', 1), ours('b', 2), ours('c', 3), ours('d', 4)], &leases, 30, &[]);
+        check(&[], &[], 30, &[]);
+    }
+
+    #[test]
+    fn a_role_whose_lease_is_unknown_or_over_is_an_orphan() {
+        let orphan = Finding::Orphan { role: ours('a', 1), lease: id('a') };
+        check(&[ours('a', 1)], &[], 0, std::slice::from_ref(&orphan));
+        let other = [lease('b', LeaseState::Active, Some(2))];
+        check(&[ours('a', 1), ours('b', 2)], &other, 0, &[orphan]);
+    }
+
+    #[test]
+    fn an_intent_is_judged_only_when_its_time_to_be_made_is_past() {
+        let intent = [lease('a', LeaseState::Intent, None)];
+        for (now, roles, findings) in [
+            (30, vec![], vec![]),
+            (30, vec![ours('a', 1)], vec![]),
+            (31, vec![], vec![Finding::NeverMade { lease: id('a') }]),
+            (31, vec![ours('a', 1)], vec![Finding::Undelivered { lease: id('a') }]),
+        ] {
+            check(&roles, &intent, now, &findings);
+        }
+    }
+
+    #[test]
+    fn only_an_active_lease_can_be_lost() {
+        for state in LeaseState::ALL {
+            let lost = Finding::Lost { lease: id('a') };
+            let findings = (state == LeaseState::Active).then_some(lost);
+            check(&[], &[lease('a', state, Some(1))], 30, findings.as_slice());
+        }
+    }
+
+    #[test]
+    fn a_copied_mark_makes_a_stranger_and_does_not_stand_for_the_role() {
+        let active = [lease('a', LeaseState::Active, Some(1))];
+        let stranger = Finding::Stranger { role: ours('a', 9) };
+        check(&[ours('a', 1), ours('a', 9)], &active, 0, std::slice::from_ref(&stranger));
+        check(&[ours('a', 9)], &active, 0, &[stranger, Finding::Lost { lease: id('a') }]);
+    }
+
+    #[test]
+    fn a_mark_that_is_not_ours_is_reported_or_left_alone_and_never_taken_away() {
+        let invalid = role(1, MarkerReading::Invalid);
+        let foreign = role(2, MarkerReading::Foreign);
+        let stranger = Finding::Stranger { role: invalid.clone() };
+        check(&[invalid, foreign], &[], 1000, &[stranger]);
+    }
+}

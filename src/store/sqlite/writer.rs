@@ -23,8 +23,8 @@ use crate::store::StoreError;
 /// Pieces of work in one transaction at most.
 const BATCH: usize = 128;
 
-/// Transactions between two checkpoints.
-const CHECKPOINT_EVERY: u32 = 256;
+/// Pieces of work between two checkpoints; the log stays at some 20 MiB.
+const CHECKPOINT_AFTER: usize = 1000;
 
 /// How long things may take, and how much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +186,7 @@ struct Desk {
     connection: Connection,
     path: Arc<str>,
     poison: watch::Sender<Option<Arc<str>>>,
-    since_checkpoint: u32,
+    since_checkpoint: usize,
 }
 
 impl Desk {
@@ -212,6 +212,7 @@ impl Desk {
         }
         match self.transaction(&mut batch).map_err(Arc::new) {
             Ok(()) => {
+                self.since_checkpoint += batch.len();
                 for work in batch {
                     work.answer(Ok(()));
                 }
@@ -250,8 +251,7 @@ impl Desk {
     /// Moves what was committed from the log into the file, so that the log stays short. Nobody
     /// waits for it but the next to write.
     fn checkpoint_if_due(&mut self) {
-        self.since_checkpoint = self.since_checkpoint.saturating_add(1);
-        if self.since_checkpoint < CHECKPOINT_EVERY {
+        if self.since_checkpoint < CHECKPOINT_AFTER {
             return;
         }
         self.since_checkpoint = 0;
