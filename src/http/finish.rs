@@ -146,13 +146,11 @@ pub(super) async fn in_time(
     request: Request,
     next: Next,
 ) -> Response {
-    match tokio::time::timeout(within, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = "the answer took too long; what was begun is finished or taken back";
-            Problem::new(Kind::TimedOut, detail).retry_after(5).into_response()
-        }
-    }
+    let answered = tokio::time::timeout(within, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let detail = "the answer took too long; what was begun is finished or taken back";
+        Problem::new(Kind::TimedOut, detail).retry_after(5).into_response()
+    })
 }
 
 /// Does `work` to its end, even when the client goes away or the time for the answer is over:

@@ -148,7 +148,7 @@ fn add_words(response: &mut RefOr<Response>, words: &str) {
     let known = |word: &&str| !response.description.contains(*word);
     let fresh: Vec<&str> = words.split(", ").filter(known).collect();
     if response.description.is_empty() {
-        response.description = words.to_owned();
+        words.clone_into(&mut response.description);
     } else if !fresh.is_empty() {
         response.description = format!("{}; {}", response.description, fresh.join(", "));
     }

@@ -139,7 +139,8 @@ impl Kind {
 pub(super) struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
-    headers: HeaderMap,
+    retry_after: Option<u64>,
+    challenge: Option<&'static str>,
     /// What happened inside, for the log and nobody else.
     cause: Option<String>,
 }
@@ -171,7 +172,7 @@ pub(super) struct ProblemBody<'a> {
 impl Problem {
     /// A problem of this kind, with what to say about this one.
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), headers: HeaderMap::new(), cause: None }
+        Self { kind, detail: detail.into(), retry_after: None, challenge: None, cause: None }
     }
 
     /// The same for every path that does not exist, and everything that must look like that.
@@ -192,13 +193,13 @@ impl Problem {
 
     /// The same, with seconds after which trying again makes sense.
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
-        self.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        self.retry_after = Some(seconds);
         self
     }
 
     /// The same, with the ways to authenticate that the path takes (RFC 9110 section 11.6.1).
     pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
-        self.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        self.challenge = Some(challenge);
         self
     }
 
@@ -232,8 +233,14 @@ impl Problem {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         *response.headers_mut() = former;
-        response.headers_mut().extend(self.headers.clone());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         response
     }
 }

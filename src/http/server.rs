@@ -92,6 +92,8 @@ impl Listening {
     /// When the address would be in clear on a network, the certificate cannot be used, or the
     /// address cannot be listened on.
     pub async fn open(broker: Broker, settings: ServerSettings) -> Result<Self, ServeError> {
+        // From now on whatever is counted is shown.
+        metrics();
         let address = settings.listen;
         let tls = match &settings.transport {
             Transport::Plain if address.ip().to_canonical().is_loopback() => None,
