@@ -2,6 +2,7 @@
 
 mod operate;
 mod psql;
+mod whole;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
