@@ -5,6 +5,7 @@
     reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
 )]
 
+mod bridge;
 mod cli;
 mod cluster;
 mod config;

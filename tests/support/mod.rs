@@ -14,7 +14,7 @@ pub mod postgres;
 pub mod scratch;
 pub mod tls;
 
-pub use broker::{Caller, TestBed};
+pub use broker::{Answer, Caller, TestBed};
 pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
