@@ -170,9 +170,7 @@ async fn each_wish_that_is_refused_has_a_twin_that_is_fulfilled() {
     let bed = TestBed::start(16);
     let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
     let (alice, bob) = (Caller::Session(&alice), Caller::Session(&bob));
-    let wish = |cluster: &str, role: &str, ttl: &str| {
-        json!({ "cluster": cluster, "role": role, "ttl": ttl, "reason": "ticket 7" })
-    };
+    let wish = |cluster: &str, role: &str, ttl: &str| json!({ "cluster": cluster, "role": role, "ttl": ttl, "reason": "ticket 7" });
     let status = async |caller, wish| issue(&bed, caller, wish).await.status;
 
     assert_eq!(status(alice, wish("orders", "orders_read", "8h")).await, 201);
@@ -181,7 +179,10 @@ async fn each_wish_that_is_refused_has_a_twin_that_is_fulfilled() {
     assert_eq!(status(alice, wish("orders", "orders_write", "1h")).await, 403);
     assert_eq!(status(bob, wish("orders", "orders_write", "1h")).await, 201);
     assert_eq!(status(alice, wish("orders", "pg_execute_server_program", "1h")).await, 403);
-    assert_eq!(status(alice, wish("orders", "orders_read\"; DROP ROLE bob; --\n", "1h")).await, 403);
+    assert_eq!(
+        status(alice, wish("orders", "orders_read\"; DROP ROLE bob; --\n", "1h")).await,
+        403
+    );
 
     let mut without_reason = wish("orders", "orders_write", "1h");
     without_reason["reason"] = json!("  ");
@@ -230,8 +231,8 @@ async fn another_persons_lease_is_as_unknown_as_no_lease() {
         assert_eq!(answers[1].0, answers[2].0);
     }
     assert_eq!(bed.lease_roles(), [role]);
-    let own = bed.call(Method::GET, &format!("/v1/leases/{id}"), Caller::Session(&alice), None);
-    assert_eq!(own.await.status, 200);
+    let own = format!("/v1/leases/{id}");
+    assert_eq!(bed.call(Method::GET, &own, Caller::Session(&alice), None).await.status, 200);
 }
 
 #[tokio::test]
@@ -262,11 +263,13 @@ async fn a_lease_ends_by_itself_and_is_not_revived() {
     wait_for("the role to be gone", SOON, || bed.lease_roles().is_empty().then_some(()));
     assert!(rows_about(&bed, &role).is_empty());
     assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_err());
-    let renewed = bed.call(Method::POST, &format!("/v1/leases/{id}/renew"), alice, Some(json!({})));
-    assert_eq!(renewed.await.status, 409);
+    let renew = async |id: &str| {
+        let path = format!("/v1/leases/{id}/renew");
+        bed.call(Method::POST, &path, alice, Some(json!({}))).await.status
+    };
+    assert_eq!(renew(&id).await, 409);
     let (id, _, _) = held(&issue(&bed, alice, read_orders()).await);
-    let renewed = bed.call(Method::POST, &format!("/v1/leases/{id}/renew"), alice, Some(json!({})));
-    assert_eq!(renewed.await.status, 200);
+    assert_eq!(renew(&id).await, 200);
 }
 
 #[tokio::test]
@@ -323,16 +326,20 @@ async fn a_killed_broker_takes_its_work_up_again() {
     held(&issue(&bed, Caller::Session(&token), wish).await);
     let (id, kept, _) = held(&issue(&bed, Caller::Session(&token), read_orders()).await);
     bed.kill();
-    let overdue = format!("SELECT 1 FROM pg_roles WHERE rolname <> '{kept}' AND rolvaliduntil < now()");
+    let overdue =
+        format!("SELECT 1 FROM pg_roles WHERE rolname <> '{kept}' AND rolvaliduntil < now()");
     wait_for("the first to be overdue", SOON, || {
         (!bed.postgres.sql("postgres", &overdue).is_empty()).then_some(())
     });
     assert_eq!(bed.lease_roles().len(), 2);
     bed.start_again();
-    wait_for("the overdue role to be gone", SOON, || (bed.lease_roles() == [kept.as_str()]).then_some(()));
+    wait_for("the overdue role to be gone", SOON, || {
+        (bed.lease_roles() == [kept.as_str()]).then_some(())
+    });
     // The session and the lease have outlived the crash.
-    let gone = bed.call(Method::DELETE, &format!("/v1/leases/{id}"), Caller::Session(&token), None);
-    assert_eq!(gone.await.text("/state"), "revoked");
+    let path = format!("/v1/leases/{id}");
+    let gone = bed.call(Method::DELETE, &path, Caller::Session(&token), None).await;
+    assert_eq!(gone.text("/state"), "revoked");
     assert!(bed.lease_roles().is_empty());
 }
 
@@ -350,7 +357,9 @@ async fn a_role_that_no_lease_knows_goes_and_one_without_our_mark_stays() {
         let _ = fs::remove_file(bed.file(name));
     }
     bed.start_again();
-    wait_for("the orphan to be gone", SOON, || (bed.lease_roles() == [stranger.as_str()]).then_some(()));
+    wait_for("the orphan to be gone", SOON, || {
+        (bed.lease_roles() == [stranger.as_str()]).then_some(())
+    });
     let removed = records(&bed);
     assert!(removed.iter().any(|record| record["action"] == "orphan.removed"), "{removed:?}");
 }
@@ -527,7 +536,8 @@ async fn no_secret_is_in_any_log_audit_store_error_or_catalogue() {
     bed.call(Method::POST, "/v1/logout", alice, None).await;
 
     let store = ["pgbridge.db", "pgbridge.db-wal"].map(|name| fs::read(bed.file(name)));
-    let store = store.into_iter().flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let store =
+        store.into_iter().flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let places = [
         ("the broker's log", bed.log()),
         ("the directory's log", bed.directory.log()),

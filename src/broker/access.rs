@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Broker, Caller, Request};
-use crate::audit::{Action, Outcome, Subject};
+use crate::audit::{Action, Outcome, Subject, cut};
 use crate::auth::ldap::{LdapRefusal, LdapWay};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
 use crate::names::{AccountKey, LoginPassword, SessionToken};
@@ -176,7 +176,7 @@ impl Broker {
             return Err(AccessError::Refused);
         };
         let counters = Counters {
-            account: format!("account:{}", AccountKey::new(way.name(), username).as_str()),
+            account: format!("account:{}", AccountKey::new(way.name(), &cut(username)).as_str()),
             source: format!("source:{}", source(request.client)),
         };
         self.admit(request, way, username, &counters).await?;
