@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::support::scratch::free_port;
 use super::support::{
     BROKER_LOGIN, BROKER_PASSWORD, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD, Scratch,
-    free_port, password_of, wait_for,
+    password_of, wait_for,
 };
 use super::wire::Wire;
 

@@ -18,7 +18,7 @@ pub use broker::{Answer, Caller, TestBed};
 pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
-pub use scratch::{Scratch, free_port};
+pub use scratch::Scratch;
 pub use tls::TestCa;
 
 use std::thread::sleep;
