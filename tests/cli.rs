@@ -160,7 +160,7 @@ fn exchange(
     while !is_whole(&request) {
         match stream.read(&mut part) {
             Ok(0) | Err(_) => break,
-            Ok(count) => request.extend_from_slice(&part[..count]),
+            Ok(count) => request.extend_from_slice(part.get(..count).unwrap_or_default()),
         }
     }
     if request.is_empty() {

@@ -92,7 +92,7 @@ async fn the_audit_is_exported_line_by_line_beside_a_broker_that_has_it_open() {
     let outcome = run(&machine, &directory, &["audit", "export"]);
     outcome.check(0, "");
     let entries = store.audit_after(0, 10).await.expect("the audit");
-    let whole: String = entries.iter().map(|entry| format!("{}\n", entry.json)).collect();
+    let whole: String = entries.iter().flat_map(|entry| [&entry.json, "\n"]).collect();
     assert_eq!(outcome.stdout, whole);
     assert_eq!(entries.len(), 3);
 
