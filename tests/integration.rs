@@ -10,6 +10,7 @@ mod cli;
 mod cluster;
 mod config;
 mod floors;
+mod http;
 mod ldap;
 mod mapping;
 mod smoke;
