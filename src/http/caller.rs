@@ -154,7 +154,7 @@ fn way(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(WAY_HEADER).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(way), None) => Ok(way.to_str().ok().map(str::to_owned)),
+        (Some(way), None) => Ok(Some(String::from_utf8_lossy(way.as_bytes()).into_owned())),
         (Some(_), Some(_)) => {
             let detail = "there is more than one header `x-pgbridge-way`";
             Err(Problem::new(Kind::BadRequest, detail))

@@ -38,10 +38,6 @@ const HEADER_BYTES_MAX: u16 = 32 * 1024;
 /// Requests that one HTTP/2 connection may have open at once.
 const STREAMS_MAX: u32 = 32;
 
-/// How often an HTTP/2 client is asked whether it is still there, and how long it may take.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_WITHIN: Duration = Duration::from_secs(10);
-
 /// How often health is shown in the metrics, and the metrics are tidied.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
 
@@ -211,6 +207,7 @@ where
 }
 
 /// HTTP within limits. hyper panics on a time limit without a timer, so each protocol gets one.
+/// HTTP/2 pings are not sent: their answers would keep a connection that nobody uses.
 fn limit(builder: &mut Builder<TokioExecutor>, settings: &ServerSettings) {
     builder
         .http1()
@@ -221,8 +218,6 @@ fn limit(builder: &mut Builder<TokioExecutor>, settings: &ServerSettings) {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_WITHIN)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX.into());
 }
