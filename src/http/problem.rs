@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 /// Media type of a problem (RFC 9457 section 3).
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What every problem's `type` begins with; the rest is [`Kind::word`].
+/// What every problem's `type` begins with; the rest is the word of its kind.
 const TYPE_PREFIX: &str = "urn:pgbridge:problem:";
 
 /// Characters of a detail that a client gets at most: parts of it may be what the client said.
