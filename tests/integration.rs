@@ -1,7 +1,9 @@
 //! All integration tests, in one binary: each starts the real servers it needs.
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "clippy knows `#[test]` functions as tests, not the support module they stand on"
 )]
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use tracing::info;
 
 use super::{Broker, Caller, LeaseError, Listing, Request};
@@ -51,11 +52,7 @@ impl Broker {
             let record = self.record(request, Action::RevokeRequested, caller.subject());
             self.end(lease, EndReason::Operator, record).await?;
         }
-        let mut settled = Vec::with_capacity(ids.len());
-        for id in ids {
-            settled.push(self.settled(id).await?);
-        }
-        Ok(settled)
+        try_join_all(ids.into_iter().map(|id| self.settled(id))).await
     }
 
     /// Tells `lease` to end, on behalf of the broker itself or of whom `record` names.
