@@ -404,6 +404,7 @@ async fn what_a_client_says_about_itself_is_not_believed() {
         let builder = builder.header("forwarded", "for=127.0.0.1");
         empty(builder.header("x-request-id", "mine"))
     };
+    stand.send(empty(request(Method::GET, "/healthz"))).await;
     let here = stand.send(ask()).await;
     assert_eq!(here.status, StatusCode::OK);
     assert!(here.text.contains("# TYPE http_requests_total counter"), "{}", here.text);
