@@ -183,7 +183,7 @@ mod tests {
         let in_time = format!(
             "SELECT CASE WHEN clock_timestamp() < '2026-11-20 19:00:30.250000+00'::timestamptz \
              THEN '{role}'::regrole::oid \
-             ELSE ('too late to make this role, the time is ' || clock_timestamp())::oid END"
+             ELSE concat('too late to make this role, the time is ', clock_timestamp())::oid END"
         );
         assert_eq!(
             made(&profile("orders_read"), NEW, None).read(),
@@ -263,7 +263,7 @@ mod tests {
             [
                 "ALTER ROLE \"re\"\"named\" VALID UNTIL '2026-11-20 18:00:00.000000+00'",
                 "SELECT CASE WHEN '\"re\"\"named\"'::regrole::oid = 77 THEN 77 \
-                 ELSE ('another role has this name since ' || clock_timestamp())::oid END",
+                 ELSE concat('another role has this name since ', clock_timestamp())::oid END",
             ]
         );
     }

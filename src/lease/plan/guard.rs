@@ -2,6 +2,7 @@
 //!
 //! A check is a `SELECT` that fails with a cast error (SQLSTATE 22P02) whose text says why. Both
 //! branches must depend on something the planner cannot know, or it computes the cast at once.
+//! (`concat` and not `||`: that operator is an SQL function here, and slow to plan.)
 
 use jiff::Timestamp;
 
@@ -17,7 +18,7 @@ pub fn in_time(role: &LeaseRoleName, deadline: Timestamp) -> Statement {
     let until = timestamp(deadline);
     let sql = format!(
         "SELECT CASE WHEN clock_timestamp() < {until} THEN {role}::regrole::oid \
-         ELSE ('too late to make this role, the time is ' || clock_timestamp())::oid END"
+         ELSE concat('too late to make this role, the time is ', clock_timestamp())::oid END"
     );
     Statement::new("only in time", sql)
 }
@@ -28,7 +29,7 @@ pub fn same_role(role: &str, oid: RoleOid) -> Statement {
     let role = literal(&identifier(role));
     let sql = format!(
         "SELECT CASE WHEN {role}::regrole::oid = {oid} THEN {oid} \
-         ELSE ('another role has this name since ' || clock_timestamp())::oid END"
+         ELSE concat('another role has this name since ', clock_timestamp())::oid END"
     );
     Statement::new("only if it is still the same role", sql)
 }

@@ -139,7 +139,7 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
     let role = identifier(&estate.name);
     let check = format!(
         "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = {oid} THEN {oid} \
-         ELSE ('another role has this name since ' || clock_timestamp())::oid END",
+         ELSE concat('another role has this name since ', clock_timestamp())::oid END",
         oid = estate.oid
     );
     Rollback {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     const SAME: &str = "SELECT CASE WHEN '\"pgb_a\"'::regrole::oid = 77 THEN 77 \
-                        ELSE ('another role has this name since ' || clock_timestamp())::oid END";
+                        ELSE concat('another role has this name since ', clock_timestamp())::oid END";
     const LOCK: &str = "ALTER ROLE \"pgb_a\" NOLOGIN";
 
     fn estate(databases: &[(&str, bool)]) -> Estate {
@@ -275,7 +275,7 @@ mod tests {
             [
                 "SET ROLE \"pgb_a\"",
                 "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = 77 THEN 77 \
-                 ELSE ('another role has this name since ' || clock_timestamp())::oid END",
+                 ELSE concat('another role has this name since ', clock_timestamp())::oid END",
                 "ROLLBACK PREPARED E'it''s\\\\'",
             ]
         );

@@ -118,7 +118,7 @@ mod tests {
                 "ALTER ROLE \"pgb_a\" NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL \
                  VALID UNTIL '-infinity'",
                 "SELECT CASE WHEN '\"pgb_a\"'::regrole::oid = 77 THEN 77 \
-                 ELSE ('another role has this name since ' || clock_timestamp())::oid END",
+                 ELSE concat('another role has this name since ', clock_timestamp())::oid END",
             ]
         );
         assert_eq!(&plan[2..], after_the_guard);
