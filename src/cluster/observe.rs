@@ -148,7 +148,8 @@ impl Cluster {
             name: role.name,
             can_login: role.can_login,
             version: self.version(broker)?,
-            broker_is_member: column(&self.name, broker, "is_member")?,
+            broker_may_end_sessions: column(&self.name, broker, "may_signal")?
+                || column(&self.name, broker, "is_member")?,
             groups: Vec::new(),
             members: Vec::new(),
             handed_on: Vec::new(),
@@ -166,17 +167,22 @@ impl Cluster {
         Ok(Some(view))
     }
 
-    /// What keeps `role` from being dropped.
-    pub(super) async fn estate(&self, role: &SeenRole) -> Result<Estate, ClusterError> {
+    /// What keeps `role` from being dropped; nothing when it is gone meanwhile.
+    pub(super) async fn estate(&self, role: &SeenRole) -> Result<Option<Estate>, ClusterError> {
+        let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
         let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.name] };
         let doing = "reading what a role leaves behind";
-        let [dependencies, prepared] =
-            self.connections.read(Lane::Revoke, doing, [dependencies, prepared]).await?;
+        let queries = [broker, dependencies, prepared];
+        let [broker, dependencies, prepared] =
+            self.connections.read(Lane::Revoke, doing, queries).await?;
+        let Some(broker) = broker.first() else { return Ok(None) };
         let mut estate = Estate {
             oid: role.oid,
             name: role.name.clone(),
+            version: self.version(broker)?,
+            broker_is_member: column(&self.name, broker, "is_member")?,
             prepared: Vec::new(),
             dependencies: Vec::new(),
             owned_shared: Vec::new(),
@@ -197,7 +203,7 @@ impl Cluster {
                 estate.shared_privileges = column::<i64>(&self.name, row, "privileges")? > 0;
             }
         }
-        Ok(estate)
+        Ok(Some(estate))
     }
 
     fn membership(&self, row: &Row) -> Result<Membership, ClusterError> {

@@ -159,7 +159,7 @@ impl Cluster {
         role: &SeenRole,
         policy: ObjectPolicy,
     ) -> Result<Removed, ClusterError> {
-        let estate = self.estate(role).await?;
+        let Some(estate) = self.estate(role).await? else { return Ok(Removed::Moved) };
         let plan = plan::remove(&estate, policy, self.attic_role.as_ref());
         let mut blockers = plan.blockers;
         for rollback in &plan.rollbacks {

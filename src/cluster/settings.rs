@@ -27,8 +27,8 @@ pub struct ClusterSettings {
     pub database: DatabaseName,
     /// How the connection is protected.
     pub tls: ClusterTls,
-    /// Group role of all brokers that share the store; it gets ADMIN on every lease role, so that
-    /// another broker's login can end the lease (needed on 16 and newer).
+    /// Group role of all brokers that share the store; since 16 it gets ADMIN on every lease role,
+    /// so that another broker's login can end the lease. (Before 16 every login with CREATEROLE can.)
     pub admin_role: Option<RoleName>,
     /// Role nobody can log in as, which gets what lease roles leave behind.
     pub attic_role: Option<RoleName>,

@@ -388,6 +388,21 @@ async fn another_brokers_login_of_the_same_group_removes_the_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_pg_signal_backend_ends_sessions_all_the_same() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        site.dba("REVOKE pg_signal_backend FROM pgbridge");
+        let held = messy(&site).await;
+        let _session = site.session(&held);
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+        assert_eq!(site.sessions_of(&held), "0");
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_removals_at_once_both_succeed() {
     for major in MAJORS {
         let site = Site::start(major);

@@ -21,7 +21,7 @@ pub struct Creation<'a> {
     pub valid_until: Timestamp,
     /// Until when it may be made, on the cluster's clock.
     pub deadline: Timestamp,
-    /// Group of all brokers that may end it.
+    /// Group of all brokers that may end it; needed since 16.
     pub admin_role: Option<&'a RoleName>,
     /// Version of the server.
     pub version: ServerVersion,
@@ -33,8 +33,12 @@ pub struct Creation<'a> {
 /// The role has no attribute but LOGIN and no right but what the group gives. On 16 and newer it
 /// cannot become the group (SET FALSE), so nothing it makes belongs to the group, and taking the
 /// membership away works in open sessions at once. Before 16 a membership has no such option.
-/// The broker becomes a member of the role: only so may it end the role's sessions and hand over
-/// what it owns.
+///
+/// The broker does not become a member of it, although it must be one to hand over what the role
+/// leaves: it becomes one then ([`let_broker_act_for`]). Since 16 the server follows every
+/// membership of the broker at each of these statements, so with one for each live lease, making
+/// the next would take longer and longer. The brokers' group gets ADMIN and nothing else, and
+/// only where ADMIN counts.
 #[must_use]
 pub fn create(creation: &Creation<'_>) -> Vec<Statement> {
     let version = creation.version;
@@ -49,7 +53,11 @@ pub fn create(creation: &Creation<'_>) -> Vec<Statement> {
         let (parameter, value) = (parameter_name(parameter), parameter_value(parameter, value));
         Statement::new("its settings", format!("ALTER ROLE {role} SET {parameter} TO {value}"))
     }));
-    statements.push(let_broker_end_it(&role, version));
+    if let Some(admin) = creation.admin_role.filter(|_| version.has_membership_options()) {
+        let admin = admin.quoted();
+        let sql = format!("GRANT {role} TO {admin} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE");
+        statements.push(Statement::new("let other brokers end it", sql));
+    }
     statements.push(guard::in_time(creation.role, creation.deadline));
     statements
 }
@@ -67,10 +75,10 @@ pub fn extend(name: &str, oid: RoleOid, valid_until: Timestamp) -> Vec<Statement
     ]
 }
 
-/// Makes the broker a member of `role`, already quoted.
-pub(super) fn let_broker_end_it(role: &str, version: ServerVersion) -> Statement {
+/// Makes the broker a member of `role`, already quoted, with all its rights.
+pub(super) fn let_broker_act_for(role: &str, version: ServerVersion) -> Statement {
     Statement::new(
-        "let the broker end it",
+        "let the broker act for it",
         grant(role, "CURRENT_USER", "INHERIT TRUE, SET TRUE", version),
     )
 }
@@ -80,11 +88,9 @@ fn create_role(creation: &Creation<'_>) -> String {
     let limit = creation.profile.connection_limit.get();
     let verifier = literal(creation.verifier.expose());
     let until = literal(&guard::text(creation.valid_until));
-    let admin =
-        creation.admin_role.map(|role| format!(" ADMIN {}", role.quoted())).unwrap_or_default();
     format!(
         "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS \
-         INHERIT CONNECTION LIMIT {limit} PASSWORD {verifier} VALID UNTIL {until}{admin}"
+         INHERIT CONNECTION LIMIT {limit} PASSWORD {verifier} VALID UNTIL {until}"
     )
 }
 
@@ -191,17 +197,28 @@ mod tests {
                 create.clone(),
                 comment.clone(),
                 format!("GRANT \"orders_read\" TO {role} WITH INHERIT TRUE, SET FALSE"),
-                format!("GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"),
                 in_time.clone(),
             ]
         );
         assert_eq!(
             made(&profile("orders_read"), OLD, Some("brokers")).read(),
             [
-                create + " ADMIN \"brokers\"",
-                comment,
+                create.clone(),
+                comment.clone(),
                 format!("GRANT \"orders_read\" TO {role}"),
-                format!("GRANT {role} TO CURRENT_USER"),
+                in_time.clone(),
+            ]
+        );
+        assert_eq!(
+            made(&profile("orders_read"), NEW, Some("the \"brokers\"")).read(),
+            [
+                create,
+                comment,
+                format!("GRANT \"orders_read\" TO {role} WITH INHERIT TRUE, SET FALSE"),
+                format!(
+                    "GRANT {role} TO \"the \"\"brokers\"\"\" \
+                     WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+                ),
                 in_time,
             ]
         );

@@ -1,6 +1,7 @@
 //! Plan for what a role leaves behind, and for the role itself.
 
-use super::{Statement, guard};
+use super::create::let_broker_act_for;
+use super::{ServerVersion, Statement, guard};
 use crate::mapping::ObjectPolicy;
 use crate::names::{RoleName, RoleOid, identifier, literal, printable};
 
@@ -11,6 +12,10 @@ pub struct Estate {
     pub oid: RoleOid,
     /// Its name now.
     pub name: String,
+    /// Version of the server.
+    pub version: ServerVersion,
+    /// Whether the broker is a member that has its rights and may become it.
+    pub broker_is_member: bool,
     /// Transactions that it has prepared (two-phase commit) and that nobody finished.
     pub prepared: Vec<PreparedTransaction>,
     /// Databases in which something depends on it.
@@ -117,6 +122,7 @@ pub fn remove(estate: &Estate, policy: ObjectPolicy, attic: Option<&RoleName>) -
 fn clear(estate: &Estate, heir: Option<&RoleName>) -> Vec<Statement> {
     let role = identifier(&estate.name);
     let mut statements = vec![lock(estate), guard::same_role(&estate.name, estate.oid)];
+    statements.extend(membership(estate));
     if let Some(heir) = heir {
         let sql = format!("REASSIGN OWNED BY {role} TO {}", heir.quoted());
         statements.push(Statement::new("keep what it made", sql));
@@ -131,6 +137,12 @@ fn lock(estate: &Estate) -> Statement {
     Statement::new("let nobody in", sql)
 }
 
+/// Only a member may hand over, drop or roll back what is the role's.
+fn membership(estate: &Estate) -> Option<Statement> {
+    let role = identifier(&estate.name);
+    (!estate.broker_is_member).then(|| let_broker_act_for(&role, estate.version))
+}
+
 fn drop_role(estate: &Estate) -> Statement {
     Statement::new("drop it", format!("DROP ROLE {}", identifier(&estate.name)))
 }
@@ -142,16 +154,17 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
          ELSE concat('another role has this name since ', clock_timestamp())::oid END",
         oid = estate.oid
     );
+    let statements = [
+        Statement::new("become the role", format!("SET ROLE {role}")),
+        Statement::new("only if it is still the same role", check),
+        Statement::new(
+            "roll back what it prepared",
+            format!("ROLLBACK PREPARED {}", literal(&prepared.gid)),
+        ),
+    ];
     Rollback {
         database: prepared.database.clone(),
-        statements: vec![
-            Statement::new("become the role", format!("SET ROLE {role}")),
-            Statement::new("only if it is still the same role", check),
-            Statement::new(
-                "roll back what it prepared",
-                format!("ROLLBACK PREPARED {}", literal(&prepared.gid)),
-            ),
-        ],
+        statements: membership(estate).into_iter().chain(statements).collect(),
     }
 }
 
@@ -193,6 +206,8 @@ mod tests {
         Estate {
             oid: RoleOid(77),
             name: "pgb_a".into(),
+            version: ServerVersion(160_014),
+            broker_is_member: true,
             prepared: Vec::new(),
             dependencies: databases.iter().map(dependency).collect(),
             owned_shared: Vec::new(),
@@ -261,6 +276,22 @@ mod tests {
         let plan = remove(&estate, ObjectPolicy::Reassign, None);
         assert_eq!(cleared(&plan), [None]);
         assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, "DROP OWNED BY \"pgb_a\""]);
+    }
+
+    #[test]
+    fn a_broker_that_is_no_member_becomes_one_only_to_clear() {
+        let mut estate = estate(&[("orders", true)]);
+        estate.broker_is_member = false;
+        estate.prepared = vec![PreparedTransaction { gid: "g".into(), database: "orders".into() }];
+        let plan = remove(&estate, ObjectPolicy::Drop, None);
+        let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
+        let purge = "DROP OWNED BY \"pgb_a\"";
+        assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, join, purge]);
+        assert_eq!(sql(&plan.rollbacks[0].statements)[..2], [join, "SET ROLE \"pgb_a\""]);
+        assert_eq!(sql(&plan.drop), [LOCK, SAME, "DROP ROLE \"pgb_a\""]);
+        estate.version = ServerVersion(150_018);
+        let plan = remove(&estate, ObjectPolicy::Drop, None);
+        assert_eq!(sql(&plan.rollbacks[0].statements)[0], "GRANT \"pgb_a\" TO CURRENT_USER");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plan for ending the access that a role gives.
 
-use super::create::let_broker_end_it;
+use super::create::let_broker_act_for;
 use super::{ServerVersion, Statement, guard};
 use crate::names::{RoleOid, identifier};
 
@@ -15,8 +15,8 @@ pub struct RoleView {
     pub can_login: bool,
     /// Version of the server.
     pub version: ServerVersion,
-    /// Whether the broker is a member that inherits from it and may become it.
-    pub broker_is_member: bool,
+    /// Whether the broker may end its sessions: as a member of `pg_signal_backend`, or of it.
+    pub broker_may_end_sessions: bool,
     /// The groups it is in, one entry for each grantor.
     pub groups: Vec<Membership>,
     /// Who is a member of it, one entry for each grantor.
@@ -56,8 +56,8 @@ pub fn end_access(role: &RoleView) -> Vec<Statement> {
     );
     let mut statements =
         vec![Statement::new("let nobody in", close), guard::same_role(&role.name, role.oid)];
-    if !role.broker_is_member {
-        statements.push(let_broker_end_it(&name, role.version));
+    if !role.broker_may_end_sessions {
+        statements.push(let_broker_act_for(&name, role.version));
     }
     let mut revoke = |what, memberships: &[Membership]| {
         let foreign = memberships.iter().filter(|membership| !membership.member_is_broker);
@@ -101,7 +101,7 @@ mod tests {
             name: "pgb_a".into(),
             can_login: true,
             version: ServerVersion(version),
-            broker_is_member: true,
+            broker_may_end_sessions: true,
             groups: vec![row("orders_read", "pgb_a", "broker"), row("x\"; --", "pgb_a", "dba")],
             members: vec![row("pgb_a", "broker", "postgres"), row("pgb_a", "eve", "dba")],
             handed_on: Vec::new(),
@@ -152,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_is_no_member_yet_becomes_one() {
+    fn a_broker_that_could_not_end_sessions_becomes_a_member() {
         let bare = RoleView {
-            broker_is_member: false,
+            broker_may_end_sessions: false,
             groups: Vec::new(),
             members: Vec::new(),
             ..role(160_014)
