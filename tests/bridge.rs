@@ -457,6 +457,22 @@ async fn an_account_is_locked_out_under_every_spelling_and_others_are_not() {
     assert_eq!(last.expect("a refusal")["cause"], "account_locked_out");
 }
 
+/// Right passwords side by side lock nobody out; wrong ones are not more than the rule allows.
+#[tokio::test]
+async fn attempts_side_by_side_count_as_if_they_came_one_by_one() {
+    let bed = TestBed::start(16);
+    let login = async |username: &str, password: String| {
+        let body = json!({ "username": username, "password": password });
+        bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await.status
+    };
+    let right = (0..16).map(|_| login("bob", password_of("bob")));
+    assert_eq!(futures::future::join_all(right).await, [200; 16]);
+    let wrong = (0..30).map(|guess| login("alice", format!("guess {guess}")));
+    assert_eq!(futures::future::join_all(wrong).await, [401; 30]);
+    let judged = records(&bed).iter().filter(|record| record["cause"] == "wrong_password").count();
+    assert_eq!(judged, 5);
+}
+
 #[tokio::test]
 async fn a_source_that_fails_too_often_waits_and_is_told_how_long() {
     let bed = TestBed::start_with(15, |config| {

@@ -6,6 +6,7 @@ use metrics::counter;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::turns::Turn;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Subject, cut};
 use crate::auth::ldap::{LdapRefusal, LdapWay};
@@ -45,10 +46,11 @@ pub struct LoggedIn {
     pub session: Session,
 }
 
-/// The two counters of one attempt.
+/// The two counters of one attempt, and its turn at both, which lasts until its end is written.
 struct Counters {
     account: String,
     source: String,
+    _turns: [Turn; 2],
 }
 
 impl Broker {
@@ -175,15 +177,24 @@ impl Broker {
             self.refuse_login(request, subject, "unknown_way", "", Vec::new()).await?;
             return Err(AccessError::Refused);
         };
-        let counters = Counters {
-            account: format!("account:{}", AccountKey::new(way.name(), &cut(username)).as_str()),
-            source: format!("source:{}", source(request.client)),
-        };
+        let counters = self.counters(request, way, username).await;
         self.admit(request, way, username, &counters).await?;
         match way.login(username, &password, self.now()).await {
             Ok(identity) => Ok((identity, counters)),
             Err(refusal) => Err(self.refused(request, way, username, refusal, counters).await?),
         }
+    }
+
+    /// Waits for a turn: one attempt at an account at a time, and half of what a source may fail.
+    /// The source's comes first, so that whoever waits holds up nobody from elsewhere.
+    async fn counters(&self, request: &Request, way: &LdapWay, username: &str) -> Counters {
+        let account = AccountKey::new(way.name(), &cut(username));
+        let account = format!("account:{}", account.as_str());
+        let source = format!("source:{}", source(request.client));
+        let half = (self.0.source_lockout.failures / 2) as usize;
+        let from_here = self.0.turns.take(&source, half).await;
+        let at_this = self.0.turns.take(&account, 1).await;
+        Counters { account, source, _turns: [at_this, from_here] }
     }
 
     fn way(&self, name: Option<&str>) -> Option<&LdapWay> {

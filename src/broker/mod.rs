@@ -10,6 +10,7 @@ mod reconcile;
 mod renew;
 mod review;
 mod revoke;
+mod turns;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ struct Inner {
     /// Counts the moves of leases that workers made, so that others can wait for one.
     moves: watch::Sender<u64>,
     health: health::Cache,
+    turns: turns::Turns,
 }
 
 /// One cluster, and what the broker knows of it beside its settings.
@@ -164,6 +166,7 @@ impl Broker {
             reconcile_every: parts.reconcile_every,
             moves: watch::Sender::new(0),
             health: health::Cache::default(),
+            turns: turns::Turns::default(),
         }))
     }
 
