@@ -38,10 +38,9 @@ SELECT now() AS server_time,
            WHERE r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls
               OR r.rolname IN (current_user, $2::text::name, $3::text::name,
                       'pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
-              OR EXISTS (
-                  SELECT FROM pg_shdescription AS d
+              OR coalesce((
+                  SELECT starts_with(d.description, $4) FROM pg_shdescription AS d
                   WHERE d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
-                    AND starts_with(d.description, $4)
-              )
+              ), false)
            ORDER BY r.rolname
        )::text[] AS too_powerful
