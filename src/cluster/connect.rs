@@ -301,10 +301,8 @@ fn options(settings: &ClusterSettings) -> String {
         "DateStyle=ISO".to_owned(),
         "TimeZone=UTC".to_owned(),
         // The plan of a catalogue query is kept, and must be good when there are many roles,
-        // however few there were when it was made: by index, one row at a time.
+        // however few there were when it was made.
         "enable_seqscan=off".to_owned(),
-        "enable_hashjoin=off".to_owned(),
-        "enable_mergejoin=off".to_owned(),
         "jit=off".to_owned(),
     ]
     .map(|setting| format!("-c {setting}"))
