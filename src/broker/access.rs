@@ -265,6 +265,8 @@ impl Broker {
         changes: Vec<Change>,
     ) -> Result<(), StoreError> {
         counter!("pgbridge_logins_refused_total", "cause" => cause.to_owned()).increment(1);
+        // What was typed is in the audit only: now and then it is a password in the wrong field.
+        info!(request.id, client = %request.client, cause, "login refused");
         let record = self.record(request, Action::Login, subject);
         let record = record.ended(Outcome::Refused, cause, detail);
         self.store().commit(changes, vec![record]).await

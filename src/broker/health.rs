@@ -1,10 +1,10 @@
 //! Whether the broker and the parties it needs are there.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Broker;
 use super::access::with_causes;
@@ -46,15 +46,18 @@ impl Health {
     }
 }
 
-/// The last answer.
+/// The last answer, and why what is down is down.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Option<Health>>);
+pub(super) struct Cache {
+    last: Mutex<Option<Health>>,
+    down: Mutex<BTreeMap<(&'static str, String), String>>,
+}
 
 impl Broker {
     /// The health of the broker and its parties, at most five seconds old.
     pub async fn health(&self) -> Health {
         let now = self.now();
-        let last = self.0.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.0.health.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fresh = |health: &Health| {
             let kept = if health.is_ready() { GOOD_FOR } else { BAD_FOR };
             now.duration_since(health.at) < kept
@@ -63,20 +66,21 @@ impl Broker {
             return health;
         }
         let health = self.ask(now).await;
-        *self.0.health.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        *self.0.health.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
         health
     }
 
     async fn ask(&self, at: Timestamp) -> Health {
-        let store = part("store", "", self.store().probe().await);
+        let changes = &self.0.health;
+        let store = changes.note("store", "", self.store().probe().await);
         let ways = futures::future::join_all(self.0.ways.values().map(|way| async move {
             let name = way.name().to_string();
-            let health = part("directory", &name, way.probe().await);
+            let health = changes.note("directory", &name, way.probe().await);
             (name, health)
         }));
         let clusters = futures::future::join_all(self.0.clusters.values().map(|site| async move {
             let name = site.cluster.name().to_string();
-            let answered = part("cluster", &name, site.cluster.probe().await);
+            let answered = changes.note("cluster", &name, site.cluster.probe().await);
             let up = answered == PartHealth::Up && site.is_reconciled();
             (name, if up { PartHealth::Up } else { PartHealth::Down })
         }));
@@ -85,20 +89,33 @@ impl Broker {
     }
 }
 
-fn part<Answer, Failure>(kind: &str, name: &str, answer: Result<Answer, Failure>) -> PartHealth
-where
-    Failure: std::error::Error,
-{
-    match answer {
-        Ok(_) => PartHealth::Up,
-        Err(failed) => {
-            warn!(
-                kind,
-                name,
-                cause = with_causes(&failed),
-                "a party the broker needs does not answer"
-            );
-            PartHealth::Down
+impl Cache {
+    /// Says in the log when a party can no longer be used, when the cause is another one, and
+    /// when it can be used again; in between nothing, however often somebody asks.
+    fn note<Answer, Failure>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        answer: Result<Answer, Failure>,
+    ) -> PartHealth
+    where
+        Failure: std::error::Error,
+    {
+        let cause = answer.err().map(|failed| with_causes(&failed));
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = (kind, name.to_owned());
+        match (&cause, down.get(&part)) {
+            (Some(cause), before) if before != Some(cause) => {
+                warn!(kind, name, cause, "what the broker needs cannot be used");
+            }
+            (None, Some(_)) => info!(kind, name, "what the broker needs can be used again"),
+            _ => {}
         }
+        let health = if cause.is_some() { PartHealth::Down } else { PartHealth::Up };
+        match cause {
+            Some(cause) => down.insert(part, cause),
+            None => down.remove(&part),
+        };
+        health
     }
 }

@@ -2,7 +2,7 @@
 //! difference. It has no other input, so that nothing that was missed stays missed.
 
 use metrics::gauge;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::worker::Setback;
 use super::{Broker, Site};
@@ -120,7 +120,7 @@ impl Broker {
             ..Record::new(self.now(), Action::OrphanRemoved, Subject::Broker)
         };
         let record = if blockers.is_empty() {
-            info!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
+            warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
             record
         } else {
             record.ended(Outcome::Failed, "blocked", &blockers.join("; "))

@@ -141,7 +141,8 @@ impl Broker {
         match site.cluster.remove(&target, lease.owned_objects).await {
             Ok(Removal::Gone) => {
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
-                info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, "revoked");
+                let cause = closed.end.map(EndReason::as_str);
+                info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
                 Ok(())
             }
             Ok(Removal::Blocked(blockers)) => self.hold(lease, blockers).await,
