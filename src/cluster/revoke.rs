@@ -14,7 +14,7 @@ use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Clearing, Rollback, Statement};
 use crate::mapping::ObjectPolicy;
-use crate::names::{RoleOid, printable};
+use crate::names::{RoleName, RoleOid, printable};
 
 /// How often a plan is made anew because the world moved while it was run.
 const RETRIES: u32 = 5;
@@ -173,6 +173,9 @@ impl Cluster {
         for clearing in &plan.clearings {
             match self.clear(clearing).await {
                 Ok(()) => {}
+                Err(failure) if self.lacks_attic(&failure) => {
+                    blockers.push(format!("the attic role is missing: {failure}"));
+                }
                 Err(failure) if moved_on(&failure) => return Ok(Removed::Moved),
                 Err(failure) => blockers.push(not_cleared(clearing, &failure)),
             }
@@ -181,6 +184,12 @@ impl Cluster {
             return Ok(Removed::Blocked(blockers));
         }
         self.drop_role(&plan.drop).await
+    }
+
+    /// Whether it is the attic role that does not exist, and not the lease role.
+    fn lacks_attic(&self, failure: &Failure) -> bool {
+        let named = |attic: &RoleName| failure.text.contains(&format!("\"{attic}\""));
+        failure.is_one_of(&["42704"]) && self.attic_role.as_ref().is_some_and(named)
     }
 
     async fn drop_role(&self, statements: &[Statement]) -> Result<Removed, ClusterError> {
@@ -255,7 +264,13 @@ enum Removed {
 fn not_cleared(clearing: &Clearing, failure: &Failure) -> String {
     let place = clearing.database.as_deref().unwrap_or("the maintenance database");
     let hint = match failure.code.as_deref() {
-        Some("42501") => "; to take over an object, the attic role needs CREATE where it is",
+        Some("42501") if failure.text.contains("for schema") => {
+            "; to take over an object there, the attic role needs CREATE on the schema"
+        }
+        Some("42501") if failure.text.contains("database") => {
+            "; the broker's login needs CONNECT on the database"
+        }
+        Some("42501") => "; the broker's login must be a member of the attic role",
         Some("55P03") => "; somebody is using an object of the role",
         _ => "",
     };
