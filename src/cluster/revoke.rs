@@ -267,8 +267,13 @@ fn not_cleared(clearing: &Clearing, failure: &Failure) -> String {
         Some("42501") if failure.text.contains("for schema") => {
             "; to take over an object there, the attic role needs CREATE on the schema"
         }
-        Some("42501") if failure.text.contains("database") => {
+        // The server quotes the name when it refuses to connect, and does not when an object of
+        // the whole database, such as a schema, is to be taken over.
+        Some("42501") if failure.text.contains("for database \"") => {
             "; the broker's login needs CONNECT on the database"
+        }
+        Some("42501") if failure.text.contains("for database ") => {
+            "; to take over a schema, the attic role needs CREATE on the database"
         }
         Some("42501") => "; the broker's login must be a member of the attic role",
         Some("55P03") => "; somebody is using an object of the role",
