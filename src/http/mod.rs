@@ -4,6 +4,7 @@
 //! server      listening, TLS, certificates renewed while running, stopping in good order
 //! slots       how many connections there may be, and how long one may be silent
 //! router      every path on one page, and the layers around them:
+//!   drain       what nobody read of a body is read before the answer goes out
 //!   finish      request id, headers, problem bodies, log, metrics; a panic ends here
 //!   guard       odd paths, other hosts, other sites
 //!   caller      who calls
@@ -21,6 +22,7 @@ mod body;
 mod caller;
 mod certificate;
 mod context;
+mod drain;
 mod error;
 mod finish;
 mod guard;

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 use super::api::{leases, operator, roles, session, status};
 use super::body::BodyLimits;
 use super::caller::WAY_HEADER;
+use super::drain::drain;
 use super::finish::{Finish, REQUEST_ID, finish, in_time};
 use super::guard::{Place, guard};
 use super::openapi;
@@ -74,12 +75,16 @@ pub fn router(broker: Broker, settings: &ServerSettings) -> Router {
     let document = Bytes::from(document.to_pretty_json().unwrap_or_default());
     let app = App {
         broker,
-        limits: BodyLimits { size: settings.max_body, within: settings.header_timeout },
+        limits: limits(settings),
         metrics_networks: status::MetricsNetworks(settings.metrics_networks.as_slice().into()),
         document: status::Document(document),
     };
     let router = with_app(AppParts(app)).fallback(no_such_path);
     layered(router, settings)
+}
+
+fn limits(settings: &ServerSettings) -> BodyLimits {
+    BodyLimits { size: settings.max_body, within: settings.header_timeout }
 }
 
 async fn no_such_path() -> Response {
@@ -97,7 +102,9 @@ fn layered(router: Router, settings: &ServerSettings) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(from_fn_with_state(Finish { tls }, finish))
+    router
+        .layer(from_fn_with_state(Finish { tls }, finish))
+        .layer(from_fn_with_state(limits(settings), drain))
 }
 
 /// Cross-origin calls for exactly these origins, or none at all. Never with credentials that a

@@ -286,3 +286,80 @@ async fn many_silent_clients_do_not_keep_others_out() {
     drop(silent);
     running.stopped().await;
 }
+
+/// What curl shows of one call over HTTP/2: its exit status, the version, the HTTP status and the body.
+async fn curl(running: &Running, files: &Files, path: &str, more: &[&str]) -> String {
+    let url = format!("https://localhost:{}{path}", running.address.port());
+    let mut curl = tokio::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--http2", "--noproxy", "*", "--max-time", "30"]);
+    curl.args(["--write-out", " HTTP/%{http_version} %{http_code}", "--cacert"]);
+    let said = curl.arg(files.path("certificate")).args(more).arg(url).output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{} {}{}", said.status, text(&said.stdout), text(&said.stderr))
+}
+
+/// Without reading the body first, curl 7.88 says "(92) Stream error in the HTTP/2 framing layer".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_whose_body_nobody_has_read() {
+    let files = Files::new();
+    let running = Running::start(files.settings()).await;
+    let large = files.path("large");
+    fs::write(&large, "x".repeat(200_000)).unwrap();
+    let large = format!("@{}", large.display());
+    let json = "content-type: application/json";
+    let cases: [(&str, &[&str], u16, &str); 8] = [
+        ("/v1/login", &["-d", "username=alice"], 415, "media-type"),
+        ("/v1/logout", &["-d", "{}"], 401, "not-logged-in"),
+        ("/v1/leases", &["-H", json, "-d", "{}"], 401, "not-logged-in"),
+        ("/v1/leases", &["-u", "alice:", "-H", json, "-d", "{}"], 401, "login-refused"),
+        ("/v1/leases", &["-X", "PUT", "-H", json, "-d", "{}"], 405, "method-not-allowed"),
+        ("/v1/nothing", &["-d", "{}"], 404, "not-found"),
+        ("/v1/login", &["-H", json, "--data-binary", &large], 413, "body-too-large"),
+        ("/v1/login", &["-H", "host: evil.test", "-H", json, "-d", "{}"], 421, "wrong-host"),
+    ];
+    for (path, more, status, word) in cases {
+        // A race decides who loses, so one good answer would prove little.
+        for _ in 0..5 {
+            let said = curl(&running, &files, path, more).await;
+            assert!(said.starts_with("exit status: 0 "), "{path} {more:?}: {said}");
+            assert!(said.contains(&format!("urn:pgbridge:problem:{word}\"")), "{more:?}: {said}");
+            assert!(said.ends_with(&format!(" HTTP/2 {status}")), "{path} {more:?}: {said}");
+        }
+    }
+    running.stopped().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    let running = Running::start(settings()).await;
+    let head = "POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\n";
+    // Longer than anybody reads by its own word, or kept back until told to go on: answered at once.
+    for more in ["content-length: 99999999\r\n", "content-length: 2\r\nexpect: 100-continue\r\n"] {
+        let mut stream = running.connect().await;
+        stream.write_all(format!("{head}{more}\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 404");
+    }
+    // Endless without saying so: answered after as much as anybody reads.
+    let mut stream = running.connect().await;
+    let chunked = "transfer-encoding: chunked\r\n\r\n";
+    stream.write_all(format!("{head}{chunked}").as_bytes()).await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000));
+    let (mut from, mut to) = stream.into_split();
+    let sending =
+        tokio::spawn(async move { while to.write_all(chunk.as_bytes()).await.is_ok() {} });
+    let mut answer = [0; 12];
+    from.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 404");
+    sending.abort();
+    drop(from);
+
+    let quick = Duration::from_millis(50);
+    running.stopped().await;
+    let running = Running::start(ServerSettings { header_timeout: quick, ..settings() }).await;
+    let half = format!("{head}content-length: 9\r\n\r\n{{");
+    let answer = running.raw(half.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    running.stopped().await;
+}
