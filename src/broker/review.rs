@@ -3,7 +3,7 @@
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record};
 use crate::lease::{Lease, LeaseState};
-use crate::names::{ClusterName, LeaseId};
+use crate::names::{ClusterName, LeaseId, Method};
 use crate::store::{LeaseFilter, StoreError};
 
 /// Why a lease was not shown, or not ended.
@@ -21,6 +21,12 @@ pub enum LeaseError {
         /// The duty.
         needed: &'static str,
     },
+    /// What was given as a person can name nobody: an empty list would look like one of a person
+    /// who has no leases.
+    #[error(
+        "`person` must be `method:issuer:name` or `method:name`, such as `ldap:corp:alice`; `person` in the list of leases shows it"
+    )]
+    PersonUnfit,
     /// The store could not be asked.
     #[error("the store cannot be asked now")]
     Store(#[source] StoreError),
@@ -36,6 +42,18 @@ pub struct Listing {
     pub cluster: Option<ClusterName>,
     /// Only in one of these states; none given means any.
     pub states: Vec<LeaseState>,
+}
+
+impl Listing {
+    /// A person begins with the word of a method, as every principal does.
+    pub(super) fn check(&self) -> Result<(), LeaseError> {
+        let known = |word: &str| Method::ALL.into_iter().any(|method| method.as_str() == word);
+        let names_somebody = |person: &String| {
+            person.split_once(':').is_some_and(|(method, rest)| known(method) && !rest.is_empty())
+        };
+        let fits = self.person.as_ref().is_none_or(names_somebody);
+        if fits { Ok(()) } else { Err(LeaseError::PersonUnfit) }
+    }
 }
 
 /// Leases that one answer lists at most.
@@ -83,7 +101,8 @@ impl Broker {
     /// Everybody's leases, newest first, at most 1,000: for auditors and operators.
     ///
     /// # Errors
-    /// When the caller has neither duty, or the store cannot be asked.
+    /// When the caller has neither duty, the listing's person can name nobody, or the store cannot
+    /// be asked.
     pub async fn all_leases(
         &self,
         request: &Request,
@@ -93,6 +112,7 @@ impl Broker {
         let duties = caller.duties();
         let needed = "auditor or operator";
         self.need(request, caller, duties.auditor || duties.operator, needed, "leases").await?;
+        listing.check()?;
         let mut record = self.record(request, Action::ReviewRead, caller.subject());
         record.detail = Some("leases".to_owned());
         self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;

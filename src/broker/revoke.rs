@@ -36,7 +36,8 @@ impl Broker {
     /// Ends every lease of the person with key or printed form `person`: for operators.
     ///
     /// # Errors
-    /// When the caller is no operator, or an end could not be written down.
+    /// When the caller is no operator, `person` can name nobody, or an end could not be written
+    /// down.
     pub async fn revoke_person(
         &self,
         request: &Request,
@@ -46,7 +47,9 @@ impl Broker {
         let operator = caller.duties().operator;
         self.need(request, caller, operator, "operator", "revoke by person").await?;
         let states = vec![LeaseState::Intent, LeaseState::Active];
-        let leases = self.listed(Listing { person: Some(person), cluster: None, states }).await?;
+        let listing = Listing { person: Some(person), cluster: None, states };
+        listing.check()?;
+        let leases = self.listed(listing).await?;
         let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
         for lease in leases {
             let record = self.record(request, Action::RevokeRequested, caller.subject());

@@ -39,6 +39,7 @@ impl From<LeaseError> for Problem {
         match error {
             LeaseError::NotFound { .. } => no_such_lease(),
             LeaseError::DutyNeeded { .. } => Self::new(Kind::DutyNeeded, error.to_string()),
+            LeaseError::PersonUnfit => Self::new(Kind::PersonUnfit, error.to_string()),
             LeaseError::Store(source) => store_away(&source),
         }
     }

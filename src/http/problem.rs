@@ -41,6 +41,7 @@ pub(super) enum Kind {
     BodyUnfit,
     QueryUnfit,
     KeyUnfit,
+    PersonUnfit,
     RoleNeeded,
     DatabaseNotLent,
     TtlUnfit,
@@ -90,6 +91,9 @@ impl Kind {
             Self::QueryUnfit => (S::UNPROCESSABLE_ENTITY, "query-unfit", "The query does not fit"),
             Self::KeyUnfit => {
                 (S::UNPROCESSABLE_ENTITY, "key-unfit", "The idempotency key does not fit")
+            }
+            Self::PersonUnfit => {
+                (S::UNPROCESSABLE_ENTITY, "person-unfit", "Nobody can be named like this")
             }
             Self::RoleNeeded => (S::UNPROCESSABLE_ENTITY, "role-needed", "A role must be named"),
             Self::DatabaseNotLent => (

@@ -16,6 +16,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// Every method there is.
+    pub const ALL: [Self; 1] = [Self::Ldap];
+
     /// The method's word, as it stands before the colon of a principal.
     #[must_use]
     pub fn as_str(self) -> &'static str {

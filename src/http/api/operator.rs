@@ -52,7 +52,7 @@ pub(in crate::http) struct RevokePerson {
     responses(
         (status = 200, description = "The leases", body = LeasesAnswer),
         (status = 403, description = "`duty-needed`"),
-        (status = 422, description = "`query-unfit`"),
+        (status = 422, description = "`query-unfit`, `person-unfit`"),
     ),
 )]
 pub(in crate::http) async fn list(
@@ -85,6 +85,7 @@ pub(in crate::http) async fn list(
         (status = 200, description = "The leases that were ended; nothing of them is left", body = LeasesAnswer),
         (status = 202, description = "The leases that were ended; some are still being taken away", body = LeasesAnswer),
         (status = 403, description = "`duty-needed`"),
+        (status = 422, description = "`person-unfit`"),
     ),
 )]
 pub(in crate::http) async fn revoke(

@@ -288,6 +288,40 @@ async fn everybodys_leases_need_a_duty() {
     assert_eq!(stand.send(revoke(&carol)).await.json(), serde_json::json!({ "leases": [] }));
 }
 
+/// An empty list for a name that can be nobody's would read as "this person has no leases".
+#[tokio::test]
+async fn a_person_is_named_in_full_or_the_call_is_refused() {
+    let stand = Stand::new();
+    let (alice, carol) = (stand.session("alice").await, stand.session("carol").await);
+    let lease = stand.lease("bob").await.to_string();
+    let list = |token: &str, person: &str| {
+        let path = format!("/v1/operator/leases?person={person}");
+        empty(with_token(Method::GET, &path, token))
+    };
+    let revoke = |token: &str, person: &str| {
+        let builder = with_token(Method::POST, "/v1/operator/revoke", token);
+        json(builder, &serde_json::json!({ "person": person }).to_string())
+    };
+    let detail = "`person` must be `method:issuer:name` or `method:name`, such as `ldap:corp:alice`; \
+                  `person` in the list of leases shows it";
+    for person in ["bob", "", "ldap", "ldap:", "corp:bob", ":bob", "LDAP:bob"] {
+        for request in [list(&carol, person), revoke(&carol, person)] {
+            let answer = stand.send(request).await;
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{person}: {answer:?}");
+            assert_eq!(answer.problem(), "person-unfit", "{person}");
+            assert_eq!(answer.json()["detail"], detail);
+        }
+        assert_eq!(stand.send(list(&alice, person)).await.problem(), "duty-needed");
+        assert_eq!(stand.send(revoke(&alice, person)).await.problem(), "duty-needed");
+    }
+    for person in ["ldap:corp:bob", "ldap:bob"] {
+        let answer = stand.send(list(&carol, person)).await;
+        assert_eq!(answer.json()["leases"][0]["id"], lease, "{person}: {answer:?}");
+    }
+    let answer = stand.send(revoke(&carol, "ldap:nobody")).await;
+    assert_eq!(answer.json(), serde_json::json!({ "leases": [] }));
+}
+
 #[tokio::test]
 async fn a_wish_is_refused_with_the_kind_of_its_fault() {
     let stand = Stand::new();
