@@ -521,7 +521,7 @@ async fn a_cluster_that_is_down_issues_nothing_and_everything_ends_once_it_is_ba
     let (id, _, _) = held(&issue(&bed, alice, read_orders()).await);
     bed.postgres.crash();
     let refused = issue(&bed, alice, read_orders()).await;
-    assert_eq!(refused.status, 502, "{refused:?}");
+    assert_eq!(refused.status, 503, "{refused:?}");
     let ending = bed.call(Method::DELETE, &format!("/v1/leases/{id}"), alice, None).await;
     assert_eq!((ending.status, ending.text("/state").as_str()), (202, "revoking"), "{ending:?}");
     bed.postgres.start_again();

@@ -201,7 +201,11 @@ async fn a_party_that_is_away_is_said_to_be_and_nothing_more_is_said() {
     let wish = || json!({ "cluster": "orders" });
     bed.postgres.stop();
     let away = issue(&bed, Caller::Session(&token), wish()).await;
-    assert_eq!((away.status, problem(&away).as_str()), (502, "role-not-created"), "{away:?}");
+    assert_eq!((away.status, problem(&away).as_str()), (503, "cluster-away"), "{away:?}");
+    let said = away.text("/detail");
+    let expected = "cluster `orders` cannot be reached now, nothing was issued; try again soon";
+    assert_eq!(said, expected);
+    assert!(away.headers.contains_key("retry-after"), "{away:?}");
     for word in ["refused", "connect", "out of reach", &bed.postgres.port().to_string()] {
         assert!(!away.body.contains(word), "{word}: {away:?}");
     }
@@ -239,7 +243,7 @@ async fn every_metric_that_an_alert_watches_is_there() {
     let wrong = issue(&bed, Caller::Basic("bob", "wrong"), json!({ "cluster": "orders" })).await;
     assert_eq!(problem(&wrong), "login-refused");
     bed.postgres.stop();
-    assert_eq!(issue(&bed, alice, json!({ "cluster": "orders" })).await.status, 502);
+    assert_eq!(issue(&bed, alice, json!({ "cluster": "orders" })).await.status, 503);
     let metrics = get(&bed, Caller::Nobody, "/metrics").await.body;
     let shown: BTreeSet<&str> = metrics
         .lines()

@@ -105,7 +105,9 @@ pub enum IssueError {
     #[error("a request with this idempotency key is being worked on")]
     InProgress,
     /// The cluster has not been compared with the store since the start.
-    #[error("cluster `{cluster}` has not been checked since the start; try again soon")]
+    #[error(
+        "cluster `{cluster}` could not be reached or checked since the broker started; try again soon, or tell the administrators"
+    )]
     NotReady {
         /// The cluster.
         cluster: ClusterName,

@@ -9,6 +9,8 @@ use std::error::Error;
 use super::caller::BEARER_CHALLENGE;
 use super::problem::{Kind, Problem};
 use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
+use crate::cluster::{ClusterError, CreateError};
+use crate::names::ClusterName;
 use crate::store::StoreError;
 
 /// Seconds after which asking again makes sense when a party is away.
@@ -58,7 +60,9 @@ impl From<IssueError> for Problem {
             IssueError::InProgress => Kind::InProgress,
             IssueError::NotReady { .. } => Kind::NotReady,
             IssueError::NotRecorded(source) => return store_away(source),
-            IssueError::RoleNotCreated { .. } => Kind::RoleNotCreated,
+            IssueError::RoleNotCreated { cluster, source, .. } => {
+                return role_not_created(&error, cluster, source);
+            }
             IssueError::NotActivated { source, .. } => {
                 let detail = "the lease could not be recorded; its role is being taken away";
                 return Self::new(Kind::StoreAway, detail)
@@ -88,6 +92,27 @@ impl From<RenewLeaseError> for Problem {
             RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),
             RenewLeaseError::Overtaken => Self::new(Kind::Overtaken, error.to_string()),
             RenewLeaseError::NotExtended { .. } => Self::new(Kind::NotExtended, error.to_string()),
+        }
+    }
+}
+
+/// What the cluster said is in the log already; whether it said anything may be told.
+fn role_not_created(error: &IssueError, cluster: &ClusterName, source: &CreateError) -> Problem {
+    let away = |what_now: &str| {
+        let detail =
+            format!("cluster `{cluster}` cannot be reached now, nothing was issued; {what_now}");
+        Problem::new(Kind::ClusterAway, detail).retry_after(PARTY_AWAY_SECONDS)
+    };
+    match source {
+        CreateError::Failed { source: ClusterError::Unreachable { .. }, .. } => {
+            away("try again soon")
+        }
+        CreateError::InDoubt { source: ClusterError::Unreachable { .. }, .. } => {
+            away("what may have been made is being taken away")
+        }
+        CreateError::Failed { .. } | CreateError::InDoubt { .. } | CreateError::Refused { .. } => {
+            let detail = format!("{error}; the administrators can see why");
+            Problem::new(Kind::RoleNotCreated, detail)
         }
     }
 }

@@ -53,6 +53,7 @@ pub(super) enum Kind {
     RoleNotCreated,
     NotExtended,
     StoreAway,
+    ClusterAway,
     DirectoryAway,
     NotReady,
     TimedOut,
@@ -119,6 +120,9 @@ impl Kind {
             }
             Self::StoreAway => {
                 (S::SERVICE_UNAVAILABLE, "store-away", "The store cannot be used now")
+            }
+            Self::ClusterAway => {
+                (S::SERVICE_UNAVAILABLE, "cluster-away", "The cluster cannot be asked now")
             }
             Self::DirectoryAway => {
                 (S::SERVICE_UNAVAILABLE, "directory-away", "The directory cannot be asked now")

@@ -90,6 +90,7 @@ pub(in crate::http) struct StateQuery {
         (status = 422, description = "`role-needed`, `database-not-lent`, `ttl-unfit`, `ttl-too-long`, `reason-needed`, `reason-unfit`, `key-unfit`, `body-unfit`"),
         (status = 429, description = "Too many attempts from this address: `too-many-attempts`"),
         (status = 502, description = "The cluster did not make the role: `role-not-created`"),
+        (status = 503, description = "Nothing was issued because a party is away: `cluster-away`"),
     ),
 )]
 pub(in crate::http) async fn issue(
