@@ -10,7 +10,9 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::value::Error as NothingThere;
+use serde::de::{DeserializeOwned, Error as _, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
 use serde_json::error::Category;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -147,16 +149,67 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         let place = format!("line {}, column {}", error.line(), error.column());
         match error.classify() {
             Category::Data => {
-                let detail = format!(
-                    "a field is unknown, missing, given twice or of the wrong type ({place}); see /openapi.json"
-                );
-                Problem::new(Kind::BodyUnfit, detail)
+                let fault = fault(&error.to_string(), &fields_of::<T>());
+                Problem::new(Kind::BodyUnfit, format!("{fault} ({place}); see /openapi.json"))
             }
             Category::Syntax | Category::Eof | Category::Io => {
-                Problem::new(Kind::MalformedJson, format!("the body is not JSON ({place})"))
+                Problem::new(Kind::MalformedJson, format!("it cannot be read after {place}"))
             }
         }
     })
+}
+
+/// What does not fit, in our own words and with our own names: serde's text begins with words of
+/// its own, and repeats what was sent only after them.
+fn fault(said: &str, fields: &[&str]) -> String {
+    let quoted: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+    let of_ours =
+        |words: &str| quoted.iter().find(|field| said.starts_with(&format!("{words} {field}")));
+    let all = quoted.join(", ");
+    if let Some(field) = of_ours("missing field") {
+        return format!("the field {field} is missing; the fields are {all}");
+    }
+    if let Some(field) = of_ours("duplicate field") {
+        return format!("the field {field} is given twice");
+    }
+    if said.starts_with("unknown field ") {
+        return format!("a field is unknown; the fields are {all}");
+    }
+    format!("a field is of the wrong type; the fields are {all}")
+}
+
+/// The names of a body's fields, asked of the body itself: nothing is read.
+fn fields_of<T: DeserializeOwned>() -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    // It cannot succeed; all that counts is what it was asked for.
+    let _ = T::deserialize(Ask(&mut fields));
+    fields
+}
+
+/// Notes which fields a type asks for, and gives none.
+struct Ask<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> Deserializer<'de> for Ask<'_> {
+    type Error = NothingThere;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NothingThere> {
+        Err(NothingThere::custom("nothing is read"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, NothingThere> {
+        self.0.extend_from_slice(fields);
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +248,28 @@ mod tests {
         refuses(r#"["canary", "b"]"#, Kind::BodyUnfit);
         refuses("\"canary\"", Kind::BodyUnfit);
         refuses("null", Kind::BodyUnfit);
+    }
+
+    #[track_caller]
+    fn says(body: &str, fault: &str) {
+        let problem = parse::<Wanted>(body.as_bytes()).unwrap_err();
+        let said = problem.detail();
+        assert!(said.starts_with(&format!("{fault} (line 1, column ")), "{body}: {said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_our_own_names() {
+        let all = "the fields are `cluster`, `role`";
+        says(r#"{"role": "canary"}"#, &format!("the field `cluster` is missing; {all}"));
+        says(r#"{"cluster": "a", "canary": 1}"#, &format!("a field is unknown; {all}"));
+        says(
+            r#"{"cluster": "a", "missing field `cluster": 1}"#,
+            &format!("a field is unknown; {all}"),
+        );
+        says(r#"{"cluster": "a", "cluster": "canary"}"#, "the field `cluster` is given twice");
+        says(r#"{"cluster": ["canary"]}"#, &format!("a field is of the wrong type; {all}"));
+        assert!(parse::<Wanted>(br#"{"cluster": "a", "role": "b"}"#).is_ok());
     }
 
     #[test]

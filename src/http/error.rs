@@ -27,10 +27,11 @@ impl From<AccessError> for Problem {
             AccessError::TooManyAttempts { seconds } => {
                 Self::new(Kind::TooManyAttempts, error.to_string()).retry_after(seconds)
             }
-            AccessError::DirectoryAway => {
-                Self::new(Kind::DirectoryAway, "the directory cannot be asked now; try again soon")
-                    .retry_after(PARTY_AWAY_SECONDS)
-            }
+            AccessError::DirectoryAway => Self::new(
+                Kind::DirectoryAway,
+                "name and password could not be checked; try again soon",
+            )
+            .retry_after(PARTY_AWAY_SECONDS),
             AccessError::Store(source) => store_away(&source),
         }
     }
@@ -87,11 +88,22 @@ impl From<RenewLeaseError> for Problem {
     fn from(error: RenewLeaseError) -> Self {
         match error {
             RenewLeaseError::Lease(error) => error.into(),
-            RenewLeaseError::NotOnOffer(_) => Self::new(Kind::NotOnOffer, error.to_string()),
+            RenewLeaseError::NotOnOffer(_) => {
+                let detail = "not any more, so the lease is not renewed and ends at its time; \
+                              the administrators can see why";
+                Self::new(Kind::NotOnOffer, detail)
+            }
             RenewLeaseError::TtlTooLong { .. } => Self::new(Kind::TtlTooLong, error.to_string()),
             RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),
-            RenewLeaseError::Overtaken => Self::new(Kind::Overtaken, error.to_string()),
-            RenewLeaseError::NotExtended { .. } => Self::new(Kind::NotExtended, error.to_string()),
+            RenewLeaseError::Overtaken => {
+                let detail =
+                    "something else changed it at the same moment; look at it, then try again";
+                Self::new(Kind::Overtaken, detail)
+            }
+            RenewLeaseError::NotExtended { .. } => {
+                let detail = format!("{error}; the administrators can see why");
+                Self::new(Kind::NotExtended, detail)
+            }
         }
     }
 }
@@ -132,11 +144,11 @@ pub(super) fn not_logged_in() -> Problem {
 
 /// The same for a lease of another person, one that never was, and a text that is no id.
 pub(super) fn no_such_lease() -> Problem {
-    Problem::new(Kind::NotFound, "there is no such lease of yours")
+    Problem::new(Kind::NotFound, "no lease of yours has this id; `GET /v1/leases` lists yours")
 }
 
 fn store_away(source: &StoreError) -> Problem {
-    Problem::new(Kind::StoreAway, "the store cannot be used now, nothing was done; try again soon")
+    Problem::new(Kind::StoreAway, "nothing was done; try again soon")
         .retry_after(PARTY_AWAY_SECONDS)
         .because(with_causes(source))
 }

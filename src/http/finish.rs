@@ -81,7 +81,7 @@ pub(super) async fn finish(
 }
 
 fn panicked() -> Problem {
-    let detail = "something went wrong here; the administrators can find it by the request's id";
+    let detail = "the administrators can find it by the request's id";
     Problem::new(Kind::Internal, detail).because("the request panicked")
 }
 
@@ -148,7 +148,8 @@ pub(super) async fn in_time(
 ) -> Response {
     let answered = tokio::time::timeout(within, next.run(request)).await;
     answered.unwrap_or_else(|_| {
-        let detail = "the answer took too long; what was begun is finished or taken back";
+        let detail =
+            "what was begun is finished or taken back; look how it ended before you try again";
         Problem::new(Kind::TimedOut, detail).retry_after(5).into_response()
     })
 }

@@ -222,6 +222,12 @@ impl Problem {
         self.kind
     }
 
+    /// What happened and what to do, as the client reads it.
+    #[cfg(test)]
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What happened inside, for the log.
     pub(super) fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
