@@ -68,9 +68,23 @@ pub(super) struct Pair {
     pub(super) key: PathBuf,
 }
 
+/// What can be seen of both files, certificate first; nothing of one that cannot be seen.
+pub(super) type Looks = [Option<Look>; 2];
+
+/// What reading a pair again has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Another pair than before is served now.
+    Renewed,
+    /// The files are those whose pair was served already.
+    Unchanged,
+    /// The files are no pair; the old one is served.
+    Unusable,
+}
+
 /// What can be seen of a file without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Look {
+pub(super) struct Look {
     modified: Option<SystemTime>,
     size: u64,
     inode: u64,
@@ -124,7 +138,7 @@ impl Pair {
         Ok(config)
     }
 
-    async fn look(&self) -> [Option<Look>; 2] {
+    pub(super) async fn look(&self) -> Looks {
         let (certificate, key) =
             tokio::join!(tokio::fs::metadata(&self.certificate), tokio::fs::metadata(&self.key));
         [certificate, key].map(|metadata| metadata.ok().as_ref().map(Look::of))
@@ -133,7 +147,8 @@ impl Pair {
     /// Gives `served` the pair anew whenever a file changes, or `now` is told to. A pair that
     /// cannot be used is logged, and the one in use stays.
     pub(super) async fn renew_for_ever(self, served: RustlsConfig, now: Arc<Notify>) {
-        let mut seen = self.look().await;
+        let mut used = self.look().await;
+        let mut seen = used.clone();
         loop {
             let told = tokio::select! {
                 () = now.notified() => true,
@@ -143,19 +158,38 @@ impl Pair {
             if !told && look == seen {
                 continue;
             }
-            seen = look;
-            match self.load().await {
-                Ok(config) => {
-                    served.reload_from_config(config);
-                    info!(certificate = %self.certificate.display(), "the certificate was renewed");
+            seen = look.clone();
+            self.read_again(&served, look, &mut used).await;
+        }
+    }
+
+    /// Reads the files, which look like `look`, and serves their pair. `used` is how those looked
+    /// that are served.
+    pub(super) async fn read_again(
+        &self,
+        served: &RustlsConfig,
+        look: Looks,
+        used: &mut Looks,
+    ) -> Reading {
+        let certificate = self.certificate.display();
+        match self.load().await {
+            Ok(config) => {
+                served.reload_from_config(config);
+                if *used == look {
+                    info!(%certificate, "certificate read again, unchanged");
+                    return Reading::Unchanged;
                 }
-                Err(failed) => {
-                    counter!("pgbridge_certificate_reload_failed_total").increment(1);
-                    error!(
-                        cause = with_causes(&failed),
-                        "the renewed certificate cannot be used; the old one stays in use"
-                    );
-                }
+                *used = look;
+                info!(%certificate, "the certificate was renewed");
+                Reading::Renewed
+            }
+            Err(failed) => {
+                counter!("pgbridge_certificate_reload_failed_total").increment(1);
+                error!(
+                    cause = with_causes(&failed),
+                    "the renewed certificate cannot be used; the old one stays in use"
+                );
+                Reading::Unusable
             }
         }
     }

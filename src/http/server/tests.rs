@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::http::certificate::Reading;
 use crate::http::testing::{Stand, settings};
 
 /// A running listener; it stops when told, or with the test.
@@ -137,6 +138,25 @@ async fn a_certificate_is_renewed_while_running_and_a_bad_one_is_not() {
     assert!(renewed);
     assert!(trusting(&first).get(&url).send().await.is_err());
     running.stopped().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_the_same_is_not_called_renewed() {
+    let files = Files::new();
+    let pair = Pair { certificate: files.path("certificate"), key: files.path("key") };
+    let served = RustlsConfig::from_config(pair.load().await.unwrap());
+    let mut used = pair.look().await;
+    let mut again = async || pair.read_again(&served, pair.look().await, &mut used).await;
+    assert_eq!(again().await, Reading::Unchanged);
+
+    fs::write(files.path("key"), "x").unwrap();
+    assert_eq!(again().await, Reading::Unusable);
+    files.renew();
+    // The clock of files is coarse, and a key is as long as another.
+    let key = fs::File::options().write(true).open(files.path("key")).unwrap();
+    key.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    assert_eq!(again().await, Reading::Renewed);
+    assert_eq!(again().await, Reading::Unchanged);
 }
 
 #[tokio::test]
