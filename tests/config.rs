@@ -528,5 +528,5 @@ fn a_configuration_too_long_or_not_there_is_refused_without_a_place() {
     let long = format!("{GOOD}#{}", " ".repeat(1 << 20));
     assert_eq!(office.refused(&long), "pgbridge.toml: cannot be read: file too large");
     let missing = config::load(&office.0.join("none.toml")).err().unwrap_or_default();
-    assert_eq!(office.told(&missing), "none.toml: cannot be read: entity not found");
+    assert_eq!(office.told(&missing), "none.toml: cannot be read: no such file");
 }

@@ -139,7 +139,7 @@ pub enum OperatorCommand {
     },
     /// Print the manual page, or write one for every command
     Man {
-        /// Write pgbridge.1, pgbridge-login.1 and the others into this directory
+        /// Write pgbridge.1, pgbridge-login.1 and the others into this directory, made if missing
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
@@ -150,12 +150,14 @@ pub enum OperatorCommand {
 pub enum AuditCommand {
     /// Write the audit to standard output, one JSON object a line
     ///
-    /// Reads the store directly, also while the broker runs.
+    /// Each begins with its number: `{"seq":17,"at":…}`. Reads the store directly, also while the
+    /// broker runs, so it must run as a user who can read the store's file: the broker's own, or
+    /// root. Of the configuration only `[store]` is read, and none of the secrets.
     Export {
         /// Where the configuration is.
         #[command(flatten)]
         config: ConfigFile,
-        /// Only records with a higher number than this
+        /// Only records with a higher `seq` than this
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         after: u64,
     },

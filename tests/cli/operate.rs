@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
-use pgbridge::store::Store;
 use pgbridge::store::sqlite::SqliteStore;
+use pgbridge::store::{AuditEntry, Store};
 
 use super::{Machine, Outcome};
 
@@ -72,10 +72,13 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
         assert!(outcome.stdout.contains(place), "{place} is not in:\n{}", outcome.stdout);
     }
     assert!(!outcome.stdout.contains("canary"), "{}", outcome.stdout);
-    run(&machine, &directory, &["audit", "export"]).check(1, "nothing was done");
     let absent = machine.run(&["check", "--config", "/nowhere.toml"]);
     assert_eq!(absent.code, Some(1));
-    assert!(absent.stdout.contains("/nowhere.toml"), "{}", absent.stdout);
+    assert!(
+        absent.stdout.contains("/nowhere.toml: cannot be read: no such file"),
+        "{}",
+        absent.stdout
+    );
 }
 
 #[tokio::test]
@@ -92,13 +95,35 @@ async fn the_audit_is_exported_line_by_line_beside_a_broker_that_has_it_open() {
     let outcome = run(&machine, &directory, &["audit", "export"]);
     outcome.check(0, "");
     let entries = store.audit_after(0, 10).await.expect("the audit");
-    let whole: String = entries.iter().flat_map(|entry| [&entry.json, "\n"]).collect();
-    assert_eq!(outcome.stdout, whole);
-    assert_eq!(entries.len(), 3);
+    let numbered = |entry: &AuditEntry| {
+        format!("{{\"seq\":{},{}\n", entry.seq, entry.json.strip_prefix('{').expect("an object"))
+    };
+    assert_eq!(outcome.stdout, entries.iter().map(numbered).collect::<String>());
+    let numbers = outcome
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["seq"].as_u64());
+    assert_eq!(numbers.collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
 
     let later = run(&machine, &directory, &["audit", "export", "--after", "2"]);
-    assert_eq!(later.stdout, format!("{}\n", entries[2].json));
+    assert_eq!(later.stdout, numbered(&entries[2]));
     let none = run(&machine, &directory, &["audit", "export", "--after", "3"]);
     none.check(0, "");
     assert_eq!(none.stdout, "");
+}
+
+#[test]
+fn an_auditor_needs_the_store_and_no_other_file_of_the_configuration() {
+    let (machine, directory) = machine(&format!("{CONFIG}[store]\npath = \"own.db\"\n"));
+    SqliteStore::open(&directory.join("own.db")).expect("a store");
+    for name in ["orders.password", "pg_ident.conf"] {
+        fs::remove_file(directory.join(name)).expect("removed");
+    }
+    run(&machine, &directory, &["audit", "export"]).check(0, "");
+    assert_eq!(run(&machine, &directory, &["check"]).code, Some(1));
+
+    let (machine, directory) = self::machine("[store]\npth = \"own.db\"\n");
+    let outcome = run(&machine, &directory, &["audit", "export"]);
+    outcome.check(1, "nothing was done");
+    outcome.check(1, "did you mean `path`?");
 }
