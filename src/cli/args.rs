@@ -125,7 +125,8 @@ Formats:
 pub enum OperatorCommand {
     /// Check a configuration and print every mistake
     ///
-    /// Ends with 0 when there is none, and 1 otherwise. Connects to nothing.
+    /// Ends with 0 when there is none, and 1 otherwise. Lines of the map that allow nothing, since
+    /// no cluster lends the role that they name, are noted and are no mistake. Connects to nothing.
     Check(ConfigFile),
     /// Read the audit
     #[command(subcommand)]

@@ -50,7 +50,7 @@ use crate::names::WayName;
 
 pub use broker::BrokerSettings;
 pub use cluster::ClusterEntry;
-pub use diagnostic::{Diagnostic, Position};
+pub use diagnostic::{Diagnostic, Note, Position};
 pub use lockout::LockoutSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use server::{ServerSettings, Transport};
@@ -81,6 +81,8 @@ pub struct Config {
     pub ways: Vec<LdapSettings>,
     /// The clusters, at least one, in the order of the file.
     pub clusters: Vec<ClusterEntry>,
+    /// What is allowed and probably not meant, sorted by place.
+    pub notes: Vec<Note>,
 }
 
 /// Reads the configuration in `path`, and every file that it names.
@@ -165,11 +167,14 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let ways = ways(&root, &mut named, session);
     let clusters = clusters(&root);
     root.finish();
-    if let Some(map) = &map {
+    if let Some((map, _)) = &map {
         map::hold_against(reader, map, &named);
     }
     let (ways, maps) = ways?;
     let (clusters, targets) = clusters?;
+    let (map, map_file) = map?;
+    let policy = Policy { map, ways: maps, access, targets };
+    let notes = map::lines_without_effect(&policy, &map_file);
     Some(Config {
         server: server?,
         log: log?,
@@ -177,9 +182,10 @@ fn sections(root: Table<'_>) -> Option<Config> {
         broker: broker?,
         session: session?,
         lockout: lockout?,
-        policy: Policy { map: map?, ways: maps, access, targets },
+        policy,
         ways,
         clusters,
+        notes,
     })
 }
 

@@ -60,7 +60,8 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
     let (machine, directory) = machine(CONFIG);
     let outcome = run(&machine, &directory, &["check"]);
     outcome.check(0, "");
-    assert_eq!(outcome.stdout, "");
+    let good = format!("{}: no mistakes", directory.join("pgbridge.toml").display());
+    assert_eq!(outcome.stdout, format!("{good} (no server was contacted)\n"));
 
     let wrong = CONFIG
         .replace("ldapprefix", "ldapprefx")
@@ -126,4 +127,22 @@ fn an_auditor_needs_the_store_and_no_other_file_of_the_configuration() {
     let outcome = run(&machine, &directory, &["audit", "export"]);
     outcome.check(1, "nothing was done");
     outcome.check(1, "did you mean `path`?");
+}
+
+#[test]
+fn check_notes_each_line_of_the_map_whose_role_nobody_lends() {
+    let config = format!("{CONFIG}[access]\nmap = \"pgbridge\"\n");
+    let (machine, directory) = machine(&config);
+    let map = "corp alice orders_read\ncorp bob orders_raed\ncorp /^(.*)$ x_\\1\ncorp carol all\n\
+               pgbridge alice auditor\nother dave nothing\ncorp dave \"all\"\n";
+    fs::write(directory.join("pg_ident.conf"), map).expect("written");
+    let outcome = run(&machine, &directory, &["check"]);
+    outcome.check(0, "");
+    let file = directory.join("pg_ident.conf");
+    let note = |line| {
+        let message = "note: no cluster lends this role, so the line allows nothing";
+        format!("{}:{line}: {message}", file.display())
+    };
+    let notes: Vec<&str> = outcome.stdout.lines().skip(1).collect();
+    assert_eq!(notes, [note(2), note(7)]);
 }
