@@ -484,8 +484,12 @@ fn a_marker_key_may_be_missing_but_not_be_something_else() {
     assert!(office.refused(GOOD).contains("a secret file that others may read"));
     office.put("marker.key", "0f", 0o600);
     assert!(office.refused(GOOD).contains("without a marker key"));
-    let elsewhere = with("marker.key", "nowhere/marker.key");
-    assert!(office.refused(&elsewhere).contains("in a directory that does not exist"));
+    let told = office.refused(&with("marker.key", "nowhere/marker.key"));
+    assert!(told.contains("in a directory that does not exist"), "{told}");
+    assert!(told.contains("a relative path begins at"), "{told}");
+    let told = office.refused(&with("marker.key", "/nowhere/marker.key"));
+    assert!(told.contains("in a directory that does not exist"), "{told}");
+    assert!(!told.contains("a relative path"), "{told}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What operators and auditors run beside the broker.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
@@ -49,7 +51,7 @@ fn machine(config: &str) -> (Machine, PathBuf) {
     (machine, directory)
 }
 
-fn run(machine: &Machine, directory: &std::path::Path, arguments: &[&str]) -> Outcome {
+fn run(machine: &Machine, directory: &Path, arguments: &[&str]) -> Outcome {
     let config = directory.join("pgbridge.toml");
     let named = ["--config", config.to_str().expect("UTF-8")];
     machine.run(&[arguments, &named].concat())
@@ -145,4 +147,55 @@ fn check_notes_each_line_of_the_map_whose_role_nobody_lends() {
     };
     let notes: Vec<&str> = outcome.stdout.lines().skip(1).collect();
     assert_eq!(notes, [note(2), note(7)]);
+}
+
+/// Runs `check` as a user for whom the modes of files count: root is none.
+fn check_as_nobody(machine: &Machine, directory: &Path) -> Outcome {
+    let config = directory.join("pgbridge.toml");
+    let mut command = machine.command(&["check", "--config", config.to_str().expect("UTF-8")]);
+    if rustix::process::geteuid().is_root() {
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(directory.parent().expect("one"), open).expect("chmod");
+        for file in fs::read_dir(directory).expect("a list").flatten() {
+            chown(file.path(), Some(NOBODY), None).expect("chown");
+        }
+        chown(directory, Some(NOBODY), None).expect("chown");
+        // Where the program was built may be closed to others. A copy written by this process
+        // could be held open by a child of another test, and then not be run.
+        let copy = directory.join("pgbridge");
+        let mut cp = Command::new("cp");
+        let copied = cp.arg(env!("CARGO_BIN_EXE_pgbridge")).arg(&copy).status().expect("cp runs");
+        assert!(copied.success());
+        let mut own = Command::new(copy);
+        own.args(command.get_args()).env_clear().uid(NOBODY);
+        command = own;
+    }
+    command.output().expect("pgbridge runs").into()
+}
+
+/// The user without rights on Debian and most others.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn check_finds_that_the_broker_could_not_make_its_files() {
+    let (machine, directory) = machine(CONFIG);
+    check_as_nobody(&machine, &directory).check(0, "");
+    fs::set_permissions(&directory, Permissions::from_mode(0o555)).expect("chmod");
+    let outcome = check_as_nobody(&machine, &directory);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    for key in ["`path` in [store]", "`marker_key_file` in [broker]"] {
+        let words = format!("{key} names a file that is not there, in a directory where this user");
+        assert!(outcome.stdout.contains(&words), "{}", outcome.stdout);
+    }
+    assert!(outcome.stdout.contains("must be able to make a file there"), "{}", outcome.stdout);
+    for (name, text) in [("pgbridge.db", String::new()), ("marker.key", "0f".repeat(32))] {
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("chmod");
+        fs::write(directory.join(name), text).expect("written");
+        let private = Permissions::from_mode(0o600);
+        fs::set_permissions(directory.join(name), private).expect("chmod");
+        fs::set_permissions(&directory, Permissions::from_mode(0o555)).expect("chmod");
+    }
+    check_as_nobody(&machine, &directory).check(0, "");
+    // So that it can be removed.
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("chmod");
 }
