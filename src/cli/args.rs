@@ -32,7 +32,7 @@ Exit codes:
   `pgbridge psql` ends with the exit code of psql.
 
 Environment:
-  PGBRIDGE_URL    the server, in place of `login --server`
+  PGBRIDGE_URL    the server, in place of `login --server`; it must be that of the session
   PGBRIDGE_CA     file with the server's root certificates, in place of `login --ca`
   XDG_STATE_HOME  where the session is kept (default: ~/.local/state)
 
@@ -340,7 +340,18 @@ pub fn command() -> clap::Command {
     let mut command = Cli::command();
     command.build();
     let listing = grouped(&command);
-    Cli::command().help_template(format!(
+    // An empty variable is as good as none.
+    let without_empty = |argument: clap::Arg| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let name = argument.get_env().map(std::ffi::OsStr::to_owned);
+        if name.is_some_and(is_empty) {
+            argument.env(clap::builder::Resettable::Reset)
+        } else {
+            argument
+        }
+    };
+    let command = Cli::command().mut_subcommand("login", |login| login.mut_args(without_empty));
+    command.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{listing}Options:\n{{options}}{{after-help}}"
     ))
 }
