@@ -50,8 +50,8 @@ async fn run(command: Command) -> Exit {
 /// Runs the broker with the configuration in `config_path` until it is told to stop.
 async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let config = config::load(config_path).map_err(|mistakes| told(&mistakes))?;
-    let Config { server, log, store, broker: settings, session, lockout, policy, ways, clusters } =
-        config;
+    let Config { server, log, store, broker: settings, session, lockout, policy, .. } = config;
+    let Config { ways, clusters, .. } = config;
     start_log(log);
     let store = Arc::new(open_store(store).await?);
     let key = Arc::new(marker_key(&settings.marker_key_file, &store).await?);

@@ -497,3 +497,70 @@ fn completions_and_manual_pages_know_every_command() {
     }
     assert!(machine.run(&["man"]).stdout.contains("pgbridge"));
 }
+
+#[test]
+fn a_lease_that_nobody_can_use_any_more_is_not_said_to_end_later() {
+    let lease = |more: &str| {
+        format!(
+            r#"{{"id":"abcdefghijklmnop","cluster":"orders","database":"orders",
+            "role":"orders_read","role_name":"pgb_alice","requested_at":"2026-11-20T20:00:00Z",
+            "expires_at":"2100-01-01T00:00:00Z","ceiling":"2100-01-01T00:00:00Z",{more}}}"#
+        )
+    };
+    let closed = r#""state":"quarantined","access_ended_at":"2026-11-20T20:30:00Z""#;
+    let (usable, closed) = (lease(r#""state":"active""#), lease(closed));
+    let list = format!(r#"{{"leases":[{usable},{closed}]}}"#);
+    let (machine, _server) = logged_in(move |request| {
+        if request.starts_with("DELETE ") {
+            json("202 Accepted", &closed)
+        } else if request.starts_with("POST ") {
+            json("200 OK", &usable)
+        } else {
+            json("200 OK", &list)
+        }
+    });
+    let listed = machine.run(&["leases", "--all"]).stdout;
+    let line = |index| listed.lines().nth(index).expect("a line");
+    assert!(line(1).contains("  in ") && line(1).contains("(2100-01-01 00:00:00 UTC)"), "{listed}");
+    assert!(line(2).contains("  access ended ") && !line(2).contains("2100"), "{listed}");
+    assert!(line(2).ends_with("(2026-11-20 20:30:00 UTC)"), "{listed}");
+    let words = "nobody can log in with it any more; what is left of it is tried again";
+    let revoked = machine.run(&["revoke", "abcdefghijklmnop"]);
+    revoked.check(0, "");
+    assert!(revoked.stdout.contains("access ended  "), "{}", revoked.stdout);
+    assert!(revoked.stdout.ends_with(&format!("{words}\n")), "{}", revoked.stdout);
+    let renewed = machine.run(&["renew", "abcdefghijklmnop"]).stdout;
+    assert!(renewed.contains("ends   in ") && !renewed.contains(words), "{renewed}");
+}
+
+#[test]
+fn a_server_in_the_environment_that_is_not_that_of_the_session_is_refused() {
+    let (machine, server) = logged_in(|_| problem("404 Not Found", "No", ""));
+    let with = |url: &str, arguments: &[&str]| -> Outcome {
+        let mut command = machine.command(arguments);
+        command.env("PGBRIDGE_URL", url).output().expect("pgbridge runs").into()
+    };
+    for same in [server.url.clone(), format!("{}/", server.url), String::new()] {
+        with(&same, &["whoami"]).check(3, "No");
+    }
+    let before = server.asked().len();
+    for command in ["whoami", "leases", "logout"] {
+        let words = format!("you are logged in at {}, but PGBRIDGE_URL is ", server.url);
+        with("https://other.example.test", &[command]).check(4, &words);
+    }
+    with("nonsense", &["whoami"]).check(2, "PGBRIDGE_URL");
+    assert_eq!(server.asked().len(), before);
+    assert!(machine.session().exists(), "the session was forgotten");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let (machine, server) = logged_in(|_| String::new());
+    let mut command = machine.command(&["login", "--user", "alice", "--password-stdin"]);
+    command.env("PGBRIDGE_URL", "").env("PGBRIDGE_CA", "");
+    let typed = machine.0.path().join("typed");
+    fs::write(&typed, PASSWORD).expect("written");
+    command.stdin(fs::File::open(typed).expect("it was just written"));
+    Outcome::from(command.output().expect("pgbridge runs")).check(0, "");
+    assert_eq!(server.asked().iter().filter(|asked| asked.contains("/v1/login ")).count(), 2);
+}

@@ -484,8 +484,12 @@ fn a_marker_key_may_be_missing_but_not_be_something_else() {
     assert!(office.refused(GOOD).contains("a secret file that others may read"));
     office.put("marker.key", "0f", 0o600);
     assert!(office.refused(GOOD).contains("without a marker key"));
-    let elsewhere = with("marker.key", "nowhere/marker.key");
-    assert!(office.refused(&elsewhere).contains("in a directory that does not exist"));
+    let told = office.refused(&with("marker.key", "nowhere/marker.key"));
+    assert!(told.contains("in a directory that does not exist"), "{told}");
+    assert!(told.contains("a relative path begins at"), "{told}");
+    let told = office.refused(&with("marker.key", "/nowhere/marker.key"));
+    assert!(told.contains("in a directory that does not exist"), "{told}");
+    assert!(!told.contains("a relative path"), "{told}");
 }
 
 #[test]
@@ -528,5 +532,5 @@ fn a_configuration_too_long_or_not_there_is_refused_without_a_place() {
     let long = format!("{GOOD}#{}", " ".repeat(1 << 20));
     assert_eq!(office.refused(&long), "pgbridge.toml: cannot be read: file too large");
     let missing = config::load(&office.0.join("none.toml")).err().unwrap_or_default();
-    assert_eq!(office.told(&missing), "none.toml: cannot be read: entity not found");
+    assert_eq!(office.told(&missing), "none.toml: cannot be read: no such file");
 }

@@ -77,6 +77,8 @@ pub(super) struct Lease {
     pub expires_at: Timestamp,
     pub ceiling: Timestamp,
     #[serde(default)]
+    pub access_ended_at: Option<Timestamp>,
+    #[serde(default)]
     pub gone_at: Option<Timestamp>,
     #[serde(default)]
     pub blockers: Option<Shown>,

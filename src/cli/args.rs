@@ -32,7 +32,7 @@ Exit codes:
   `pgbridge psql` ends with the exit code of psql.
 
 Environment:
-  PGBRIDGE_URL    the server, in place of `login --server`
+  PGBRIDGE_URL    the server, in place of `login --server`; it must be that of the session
   PGBRIDGE_CA     file with the server's root certificates, in place of `login --ca`
   XDG_STATE_HOME  where the session is kept (default: ~/.local/state)
 
@@ -125,7 +125,8 @@ Formats:
 pub enum OperatorCommand {
     /// Check a configuration and print every mistake
     ///
-    /// Ends with 0 when there is none, and 1 otherwise. Connects to nothing.
+    /// Ends with 0 when there is none, and 1 otherwise. Lines of the map that allow nothing, since
+    /// no cluster lends the role that they name, are noted and are no mistake. Connects to nothing.
     Check(ConfigFile),
     /// Read the audit
     #[command(subcommand)]
@@ -139,7 +140,7 @@ pub enum OperatorCommand {
     },
     /// Print the manual page, or write one for every command
     Man {
-        /// Write pgbridge.1, pgbridge-login.1 and the others into this directory
+        /// Write pgbridge.1, pgbridge-login.1 and the others into this directory, made if missing
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
@@ -150,12 +151,14 @@ pub enum OperatorCommand {
 pub enum AuditCommand {
     /// Write the audit to standard output, one JSON object a line
     ///
-    /// Reads the store directly, also while the broker runs.
+    /// Each begins with its number: `{"seq":17,"at":…}`. Reads the store directly, also while the
+    /// broker runs, so it must run as a user who can read the store's file: the broker's own, or
+    /// root. Of the configuration only `[store]` is read, and none of the secrets.
     Export {
         /// Where the configuration is.
         #[command(flatten)]
         config: ConfigFile,
-        /// Only records with a higher number than this
+        /// Only records with a higher `seq` than this
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         after: u64,
     },
@@ -337,7 +340,18 @@ pub fn command() -> clap::Command {
     let mut command = Cli::command();
     command.build();
     let listing = grouped(&command);
-    Cli::command().help_template(format!(
+    // An empty variable is as good as none.
+    let without_empty = |argument: clap::Arg| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let name = argument.get_env().map(std::ffi::OsStr::to_owned);
+        if name.is_some_and(is_empty) {
+            argument.env(clap::builder::Resettable::Reset)
+        } else {
+            argument
+        }
+    };
+    let command = Cli::command().mut_subcommand("login", |login| login.mut_args(without_empty));
+    command.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{listing}Options:\n{{options}}{{after-help}}"
     ))
 }

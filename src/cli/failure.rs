@@ -7,6 +7,7 @@ use super::credential::CredentialError;
 use super::exit::Exit;
 use super::operate::OperateError;
 use super::roles::ChoiceError;
+use super::server::{ServerUrl, ServerUrlError};
 use super::state::StateError;
 use crate::names::LeaseId;
 
@@ -23,6 +24,12 @@ pub(super) enum Failure {
     Operate(#[from] OperateError),
     #[error("you are not logged in: run `pgbridge login`")]
     NotLoggedIn,
+    #[error(
+        "you are logged in at {session}, but PGBRIDGE_URL is {wanted}: run `pgbridge login`, or unset it"
+    )]
+    OtherServer { session: ServerUrl, wanted: ServerUrl },
+    #[error("PGBRIDGE_URL names no server: {0}")]
+    BadServer(ServerUrlError),
     #[error("which server? Give it with `--server` or in PGBRIDGE_URL")]
     NoServer,
     #[error(
@@ -64,8 +71,10 @@ impl Failure {
                 failure.exit()
             }
             Self::Choice(failure) => failure.exit(),
-            Self::NotLoggedIn => Exit::LoggedOut,
-            Self::NoServer | Self::NoTerminal(_) | Self::BlankPassword => Exit::Usage,
+            Self::NotLoggedIn | Self::OtherServer { .. } => Exit::LoggedOut,
+            Self::NoServer | Self::BadServer(_) | Self::NoTerminal(_) | Self::BlankPassword => {
+                Exit::Usage
+            }
             Self::State(_)
             | Self::Operate(_)
             | Self::PasswordUnread(_)

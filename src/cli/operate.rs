@@ -8,9 +8,9 @@ use super::args::{AuditCommand, OperatorCommand, command};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::terminal::{self, Shown, note, safe_json, warn};
-use crate::config::{self, Config, Diagnostic};
+use crate::config::{self, Diagnostic, StoreSettings};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
+use crate::store::{AuditEntry, Store, StoreError};
 
 /// Why an operator's command failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +38,17 @@ pub(super) async fn run(command: OperatorCommand) -> Result<Exit, Failure> {
     }
 }
 
-/// Prints what is wrong on standard output: it is what was asked for.
+/// Prints what was found on standard output: it is what was asked for.
 fn check(path: &Path) -> Result<Exit, Failure> {
     match config::load(path) {
-        Ok(_) => {
-            note(format!("{}: no mistakes", Shown::new(path.display())));
+        Ok(config) => {
+            let path = Shown::new(path.display());
+            let mut found = format!("{path}: no mistakes (no server was contacted)\n");
+            for odd in &config.notes {
+                found.push_str(Shown::new(odd).as_str());
+                found.push('\n');
+            }
+            terminal::answer(&found).map_err(Failure::Output)?;
             Ok(Exit::Done)
         }
         Err(diagnostics) => {
@@ -53,8 +59,9 @@ fn check(path: &Path) -> Result<Exit, Failure> {
     }
 }
 
-fn load(path: &Path) -> Result<Config, OperateError> {
-    config::load(path).map_err(|diagnostics| {
+/// Where the store is. An auditor may read that, and none of the secrets beside it.
+fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
+    config::store_only(path).map_err(|diagnostics| {
         warn(listed(&diagnostics).trim_end());
         let path = Shown::new(path.display());
         OperateError::Config { path, mistakes: diagnostics.len() }
@@ -79,17 +86,23 @@ fn counted(mistakes: usize) -> String {
 
 /// Writes the audit, batch by batch, so that it need not fit into memory.
 async fn export(path: &Path, mut after: u64) -> Result<Exit, Failure> {
-    let config = load(path)?;
-    let store = SqliteStore::open_read_only(&config.store.path).map_err(OperateError::Store)?;
+    let settings = store_of(path)?;
+    let store = SqliteStore::open_read_only(&settings.path).map_err(OperateError::Store)?;
     loop {
         let entries = store.audit_after(after, BATCH).await.map_err(OperateError::Store)?;
         let Some(last) = entries.last() else { return Ok(Exit::Done) };
         after = last.seq;
-        let lines: String = entries.iter().flat_map(|entry| [&entry.json, "\n"]).collect();
-        // Byte for byte as it was recorded, unless a person's terminal would obey it.
+        let lines: String = entries.iter().map(numbered).collect();
+        // The record byte for byte as it was made, unless a person's terminal would obey it.
         let lines = if io::stdout().is_terminal() { safe_json(&lines) } else { lines };
         terminal::answer(&lines).map_err(Failure::Output)?;
     }
+}
+
+/// The record as it was made, with its number as its first field.
+fn numbered(entry: &AuditEntry) -> String {
+    let fields = entry.json.strip_prefix('{').unwrap_or(&entry.json);
+    format!("{{\"seq\":{},{fields}\n", entry.seq)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {

@@ -15,6 +15,7 @@ use super::credential::{Credential, CredentialError};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::secret::Secret;
+use super::server::ServerUrl;
 use super::state::{SavedSession, StateDir};
 use super::terminal::{self, Shown, note, warn};
 use super::{answers, psql, roles, table};
@@ -40,7 +41,19 @@ pub(super) async fn run(command: PersonCommand, clock: &Clock) -> Result<Exit, F
 /// A client with the kept session.
 pub(super) fn connect(state: &StateDir) -> Result<Client, Failure> {
     let session = state.session()?.ok_or(Failure::NotLoggedIn)?;
+    let wanted = std::env::var("PGBRIDGE_URL").ok().filter(|url| !url.is_empty());
+    same_server(&session.server, wanted.as_deref())?;
     Ok(Client::new(&session.server, session.ca.as_deref())?.with_session(&session.token)?)
+}
+
+/// Who names a server in the environment means that one: no other is asked in its place.
+fn same_server(session: &ServerUrl, wanted: Option<&str>) -> Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let wanted: ServerUrl = wanted.parse().map_err(Failure::BadServer)?;
+    if wanted == *session {
+        return Ok(());
+    }
+    Err(Failure::OtherServer { session: session.clone(), wanted })
 }
 
 /// Logs in; Ctrl-C ends it. The handler for Ctrl-C is in place before the password is asked for:
@@ -162,6 +175,9 @@ fn password_from(source: impl Read) -> std::io::Result<LoginPassword> {
 async fn log_out(state: &StateDir) -> Result<Exit, Failure> {
     let client = match connect(state) {
         Ok(client) => client,
+        Err(meant_elsewhere @ (Failure::OtherServer { .. } | Failure::BadServer(_))) => {
+            return Err(meant_elsewhere);
+        }
         // An unusable file is removed as well: nobody should log in by it.
         Err(unusable) => {
             state.forget_session()?;
@@ -327,8 +343,29 @@ fn lease_row(lease: &Lease, now: Timestamp) -> Vec<Shown> {
         Shown::new(&lease.database),
         Shown::new(&lease.role),
         lease.role_name.clone(),
-        table::time(lease.gone_at.unwrap_or(lease.expires_at), now),
+        match ending(lease) {
+            Ending::Gone(at) | Ending::Ahead(at) => table::time(at, now),
+            Ending::Closed(at) => Shown::new(format!("access ended {}", table::time(at, now))),
+        },
     ]
+}
+
+/// How far a lease has come to its end.
+enum Ending {
+    /// It ends then, unless renewed.
+    Ahead(Timestamp),
+    /// Since then nobody can log in with it, but something of it is left on the cluster.
+    Closed(Timestamp),
+    /// Since then it is gone.
+    Gone(Timestamp),
+}
+
+fn ending(lease: &Lease) -> Ending {
+    match (lease.gone_at, lease.access_ended_at) {
+        (Some(at), _) => Ending::Gone(at),
+        (None, Some(at)) => Ending::Closed(at),
+        (None, None) => Ending::Ahead(lease.expires_at),
+    }
 }
 
 async fn renew_lease(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<Exit, Failure> {
@@ -340,13 +377,22 @@ async fn renew_lease(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<E
 async fn revoke_lease(state: &StateDir, revoke: &Revoke, clock: &Clock) -> Result<Exit, Failure> {
     let answer = connect(state)?.revoke(revoke.lease).await?;
     let now = clock.now();
-    print(revoke.output, &answer, |lease: &Lease| lease_text(lease, now))
+    print(revoke.output, &answer, |lease: &Lease| {
+        let mut text = lease_text(lease, now);
+        if let Ending::Closed(_) = ending(lease) {
+            text.push_str(TRIED_AGAIN);
+        }
+        text
+    })
 }
 
+const TRIED_AGAIN: &str = "nobody can log in with it any more; what is left of it is tried again\n";
+
 fn lease_text(lease: &Lease, now: Timestamp) -> String {
-    let ends = match lease.gone_at {
-        Some(gone_at) => ("gone", table::time(gone_at, now)),
-        None => ("ends", table::time(lease.expires_at, now)),
+    let ends = match ending(lease) {
+        Ending::Gone(at) => ("gone", table::time(at, now)),
+        Ending::Closed(at) => ("access ended", table::time(at, now)),
+        Ending::Ahead(at) => ("ends", table::time(at, now)),
     };
     let mut pairs = vec![("lease", Shown::new(lease.id)), ("state", lease.state.clone()), ends];
     pairs.extend(lease.blockers.clone().map(|blockers| ("held by", blockers)));

@@ -21,6 +21,20 @@ pub struct Diagnostic {
     pub(super) kind: Kind,
 }
 
+/// Something in a file that is allowed and probably not meant.
+///
+/// Invariant: like a [`Diagnostic`], it holds no text of a line. Prints as
+/// `FILE:LINE: note: message`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// The file, as a [`Diagnostic`] names it.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// What is odd about it.
+    pub message: &'static str,
+}
+
 /// A place in a text. Both count from 1; columns are characters, not bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -54,5 +68,11 @@ impl fmt::Display for Diagnostic {
             Some(hint) => write!(formatter, "\n  hint: {hint}"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: note: {}", self.file, self.line, self.message)
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{Access, AtFlags, CWD};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
@@ -53,7 +54,7 @@ pub(super) fn read(
             Some(bytes)
         }
         Err(error) => {
-            let (what, hint) = unread(&error);
+            let (what, hint) = unread(&error, if_relative(table, key));
             table.mistake(key, &what, hint);
             None
         }
@@ -81,10 +82,16 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zero
     Ok((metadata, bytes))
 }
 
-/// Why a file was not read, to stand after the key's name, and what to do.
-pub(super) fn unread(error: &io::Error) -> (String, &'static str) {
+/// What may help whoever meant another file: nothing when its whole path is written.
+fn if_relative(table: &Table<'_>, key: &str) -> &'static str {
+    if table.text_of(key).is_some_and(|path| Path::new(path).is_absolute()) { "" } else { RELATIVE }
+}
+
+/// Why a file was not read, to stand after the key's name, and what to do; `elsewhere` is what
+/// may help when it stands elsewhere.
+fn unread(error: &io::Error, elsewhere: &'static str) -> (String, &'static str) {
     match error.kind() {
-        io::ErrorKind::NotFound => ("names a file that does not exist".into(), RELATIVE),
+        io::ErrorKind::NotFound => ("names a file that does not exist".into(), elsewhere),
         io::ErrorKind::PermissionDenied => (
             "names a file that this user may not read".into(),
             "make the broker's user its owner, and let it into the directories above",
@@ -96,20 +103,32 @@ pub(super) fn unread(error: &io::Error) -> (String, &'static str) {
             ("names a file of more than 8 MiB".into(), "is it the right file?")
         }
         // The words of a kind are the library's own and hold nothing of ours.
-        kind => (format!("names a file that cannot be read: {kind}"), RELATIVE),
+        kind => (format!("names a file that cannot be read: {kind}"), elsewhere),
     }
 }
 
-/// A file that need not be there yet: the directory that it will be made in must be.
+/// A file that need not be there yet: the directory that it will be made in must be, and let
+/// this user make it.
 pub(super) fn path_to_make(table: &Table<'_>, key: &'static str, path: &Path) -> PathBuf {
     let path = table.reader().resolve(path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if !directory.unwrap_or(Path::new(".")).is_dir() {
-        table.mistake(key, "names a file in a directory that does not exist", RELATIVE);
+    let directory = directory.unwrap_or(Path::new("."));
+    if !directory.is_dir() {
+        let what = "names a file in a directory that does not exist";
+        table.mistake(key, what, if_relative(table, key));
     } else if path.is_dir() {
         table.mistake(key, "names a directory", "name a file in it");
+    } else if !path.exists() && !can_make_in(directory) {
+        let what = "names a file that is not there, in a directory where this user may make none";
+        table.mistake(key, what, "the broker's user must be able to make a file there");
     }
     path
+}
+
+/// As the kernel sees it for this process: modes, groups, ACLs and read-only mounts (access(2)).
+fn can_make_in(directory: &Path) -> bool {
+    let needed = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, directory, needed, AtFlags::EACCESS).is_ok()
 }
 
 /// The password in the file that `key` names: all of its text but one line end.

@@ -1,32 +1,33 @@
 //! `[map]`: the file that says who may act as which role.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Kind, Position};
+use super::diagnostic::{Diagnostic, Kind, Note, Position};
 use super::files::{self, Privacy};
 use super::form;
 use super::reader::{Place, Reader, Table};
-use crate::mapping::{IdentMap, MapMistake, Maps};
+use crate::mapping::{IdentMap, MapMistake, Maps, Policy};
 use crate::names::MapName;
 
-/// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside
-/// those of the configuration.
-pub(super) fn read(table: Table<'_>) -> Option<IdentMap> {
+/// The parsed map, and its file as mistakes name it. Nothing when it could not be read or has
+/// mistakes, which are noted beside those of the configuration.
+pub(super) fn read(table: Table<'_>) -> Option<(IdentMap, String)> {
     let file: Option<PathBuf> = table.required("file", &form::path());
     let map = file.and_then(|file| parse(&table, &file));
     table.finish();
     map
 }
 
-fn parse(table: &Table<'_>, file: &Path) -> Option<IdentMap> {
+fn parse(table: &Table<'_>, file: &Path) -> Option<(IdentMap, String)> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Public)?;
     // Decisions name the file as the configuration does, people who mend it need the path.
     let name = file.display().to_string();
+    let shown = path.display().to_string();
     match IdentMap::parse(&name, &bytes) {
-        Ok(map) => Some(map),
+        Ok(map) => Some((map, shown)),
         Err(mistakes) => {
-            let shown = path.display().to_string();
             for mistake in mistakes {
                 let file = if mistake.file == name { shown.clone() } else { mistake.file.clone() };
                 table.reader().elsewhere(diagnostic(mistake, file));
@@ -72,4 +73,26 @@ pub(super) fn hold_against(reader: &Reader<'_>, map: &IdentMap, named: &[NamedMa
             reader.mistake(*place, message, "map names are compared letter by letter");
         }
     }
+}
+
+/// The lines of the ways' maps that name a role which no cluster lends: they allow nothing, most
+/// likely by a slip. `file` names the map file in the notes. The maps of the broker's own duties
+/// name no roles of clusters.
+pub(super) fn lines_without_effect(policy: &Policy, file: &str) -> Vec<Note> {
+    let both = |maps: &Maps| [maps.map.clone(), maps.group_map.clone()];
+    let duties = both(&policy.access);
+    let ways = policy.ways.values().flat_map(both).filter(|name| !duties.contains(name)).flatten();
+    let lent: BTreeSet<&str> = policy
+        .targets
+        .iter()
+        .flat_map(|target| &target.profiles)
+        .map(|profile| profile.role.as_str())
+        .collect();
+    let message = "no cluster lends this role, so the line allows nothing";
+    let of_map = |name: &MapName| -> Vec<Note> {
+        let lines = policy.map.literal_roles(name).filter(|(_, role)| !lent.contains(role));
+        lines.map(|(line, _)| Note { file: file.to_owned(), line, message }).collect()
+    };
+    let notes: BTreeSet<Note> = ways.flat_map(|name| of_map(&name)).collect();
+    notes.into_iter().collect()
 }

@@ -50,7 +50,7 @@ use crate::names::WayName;
 
 pub use broker::BrokerSettings;
 pub use cluster::ClusterEntry;
-pub use diagnostic::{Diagnostic, Position};
+pub use diagnostic::{Diagnostic, Note, Position};
 pub use lockout::LockoutSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use server::{ServerSettings, Transport};
@@ -81,6 +81,8 @@ pub struct Config {
     pub ways: Vec<LdapSettings>,
     /// The clusters, at least one, in the order of the file.
     pub clusters: Vec<ClusterEntry>,
+    /// What is allowed and probably not meant, sorted by place.
+    pub notes: Vec<Note>,
 }
 
 /// Reads the configuration in `path`, and every file that it names.
@@ -88,27 +90,51 @@ pub struct Config {
 /// # Errors
 /// When anything in it is wrong: every mistake, sorted by file and place.
 pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
-    let whole_file = |message: String| {
-        let file = path.display().to_string();
-        vec![Diagnostic { file, position: None, message, hint: None, kind: Kind::Fit }]
+    settled(path, read(path, bytes_of(path)?, sections))
+}
+
+/// Reads where the store is, for who may read nothing else: no other section is looked at, and
+/// no other file opened.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML, or `[store]` in it is wrong.
+pub fn store_only(path: &Path) -> Result<StoreSettings, Vec<Diagnostic>> {
+    let section = |root: Table<'_>| store::read_existing(root.section("store", "[store]"));
+    settled(path, read(path, bytes_of(path)?, section))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let unread = |error: std::io::Error| match error.kind() {
+        ErrorKind::InvalidInput => "is no regular file".to_owned(),
+        ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
+        kind => format!("cannot be read: {kind}"),
     };
-    let bytes = match files::read_bounded(path, FILE_BYTES_MAX) {
-        Ok((_, bytes)) => bytes.to_vec(),
-        Err(error) if error.kind() == ErrorKind::InvalidInput => {
-            return Err(whole_file("is no regular file".to_owned()));
-        }
-        Err(error) => return Err(whole_file(format!("cannot be read: {}", error.kind()))),
-    };
-    let (config, findings) = read(path, bytes);
-    match config {
-        Some(config) if findings.mistakes.is_empty() => Ok(config),
-        _ if findings.mistakes.is_empty() => Err(whole_file("cannot be used".to_owned())),
+    match files::read_bounded(path, FILE_BYTES_MAX) {
+        Ok((_, bytes)) => Ok(bytes.to_vec()),
+        Err(error) => Err(whole_file(path, unread(error))),
+    }
+}
+
+fn whole_file(path: &Path, message: String) -> Vec<Diagnostic> {
+    let file = path.display().to_string();
+    vec![Diagnostic { file, position: None, message, hint: None, kind: Kind::Fit }]
+}
+
+/// What was read, when no mistake was found in it.
+fn settled<T>(path: &Path, (read, findings): (Option<T>, Findings)) -> Result<T, Vec<Diagnostic>> {
+    match read {
+        Some(settings) if findings.mistakes.is_empty() => Ok(settings),
+        _ if findings.mistakes.is_empty() => Err(whole_file(path, "cannot be used".to_owned())),
         _ => Err(findings.mistakes),
     }
 }
 
-/// Reads `bytes` as the configuration in `path`.
-fn read(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Findings) {
+/// Reads `bytes` as the configuration in `path`, of which `sections` takes what it needs.
+fn read<T>(
+    path: &Path,
+    bytes: Vec<u8>,
+    sections: impl FnOnce(Table<'_>) -> Option<T>,
+) -> (Option<T>, Findings) {
     let (source, problem) = Source::new(bytes);
     let reader = Reader::new(path, &source);
     match problem {
@@ -123,8 +149,8 @@ fn read(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Findings) {
     }
     let (tree, errors) = DeTable::parse_recoverable(source.text());
     reader.syntax_errors(&errors);
-    let config = sections(Table::root(&reader, tree.get_ref()));
-    (config, reader.finish())
+    let settings = sections(Table::root(&reader, tree.get_ref()));
+    (settings, reader.finish())
 }
 
 fn sections(root: Table<'_>) -> Option<Config> {
@@ -141,11 +167,14 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let ways = ways(&root, &mut named, session);
     let clusters = clusters(&root);
     root.finish();
-    if let Some(map) = &map {
+    if let Some((map, _)) = &map {
         map::hold_against(reader, map, &named);
     }
     let (ways, maps) = ways?;
     let (clusters, targets) = clusters?;
+    let (map, map_file) = map?;
+    let policy = Policy { map, ways: maps, access, targets };
+    let notes = map::lines_without_effect(&policy, &map_file);
     Some(Config {
         server: server?,
         log: log?,
@@ -153,9 +182,10 @@ fn sections(root: Table<'_>) -> Option<Config> {
         broker: broker?,
         session: session?,
         lockout: lockout?,
-        policy: Policy { map: map?, ways: maps, access, targets },
+        policy,
         ways,
         clusters,
+        notes,
     })
 }
 

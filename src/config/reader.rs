@@ -91,9 +91,10 @@ impl<'t> Reader<'t> {
         self.note(Kind::Syntax, Place(Some(offset)), message.to_owned(), None);
     }
 
-    /// Notes that things do not fit together at `place`.
+    /// Notes that things do not fit together at `place`; an empty hint is none.
     pub(super) fn mistake(&self, place: Place, message: impl Into<String>, hint: &str) {
-        self.note(Kind::Fit, place, message.into(), Some(hint.to_owned()));
+        let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
+        self.note(Kind::Fit, place, message.into(), hint);
     }
 
     /// Notes a mistake in another file.
@@ -204,6 +205,11 @@ impl<'t> Table<'t> {
     /// Whether `key` is written, rightly or wrongly.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// The value of `key` when it is written and a string. Not for messages.
+    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+        self.entries.get(key).and_then(|entry| entry.value.get_ref().as_str())
     }
 
     /// Notes that the value of `key` does not fit; `what` goes on after the key's name.

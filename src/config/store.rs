@@ -1,6 +1,6 @@
 //! `[store]`: the broker's own database.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::reader::Table;
 use super::{files, form};
@@ -13,8 +13,18 @@ pub struct StoreSettings {
 }
 
 pub(super) fn read(table: Table<'_>) -> Option<StoreSettings> {
-    let path = table.defaulted("path", "\"pgbridge.db\"", &form::path());
-    let path = path.map(|path: PathBuf| files::path_to_make(&table, "path", Path::new(&path)));
+    let path = path(&table).map(|path| files::path_to_make(&table, "path", &path));
     table.finish();
     Some(StoreSettings { path: path? })
+}
+
+/// The same for who only reads the store: whether it could be made is no matter.
+pub(super) fn read_existing(table: Table<'_>) -> Option<StoreSettings> {
+    let path = path(&table).map(|path| table.reader().resolve(&path));
+    table.finish();
+    Some(StoreSettings { path: path? })
+}
+
+fn path(table: &Table<'_>) -> Option<PathBuf> {
+    table.defaulted("path", "\"pgbridge.db\"", &form::path())
 }

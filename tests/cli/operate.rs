@@ -1,13 +1,15 @@
 //! What operators and auditors run beside the broker.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
-use pgbridge::store::Store;
 use pgbridge::store::sqlite::SqliteStore;
+use pgbridge::store::{AuditEntry, Store};
 
 use super::{Machine, Outcome};
 
@@ -49,7 +51,7 @@ fn machine(config: &str) -> (Machine, PathBuf) {
     (machine, directory)
 }
 
-fn run(machine: &Machine, directory: &std::path::Path, arguments: &[&str]) -> Outcome {
+fn run(machine: &Machine, directory: &Path, arguments: &[&str]) -> Outcome {
     let config = directory.join("pgbridge.toml");
     let named = ["--config", config.to_str().expect("UTF-8")];
     machine.run(&[arguments, &named].concat())
@@ -60,7 +62,8 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
     let (machine, directory) = machine(CONFIG);
     let outcome = run(&machine, &directory, &["check"]);
     outcome.check(0, "");
-    assert_eq!(outcome.stdout, "");
+    let good = format!("{}: no mistakes", directory.join("pgbridge.toml").display());
+    assert_eq!(outcome.stdout, format!("{good} (no server was contacted)\n"));
 
     let wrong = CONFIG
         .replace("ldapprefix", "ldapprefx")
@@ -72,10 +75,13 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
         assert!(outcome.stdout.contains(place), "{place} is not in:\n{}", outcome.stdout);
     }
     assert!(!outcome.stdout.contains("canary"), "{}", outcome.stdout);
-    run(&machine, &directory, &["audit", "export"]).check(1, "nothing was done");
     let absent = machine.run(&["check", "--config", "/nowhere.toml"]);
     assert_eq!(absent.code, Some(1));
-    assert!(absent.stdout.contains("/nowhere.toml"), "{}", absent.stdout);
+    assert!(
+        absent.stdout.contains("/nowhere.toml: cannot be read: no such file"),
+        "{}",
+        absent.stdout
+    );
 }
 
 #[tokio::test]
@@ -92,13 +98,104 @@ async fn the_audit_is_exported_line_by_line_beside_a_broker_that_has_it_open() {
     let outcome = run(&machine, &directory, &["audit", "export"]);
     outcome.check(0, "");
     let entries = store.audit_after(0, 10).await.expect("the audit");
-    let whole: String = entries.iter().flat_map(|entry| [&entry.json, "\n"]).collect();
-    assert_eq!(outcome.stdout, whole);
-    assert_eq!(entries.len(), 3);
+    let numbered = |entry: &AuditEntry| {
+        format!("{{\"seq\":{},{}\n", entry.seq, entry.json.strip_prefix('{').expect("an object"))
+    };
+    assert_eq!(outcome.stdout, entries.iter().map(numbered).collect::<String>());
+    let numbers = outcome
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["seq"].as_u64());
+    assert_eq!(numbers.collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
 
     let later = run(&machine, &directory, &["audit", "export", "--after", "2"]);
-    assert_eq!(later.stdout, format!("{}\n", entries[2].json));
+    assert_eq!(later.stdout, numbered(&entries[2]));
     let none = run(&machine, &directory, &["audit", "export", "--after", "3"]);
     none.check(0, "");
     assert_eq!(none.stdout, "");
+}
+
+#[test]
+fn an_auditor_needs_the_store_and_no_other_file_of_the_configuration() {
+    let (machine, directory) = machine(&format!("{CONFIG}[store]\npath = \"own.db\"\n"));
+    SqliteStore::open(&directory.join("own.db")).expect("a store");
+    for name in ["orders.password", "pg_ident.conf"] {
+        fs::remove_file(directory.join(name)).expect("removed");
+    }
+    run(&machine, &directory, &["audit", "export"]).check(0, "");
+    assert_eq!(run(&machine, &directory, &["check"]).code, Some(1));
+
+    let (machine, directory) = self::machine("[store]\npth = \"own.db\"\n");
+    let outcome = run(&machine, &directory, &["audit", "export"]);
+    outcome.check(1, "nothing was done");
+    outcome.check(1, "did you mean `path`?");
+}
+
+#[test]
+fn check_notes_each_line_of_the_map_whose_role_nobody_lends() {
+    let config = format!("{CONFIG}[access]\nmap = \"pgbridge\"\n");
+    let (machine, directory) = machine(&config);
+    let map = "corp alice orders_read\ncorp bob orders_raed\ncorp /^(.*)$ x_\\1\ncorp carol all\n\
+               pgbridge alice auditor\nother dave nothing\ncorp dave \"all\"\n";
+    fs::write(directory.join("pg_ident.conf"), map).expect("written");
+    let outcome = run(&machine, &directory, &["check"]);
+    outcome.check(0, "");
+    let file = directory.join("pg_ident.conf");
+    let note = |line| {
+        let message = "note: no cluster lends this role, so the line allows nothing";
+        format!("{}:{line}: {message}", file.display())
+    };
+    let notes: Vec<&str> = outcome.stdout.lines().skip(1).collect();
+    assert_eq!(notes, [note(2), note(7)]);
+}
+
+/// Runs `check` as a user for whom the modes of files count: root is none.
+fn check_as_nobody(machine: &Machine, directory: &Path) -> Outcome {
+    let config = directory.join("pgbridge.toml");
+    let mut command = machine.command(&["check", "--config", config.to_str().expect("UTF-8")]);
+    if rustix::process::geteuid().is_root() {
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(directory.parent().expect("one"), open).expect("chmod");
+        for file in fs::read_dir(directory).expect("a list").flatten() {
+            chown(file.path(), Some(NOBODY), None).expect("chown");
+        }
+        chown(directory, Some(NOBODY), None).expect("chown");
+        // Where the program was built may be closed to others. A copy written by this process
+        // could be held open by a child of another test, and then not be run.
+        let copy = directory.join("pgbridge");
+        let mut cp = Command::new("cp");
+        let copied = cp.arg(env!("CARGO_BIN_EXE_pgbridge")).arg(&copy).status().expect("cp runs");
+        assert!(copied.success());
+        let mut own = Command::new(copy);
+        own.args(command.get_args()).env_clear().uid(NOBODY);
+        command = own;
+    }
+    command.output().expect("pgbridge runs").into()
+}
+
+/// The user without rights on Debian and most others.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn check_finds_that_the_broker_could_not_make_its_files() {
+    let (machine, directory) = machine(CONFIG);
+    check_as_nobody(&machine, &directory).check(0, "");
+    fs::set_permissions(&directory, Permissions::from_mode(0o555)).expect("chmod");
+    let outcome = check_as_nobody(&machine, &directory);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    for key in ["`path` in [store]", "`marker_key_file` in [broker]"] {
+        let words = format!("{key} names a file that is not there, in a directory where this user");
+        assert!(outcome.stdout.contains(&words), "{}", outcome.stdout);
+    }
+    assert!(outcome.stdout.contains("must be able to make a file there"), "{}", outcome.stdout);
+    for (name, text) in [("pgbridge.db", String::new()), ("marker.key", "0f".repeat(32))] {
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("chmod");
+        fs::write(directory.join(name), text).expect("written");
+        let private = Permissions::from_mode(0o600);
+        fs::set_permissions(directory.join(name), private).expect("chmod");
+        fs::set_permissions(&directory, Permissions::from_mode(0o555)).expect("chmod");
+    }
+    check_as_nobody(&machine, &directory).check(0, "");
+    // So that it can be removed.
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("chmod");
 }

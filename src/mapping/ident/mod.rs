@@ -164,6 +164,13 @@ impl IdentMap {
         self.maps.keys()
     }
 
+    /// The lines of `map` that name a role by its letters alone (neither `all` nor `\1`), with
+    /// that role, in file order.
+    pub fn literal_roles(&self, map: &MapName) -> impl Iterator<Item = (u32, &str)> {
+        let rules = self.maps.get(map).into_iter().flat_map(|rules| &rules.in_order);
+        rules.filter_map(|rule| Some((rule.line, rule.literal_role()?)))
+    }
+
     fn rule_ref(&self, rule: &Rule) -> RuleRef {
         RuleRef { file: self.file.clone(), line: rule.line }
     }

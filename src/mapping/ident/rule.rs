@@ -56,6 +56,14 @@ pub(super) enum Verdict {
 }
 
 impl Rule {
+    /// The role, when the line names one by its letters alone.
+    pub fn literal_role(&self) -> Option<&str> {
+        match &self.database_user {
+            DatabaseUser::Literal(role) => Some(role),
+            DatabaseUser::Any | DatabaseUser::WithCapture { .. } => None,
+        }
+    }
+
     pub fn judge(&self, system_user: &str, role: &str) -> Verdict {
         let purpose = self.database_user.purpose();
         let capture = match &self.system_user {
