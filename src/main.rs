@@ -69,8 +69,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         policy,
         terms: settings.terms,
         session,
-        account_lockout: lockout.account,
-        source_lockout: lockout.source,
+        lockout,
         reconcile_every: settings.reconcile_every,
     });
     let shutdown = server.shutdown_timeout;

@@ -6,8 +6,10 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::manual_assert,
     reason = "a benchmark ends at the first failure, and measures time"
 )]
 

@@ -92,7 +92,7 @@ pub enum Subject {
     Unproven {
         /// The way in that was tried.
         way: String,
-        /// The name as it was typed, cut to 256 characters.
+        /// The name as it was typed, cut to 256 bytes.
         typed: String,
     },
     /// Somebody who said nothing at all, or whose token was good for nothing.
@@ -116,7 +116,7 @@ pub struct Record {
     /// Where the request came from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client: Option<IpAddr>,
-    /// The client program, as it named itself, cut to 256 characters.
+    /// The client program, as it named itself, cut to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent: Option<String>,
     /// The lease.
@@ -212,10 +212,12 @@ impl Record {
     }
 }
 
-/// Cuts what a client said to at most 256 characters, so that a record stays small.
+/// Cuts what a client said to at most 256 bytes, so that a record stays small.
 #[must_use]
 pub fn cut(text: &str) -> String {
-    text.chars().take(256).collect()
+    let end = text.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let end = end.take_while(|end| *end <= 256).last().unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 impl Subject {

@@ -3,4 +3,6 @@
 pub mod identity;
 pub mod ldap;
 
-pub use identity::{Admission, Attempts, Identity, LockoutRule, Session, SessionEnd, SessionTimes};
+pub use identity::{
+    Admission, Attempts, Identity, Lockout, LockoutRule, Session, SessionEnd, SessionTimes,
+};

@@ -46,11 +46,34 @@ pub struct LoggedIn {
     pub session: Session,
 }
 
-/// The two counters of one attempt, and its turn at both, which lasts until its end is written.
+/// The counters of one attempt, and its turns at them, which last until its end is written.
 struct Counters {
-    account: String,
+    account: Option<AccountCounters>,
     source: String,
-    _turns: [Turn; 2],
+    _turns: Vec<Turn>,
+}
+
+/// An account is counted from each source, closely, so that a stranger elsewhere cannot lock
+/// somebody out with a few guesses; and from everywhere, widely.
+struct AccountCounters {
+    from_source: String,
+    everywhere: String,
+}
+
+impl Counters {
+    fn all(&self) -> Vec<String> {
+        let account = self.account.iter();
+        let account = account.flat_map(|account| [&account.from_source, &account.everywhere]);
+        account.chain([&self.source]).cloned().collect()
+    }
+
+    /// What a login that succeeded changes.
+    fn cleared(&self) -> Vec<Change> {
+        let account = self.account.iter();
+        let account = account.flat_map(|account| [&account.from_source, &account.everywhere]);
+        let account = account.cloned().map(Change::ClearAttempts);
+        account.chain([Change::GiveBackAttempt(self.source.clone())]).collect()
+    }
 }
 
 impl Broker {
@@ -75,11 +98,8 @@ impl Broker {
         let principal = session.identity.principal().clone();
         let subject = Subject::Person { principal, session: Some(id) };
         let record = self.record(request, Action::Login, subject);
-        let changes = vec![
-            Change::BeginSession(Box::new(session.clone())),
-            Change::ClearAttempts(counters.account),
-            Change::GiveBackAttempt(counters.source),
-        ];
+        let mut changes = counters.cleared();
+        changes.push(Change::BeginSession(Box::new(session.clone())));
         self.store().commit(changes, vec![record]).await?;
         info!(request.id, principal = %session.identity.principal(), "logged in");
         Ok(LoggedIn { token, session })
@@ -99,9 +119,7 @@ impl Broker {
         let (identity, counters) = self.prove(request, way, username, password).await?;
         let caller = self.caller(identity, None);
         let record = self.record(request, Action::Login, caller.subject());
-        let changes =
-            vec![Change::ClearAttempts(counters.account), Change::GiveBackAttempt(counters.source)];
-        self.store().commit(changes, vec![record]).await?;
+        self.store().commit(counters.cleared(), vec![record]).await?;
         Ok(caller)
     }
 
@@ -171,30 +189,45 @@ impl Broker {
         username: &str,
         password: LoginPassword,
     ) -> Result<(Identity, Counters), AccessError> {
-        let Some(way) = self.way(way) else {
-            let way = way.unwrap_or_default();
-            let subject = Subject::unproven(way, username);
+        let (named, way) = (way.unwrap_or_default(), self.way(way));
+        let subject = Subject::unproven(way.map_or(named, |way| way.name().as_str()), username);
+        let counters = self.counters(request, way, username).await?;
+        self.admit(request, &subject, &counters).await?;
+        let Some(way) = way else {
             self.refuse_login(request, subject, "unknown_way", "", Vec::new()).await?;
             return Err(AccessError::Refused);
         };
-        let counters = self.counters(request, way, username).await;
-        self.admit(request, way, username, &counters).await?;
         match way.login(username, &password, self.now()).await {
             Ok(identity) => Ok((identity, counters)),
-            Err(refusal) => Err(self.refused(request, way, username, refusal, counters).await?),
+            Err(refusal) => Err(self.refused(request, subject, refusal, counters).await?),
         }
     }
 
-    /// Waits for a turn: one attempt at an account at a time, and half of what a source may fail.
-    /// The source's comes first, so that whoever waits holds up nobody from elsewhere.
-    async fn counters(&self, request: &Request, way: &LdapWay, username: &str) -> Counters {
+    /// The counters of an attempt, with a turn at each: half of what a source may fail side by
+    /// side, and whoever is beyond that is told at once; one attempt at an account, and the next
+    /// waits.
+    async fn counters(
+        &self,
+        request: &Request,
+        way: Option<&LdapWay>,
+        username: &str,
+    ) -> Result<Counters, AccessError> {
+        let place = source(request.client);
+        let source = format!("source:{place}");
+        let half = (self.0.lockout.source.failures / 2) as usize;
+        let Some(from_here) = self.0.turns.take_now(&source, half) else {
+            counter!("pgbridge_logins_refused_total", "cause" => "source_busy").increment(1);
+            return Err(AccessError::TooManyAttempts { seconds: 1 });
+        };
+        let Some(way) = way else {
+            return Ok(Counters { account: None, source, _turns: vec![from_here] });
+        };
         let account = AccountKey::new(way.name(), &cut(username));
-        let account = format!("account:{}", account.as_str());
-        let source = format!("source:{}", source(request.client));
-        let half = (self.0.source_lockout.failures / 2) as usize;
-        let from_here = self.0.turns.take(&source, half).await;
-        let at_this = self.0.turns.take(&account, 1).await;
-        Counters { account, source, _turns: [at_this, from_here] }
+        let everywhere = format!("account:{}", account.as_str());
+        let from_source = format!("{everywhere} from {place}");
+        let at_this = self.0.turns.take(&everywhere, 1).await;
+        let account = Some(AccountCounters { from_source, everywhere });
+        Ok(Counters { account, source, _turns: vec![at_this, from_here] })
     }
 
     fn way(&self, name: Option<&str>) -> Option<&LdapWay> {
@@ -208,26 +241,30 @@ impl Broker {
     async fn admit(
         &self,
         request: &Request,
-        way: &LdapWay,
-        username: &str,
+        subject: &Subject,
         counters: &Counters,
     ) -> Result<(), AccessError> {
-        let rules = [
-            (counters.source.clone(), self.0.source_lockout),
-            (counters.account.clone(), self.0.account_lockout),
-        ];
+        let mut rules = vec![(counters.source.clone(), self.0.lockout.source)];
+        if let Some(account) = &counters.account {
+            rules.push((account.from_source.clone(), self.0.lockout.account));
+            rules.push((account.everywhere.clone(), self.0.lockout.everywhere));
+        }
         let now = self.now();
         let admissions = self.store().admit(&rules, now).await?;
-        let mut locked =
-            admissions.iter().enumerate().filter_map(|(index, admission)| match admission {
+        let locked =
+            rules.iter().zip(admissions).find_map(|((counter, _), admission)| match admission {
                 Admission::Admitted(_) => None,
-                Admission::Locked { until } => Some((index == 0, *until)),
+                Admission::Locked { until } => Some((counter, until)),
             });
-        let Some((by_source, until)) = locked.next() else { return Ok(()) };
+        let Some((counter, until)) = locked else { return Ok(()) };
+        let by_source = *counter == counters.source;
         let cause = if by_source { "source_locked_out" } else { "account_locked_out" };
-        let detail = format!("locked out until {until}");
-        let subject = Subject::unproven(way.name().as_str(), username);
-        self.refuse_login(request, subject, cause, &detail, Vec::new()).await?;
+        if let Some(unwritten) = self.0.hushed.speak(counter, now) {
+            let detail = format!("until {until}; {unwritten} more since the last record of this");
+            self.refuse_login(request, subject.clone(), cause, &detail, Vec::new()).await?;
+        } else {
+            counter!("pgbridge_logins_refused_total", "cause" => cause).increment(1);
+        }
         if by_source {
             let seconds = until.duration_since(now).as_secs().unsigned_abs().max(1);
             return Err(AccessError::TooManyAttempts { seconds });
@@ -239,20 +276,18 @@ impl Broker {
     async fn refused(
         &self,
         request: &Request,
-        way: &LdapWay,
-        username: &str,
+        subject: Subject,
         refusal: LdapRefusal,
         counters: Counters,
     ) -> Result<AccessError, AccessError> {
-        let subject = Subject::unproven(way.name().as_str(), username);
         let (kind, detail) = (refusal.kind(), with_causes(&refusal));
         if !refusal.is_outage() {
             self.refuse_login(request, subject, kind, &detail, Vec::new()).await?;
             return Ok(AccessError::Refused);
         }
-        warn!(request.id, way = %way.name(), cause = kind, detail, "the directory could not judge a login");
-        let give_back = [counters.account, counters.source].map(Change::GiveBackAttempt);
-        self.refuse_login(request, subject, kind, &detail, give_back.into()).await?;
+        warn!(request.id, cause = kind, detail, "the directory could not judge a login");
+        let give_back = counters.all().into_iter().map(Change::GiveBackAttempt).collect();
+        self.refuse_login(request, subject, kind, &detail, give_back).await?;
         Ok(AccessError::DirectoryAway)
     }
 

@@ -49,7 +49,7 @@ impl Health {
 /// The last answer, and why what is down is down.
 #[derive(Default)]
 pub(super) struct Cache {
-    last: Mutex<Option<Health>>,
+    last: tokio::sync::Mutex<Option<Health>>,
     down: Mutex<BTreeMap<(&'static str, String), String>>,
 }
 
@@ -57,16 +57,17 @@ impl Broker {
     /// The health of the broker and its parties, at most five seconds old.
     pub async fn health(&self) -> Health {
         let now = self.now();
-        let last = self.0.health.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Held while asking: whoever asks meanwhile waits for the same answer.
+        let mut last = self.0.health.last.lock().await;
         let fresh = |health: &Health| {
             let kept = if health.is_ready() { GOOD_FOR } else { BAD_FOR };
             now.duration_since(health.at) < kept
         };
-        if let Some(health) = last.filter(fresh) {
-            return health;
+        if let Some(health) = last.as_ref().filter(|health| fresh(health)) {
+            return health.clone();
         }
         let health = self.ask(now).await;
-        *self.0.health.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        *last = Some(health.clone());
         health
     }
 

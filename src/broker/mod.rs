@@ -5,6 +5,7 @@
 
 mod access;
 mod health;
+mod hushed;
 mod issue;
 mod reconcile;
 mod renew;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use crate::audit::{Action, Record, Subject};
 use crate::auth::ldap::LdapWay;
-use crate::auth::{Identity, LockoutRule, SessionTimes};
+use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, Cluster};
 use crate::lease::Terms;
@@ -55,10 +56,8 @@ pub struct Parts {
     pub terms: Terms,
     /// How long sessions live.
     pub session: SessionTimes,
-    /// How many failures an account may have.
-    pub account_lockout: LockoutRule,
-    /// How many failures a source address may have.
-    pub source_lockout: LockoutRule,
+    /// How many failures accounts and sources may have.
+    pub lockout: Lockout,
     /// How often store and clusters are compared.
     pub reconcile_every: Ttl,
 }
@@ -75,13 +74,13 @@ struct Inner {
     clusters: BTreeMap<ClusterName, Site>,
     terms: Terms,
     session: SessionTimes,
-    account_lockout: LockoutRule,
-    source_lockout: LockoutRule,
+    lockout: Lockout,
     reconcile_every: Ttl,
     /// Counts the moves of leases that workers made, so that others can wait for one.
     moves: watch::Sender<u64>,
     health: health::Cache,
     turns: turns::Turns,
+    hushed: hushed::Hushed,
 }
 
 /// One cluster, and what the broker knows of it beside its settings.
@@ -161,8 +160,8 @@ impl Broker {
             clusters: sites.collect(),
             terms: parts.terms,
             session: parts.session,
-            account_lockout: parts.account_lockout,
-            source_lockout: parts.source_lockout,
+            lockout: parts.lockout,
+            hushed: hushed::Hushed::default(),
             reconcile_every: parts.reconcile_every,
             moves: watch::Sender::new(0),
             health: health::Cache::default(),

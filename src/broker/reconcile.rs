@@ -4,6 +4,7 @@
 use metrics::gauge;
 use tracing::warn;
 
+use super::access::with_causes;
 use super::worker::Setback;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
@@ -35,7 +36,10 @@ impl Broker {
         #[expect(clippy::cast_precision_loss, reason = "a count of roles is far below 2^52")]
         gauge!("pgbridge_unmarked_roles", "cluster" => cluster).set(strangers.count() as f64);
         for finding in findings {
-            self.mend(site, finding).await?;
+            // One that resists keeps nobody from the others; it is found again next time.
+            if let Err(failed) = self.mend(site, finding).await {
+                warn!(cluster = %site.cluster.name(), cause = with_causes(&failed), "a difference between store and cluster is not mended yet");
+            }
         }
         Ok(())
     }

@@ -119,18 +119,21 @@ impl Broker {
         self.listed(listing).await
     }
 
-    pub(super) async fn listed(&self, listing: Listing) -> Result<Vec<Lease>, LeaseError> {
+    async fn listed(&self, listing: Listing) -> Result<Vec<Lease>, LeaseError> {
         let Listing { person, cluster, states } = listing;
         let limit = if person.is_some() { None } else { Some(LISTED_MAX) };
         let filter = LeaseFilter { principal: None, cluster, states, limit };
         let leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
-        let wanted = |lease: &Lease| {
-            let named = |person: &String| {
-                *person == lease.principal.key() || *person == lease.principal.to_string()
-            };
-            person.as_ref().is_none_or(named)
-        };
+        let wanted = |lease: &Lease| person.as_ref().is_none_or(|person| is_of(lease, person));
         Ok(leases.into_iter().filter(wanted).take(LISTED_MAX as usize).collect())
+    }
+
+    /// Every lease of a person that has not begun to end, however many.
+    pub(super) async fn live_leases_of(&self, person: &str) -> Result<Vec<Lease>, LeaseError> {
+        let states = vec![LeaseState::Intent, LeaseState::Active];
+        let filter = LeaseFilter { states, ..LeaseFilter::default() };
+        let leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
+        Ok(leases.into_iter().filter(|lease| is_of(lease, person)).collect())
     }
 
     /// Refuses, and writes down, what a caller without the duty tries.
@@ -150,4 +153,9 @@ impl Broker {
         self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
         Err(LeaseError::DutyNeeded { needed })
     }
+}
+
+/// Whether `person` names who has the lease, by key or by printed form.
+fn is_of(lease: &Lease, person: &str) -> bool {
+    person == lease.principal.key() || person == lease.principal.to_string()
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tracing::info;
 
-use super::{Broker, Caller, LeaseError, Listing, Request};
-use crate::audit::{Action, Record, Subject};
-use crate::lease::{EndReason, Lease, LeaseState};
+use super::{Broker, Caller, LeaseError, Request};
+use crate::audit::{Action, Record, Subject, cut};
+use crate::lease::{EndReason, Lease};
 use crate::names::LeaseId;
 use crate::store::{Change, StoreError};
 
@@ -33,7 +33,8 @@ impl Broker {
         self.settled(id).await
     }
 
-    /// Ends every lease of the person with key or printed form `person`: for operators.
+    /// Ends every session and every lease of the person with key or printed form `person`: for
+    /// operators.
     ///
     /// # Errors
     /// When the caller is no operator, `person` can name nobody, or an end could not be written
@@ -46,16 +47,28 @@ impl Broker {
     ) -> Result<Vec<Lease>, LeaseError> {
         let operator = caller.duties().operator;
         self.need(request, caller, operator, "operator", "revoke by person").await?;
-        let states = vec![LeaseState::Intent, LeaseState::Active];
-        let listing = Listing { person: Some(person), cluster: None, states };
-        listing.check()?;
-        let leases = self.listed(listing).await?;
-        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
-        for lease in leases {
-            let record = self.record(request, Action::RevokeRequested, caller.subject());
-            self.end(lease, EndReason::Operator, record).await?;
+        let record = || self.record(request, Action::RevokeRequested, caller.subject());
+        let mut ids = Vec::new();
+        self.end_sessions_of(&person, record()).await?;
+        // Again until nothing is left: a wish that was let in before may become a lease meanwhile.
+        loop {
+            let leases = self.live_leases_of(&person).await?;
+            if leases.is_empty() {
+                break;
+            }
+            for lease in leases {
+                ids.push(lease.id);
+                self.end(lease, EndReason::Operator, record()).await?;
+            }
         }
         try_join_all(ids.into_iter().map(|id| self.settled(id))).await
+    }
+
+    /// Ends every session of a person; they must prove themselves again.
+    async fn end_sessions_of(&self, person: &str, record: Record) -> Result<(), LeaseError> {
+        let ended = Change::EndSessionsOf(person.to_owned());
+        let record = Record { detail: Some(format!("sessions of {}", cut(person))), ..record };
+        self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)
     }
 
     /// Tells `lease` to end, on behalf of the broker itself or of whom `record` names.

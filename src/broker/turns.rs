@@ -23,18 +23,28 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// A turn at once, if fewer than `side_by_side` others try at `counter`.
+    pub(super) fn take_now(&self, counter: &str, side_by_side: usize) -> Option<Turn> {
+        let turns = self.at(counter, side_by_side);
+        let permit = turns.try_acquire_owned().ok()?;
+        let waiting = Arc::clone(&self.0);
+        Some(Turn { counter: counter.to_owned(), permit: Some(permit), waiting })
+    }
+
     /// Waits until fewer than `side_by_side` others try at `counter`. First come, first served.
     pub(super) async fn take(&self, counter: &str, side_by_side: usize) -> Turn {
-        let turns = {
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let begun = || Arc::new(Semaphore::new(side_by_side.max(1)));
-            Arc::clone(waiting.entry(counter.to_owned()).or_insert_with(begun))
-        };
+        let turns = self.at(counter, side_by_side);
         // Made before the wait, so that whoever gives up waiting tidies up as well.
         let waiting = Arc::clone(&self.0);
         let mut turn = Turn { counter: counter.to_owned(), permit: None, waiting };
         turn.permit = turns.acquire_owned().await.ok();
         turn
+    }
+
+    fn at(&self, counter: &str, side_by_side: usize) -> Arc<Semaphore> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = || Arc::new(Semaphore::new(side_by_side.max(1)));
+        Arc::clone(waiting.entry(counter.to_owned()).or_insert_with(begun))
     }
 }
 
@@ -63,6 +73,17 @@ mod tests {
         drop(first);
         assert!(futures::poll!(&mut second).is_ready());
         drop(other);
+    }
+
+    #[tokio::test]
+    async fn whoever_will_not_wait_is_told_at_once() {
+        let turns = Turns::default();
+        let here = turns.take_now("source", 2);
+        let there = turns.take_now("source", 2);
+        assert!(here.is_some() && there.is_some());
+        assert!(turns.take_now("source", 2).is_none());
+        drop(here);
+        assert!(turns.take_now("source", 2).is_some());
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! The work that nobody asks for: ending what is due, cluster by cluster, for ever.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -14,7 +15,7 @@ use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, Removal, RoleTarget};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError};
-use crate::names::ClusterName;
+use crate::names::{ClusterName, LeaseId};
 use crate::store::{Change, StoreError};
 
 /// How often due leases are looked for when nobody wakes the worker.
@@ -23,11 +24,50 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Leases that are taken away side by side on one cluster.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Leases that one look takes on.
-const BATCH: u32 = 200;
+/// Leases that one look reads, more than there is room for.
+const BATCH: u32 = 64;
 
 /// Longest pause between two attempts at one lease.
 const PAUSE_MAX: Duration = Duration::from_hours(1);
+
+/// Longest pause between two attempts at a lease whose access has not ended.
+const PAUSE_IN_ACCESS: Duration = Duration::from_secs(5);
+
+/// The attempts under way on one cluster.
+#[derive(Default)]
+struct InHand(BTreeMap<LeaseId, Try>);
+
+/// Whether a lease was tried before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Try {
+    First,
+    Again,
+}
+
+impl InHand {
+    /// Takes up as many of `due` as there is room for. Leases that were tried before get half of
+    /// it at most, so that those which resist hold up nobody else.
+    fn choose(&mut self, due: Vec<Lease>) -> Vec<Lease> {
+        let mut chosen = Vec::new();
+        for lease in due {
+            let this = if lease.attempts == 0 { Try::First } else { Try::Again };
+            let again = self.0.values().filter(|tried| **tried == Try::Again).count();
+            let is_room = match this {
+                Try::First => self.0.len() < SIDE_BY_SIDE,
+                Try::Again => self.0.len() < SIDE_BY_SIDE && again < SIDE_BY_SIDE / 2,
+            };
+            if is_room && !self.0.contains_key(&lease.id) {
+                self.0.insert(lease.id, this);
+                chosen.push(lease);
+            }
+        }
+        chosen
+    }
+
+    fn done(&mut self, lease: LeaseId) {
+        self.0.remove(&lease);
+    }
+}
 
 /// The broker's running work. It stops when told, after what is in hand.
 pub struct Workers {
@@ -75,46 +115,48 @@ impl Broker {
         }
     }
 
+    /// Keeps a steady stream of attempts going: whenever one ends, the next begins.
     async fn take_away_for_ever(&self, name: &ClusterName, stop: CancellationToken) {
         let Some(site) = self.site(name) else { return };
+        let mut work = FuturesUnordered::new();
+        let mut in_hand = InHand::default();
         while !stop.is_cancelled() {
-            if let Err(failed) = self.take_away_due(site, &stop).await {
-                warn!(cluster = %name, cause = with_causes(&failed), "the store cannot say which leases are due");
+            match self.store().due(name, self.now(), BATCH).await {
+                Ok(due) => {
+                    for lease in in_hand.choose(due) {
+                        work.push(self.take_away(site, lease));
+                    }
+                }
+                Err(failed) => {
+                    warn!(cluster = %name, cause = with_causes(&failed), "the store cannot say which leases are due");
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => {}
+                Some(done) = work.next(), if !work.is_empty() => in_hand.done(done),
                 () = site.work.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
-    }
-
-    /// Takes away what is due on one cluster, oldest first.
-    async fn take_away_due(&self, site: &Site, stop: &CancellationToken) -> Result<(), StoreError> {
-        let mut tried = BTreeSet::new();
-        loop {
-            let due = self.store().due(site.cluster.name(), self.now(), BATCH).await?;
-            let fresh: Vec<Lease> =
-                due.into_iter().filter(|lease| tried.insert(lease.id)).collect();
-            if fresh.is_empty() || stop.is_cancelled() {
-                return Ok(());
-            }
-            let work = fresh.into_iter().map(|lease| self.take_away(site, lease));
-            let work = futures::stream::iter(work).take_until(stop.cancelled());
-            work.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<()>>().await;
-        }
+        while work.next().await.is_some() {}
     }
 
     /// One attempt at one lease. Whatever fails is written down and tried again.
-    async fn take_away(&self, site: &Site, lease: Lease) {
-        let id = lease.id;
+    async fn take_away(&self, site: &Site, lease: Lease) -> LeaseId {
+        let (id, target) = (lease.id, RoleTarget::of(&lease));
         match self.attempt(site, lease).await {
             Ok(()) | Err(Setback::Overtaken) => {}
             Err(Setback::Store(failed)) => {
-                warn!(lease = %id, cause = with_causes(&failed), "the store did not take a move; tried again soon");
+                // Revoking does not wait for a store that cannot write: the access ends now, and
+                // what is written down follows when the store can.
+                let ended = site.cluster.end_access(&target).await;
+                let access_ended = matches!(ended, Ok(AccessEnd::Gone | AccessEnd::Ended(_)));
+                warn!(lease = %id, access_ended, cause = with_causes(&failed), "the store did not take a move; tried again soon");
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         }
         self.0.moves.send_modify(|count| *count = count.wrapping_add(1));
+        id
     }
 
     async fn attempt(&self, site: &Site, lease: Lease) -> Result<(), Setback> {
@@ -160,7 +202,9 @@ impl Broker {
     /// Writes down what kept the attempt from completing, and when the next one is due.
     async fn hold(&self, lease: Lease, blockers: Vec<String>) -> Result<(), Setback> {
         let now = self.now();
-        let pause = PAUSE_MAX.min(Duration::from_secs(1_u64 << lease.attempts.min(12)));
+        // While somebody may still have access, there is no long pause.
+        let longest = if lease.access_ended_at.is_some() { PAUSE_MAX } else { PAUSE_IN_ACCESS };
+        let pause = longest.min(Duration::from_secs(1_u64 << lease.attempts.min(12)));
         let blockers = blockers.join("; ");
         warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, attempts = lease.attempts, blockers, "a lease could not be taken away completely; tried again");
         let held = lease.hold(blockers.clone(), now + pause)?;

@@ -2,26 +2,18 @@
 
 use super::form;
 use super::reader::Table;
-use crate::auth::LockoutRule;
+use crate::auth::{Lockout, LockoutRule};
 
-/// When logins are refused without asking the directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LockoutSettings {
-    /// For one account, from wherever it is tried.
-    pub account: LockoutRule,
-    /// For one source address, whatever account it tries.
-    pub source: LockoutRule,
-}
-
-pub(super) fn read(table: Table<'_>) -> Option<LockoutSettings> {
+pub(super) fn read(table: Table<'_>) -> Option<Lockout> {
     let count = form::integer(1, 10_000);
     let length = form::duration("1s", "1d");
     let account = table.defaulted("account_failures", "5", &count);
+    let everywhere = table.defaulted("account_failures_everywhere", "100", &count);
     let source = table.defaulted("source_failures", "50", &count);
     let window = table.defaulted("window", "\"15m\"", &length);
     let pause = table.defaulted("pause", "\"15m\"", &length);
     table.finish();
     let (window, pause) = window.zip(pause)?;
     let rule = |failures| LockoutRule { failures, window, pause };
-    Some(LockoutSettings { account: rule(account?), source: rule(source?) })
+    Some(Lockout { account: rule(account?), everywhere: rule(everywhere?), source: rule(source?) })
 }

@@ -43,15 +43,14 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::auth::SessionTimes;
 use crate::auth::ldap::LdapSettings;
+use crate::auth::{Lockout, SessionTimes};
 use crate::mapping::{Maps, Policy, Target};
 use crate::names::WayName;
 
 pub use broker::BrokerSettings;
 pub use cluster::ClusterEntry;
 pub use diagnostic::{Diagnostic, Note, Position};
-pub use lockout::LockoutSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use server::{ServerSettings, Transport};
 pub use store::StoreSettings;
@@ -74,7 +73,7 @@ pub struct Config {
     /// How long a login is remembered.
     pub session: SessionTimes,
     /// When logins are refused without asking the directory.
-    pub lockout: LockoutSettings,
+    pub lockout: Lockout,
     /// Who may become what: the map file, which way in uses which map, and the profiles.
     pub policy: Policy,
     /// The ways in, at least one, in the order of the file.

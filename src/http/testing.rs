@@ -83,8 +83,7 @@ impl Stand {
             clusters: Vec::new(),
             terms: terms(),
             session: SessionTimes { idle: "30m".parse().unwrap(), absolute: "8h".parse().unwrap() },
-            account_lockout: rule,
-            source_lockout: rule,
+            lockout: Lockout { account: rule, everywhere: rule, source: rule },
             reconcile_every: "1m".parse().unwrap(),
         });
         Self { settings: settings(), broker, store, _folder: folder }

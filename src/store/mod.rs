@@ -32,6 +32,9 @@ pub enum Change {
     BeginSession(Box<Session>),
     /// A session ends; ending one that is gone is no error.
     EndSession(Uuid),
+    /// Every session of a person ends, named by key (`method:issuer:subject`) or printed form
+    /// (`method:subject`).
+    EndSessionsOf(String),
     /// A counter of attempts begins anew: the account has logged in.
     ClearAttempts(String),
     /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter

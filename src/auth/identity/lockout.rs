@@ -15,6 +15,17 @@ pub struct LockoutRule {
     pub pause: Ttl,
 }
 
+/// The rules of all counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lockout {
+    /// For one account, tried from one source address.
+    pub account: LockoutRule,
+    /// For one account, from wherever it is tried.
+    pub everywhere: LockoutRule,
+    /// For one source address, whatever account it tries.
+    pub source: LockoutRule,
+}
+
 /// One counter: of an account, or of a source address.
 ///
 /// An attempt is counted *before* the directory is asked and given back when it succeeds, so

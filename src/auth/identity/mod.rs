@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::names::{Group, Principal, TokenHash, Ttl};
 
-pub use lockout::{Admission, Attempts, LockoutRule};
+pub use lockout::{Admission, Attempts, Lockout, LockoutRule};
 
 /// A verified principal with its groups.
 ///

@@ -41,6 +41,7 @@ fn make(connection: &Connection, change: &Change) -> Result<(), Problem> {
         Change::MoveLease(lease) => move_lease(connection, lease),
         Change::BeginSession(session) => begin_session(connection, session),
         Change::EndSession(id) => end_session(connection, *id),
+        Change::EndSessionsOf(person) => end_sessions_of(connection, person),
         Change::ClearAttempts(counter) => clear_attempts(connection, counter),
         Change::GiveBackAttempt(counter) => give_back_attempt(connection, counter),
     }
@@ -126,8 +127,8 @@ fn conflict(lease: &Lease, error: rusqlite::Error) -> Problem {
 
 fn begin_session(connection: &Connection, session: &Session) -> Result<(), Problem> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO session (id, token_hash, identity, authenticated_at, expires_at, seen_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO session (id, token_hash, identity, authenticated_at, expires_at, seen_at, \
+         principal_key, principal_text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let identity = session.identity.to_session_json();
     statement.execute(params![
@@ -137,7 +138,16 @@ fn begin_session(connection: &Connection, session: &Session) -> Result<(), Probl
         nanoseconds(session.identity.authenticated_at())?,
         nanoseconds(session.identity.expires_at())?,
         nanoseconds(session.seen_at)?,
+        session.identity.principal().key(),
+        session.identity.principal().to_string(),
     ])?;
+    Ok(())
+}
+
+fn end_sessions_of(connection: &Connection, person: &str) -> Result<(), Problem> {
+    let mut statement = connection
+        .prepare_cached("DELETE FROM session WHERE principal_key = ?1 OR principal_text = ?1")?;
+    statement.execute([person])?;
     Ok(())
 }
 

@@ -77,7 +77,8 @@ pub(super) fn due(
     const SQL: &str = concat!(
         "SELECT ",
         rows::lease_columns!(),
-        " FROM lease WHERE cluster = :cluster AND due_at <= :now ORDER BY due_at, id LIMIT :limit"
+        " FROM lease WHERE cluster = :cluster AND due_at <= :now \
+         ORDER BY attempts > 0, due_at, id LIMIT :limit"
     );
     let values = named_params! {
         ":cluster": cluster.as_str(),

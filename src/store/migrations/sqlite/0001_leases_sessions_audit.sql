@@ -56,8 +56,12 @@ CREATE TABLE session (
     identity         TEXT    NOT NULL, -- JSON
     authenticated_at INTEGER NOT NULL,
     expires_at       INTEGER NOT NULL,
-    seen_at          INTEGER NOT NULL
+    seen_at          INTEGER NOT NULL,
+    principal_key    TEXT    NOT NULL, -- method:issuer:subject
+    principal_text   TEXT    NOT NULL  -- method:subject
 ) STRICT;
+CREATE INDEX session_of_person ON session (principal_key);
+CREATE INDEX session_of_person_as_printed ON session (principal_text);
 
 CREATE TABLE attempts (
     counter      TEXT    NOT NULL PRIMARY KEY,
