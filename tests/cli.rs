@@ -229,7 +229,9 @@ fn a_server_that_is_away_is_named_and_has_its_own_exit_code() {
     let machine = Machine::new();
     let url = nowhere();
     let outcome = machine.log_in(&["--server", &url]);
-    outcome.check(5, &format!("{url} cannot be reached"));
+    let why = "Connection refused (os error 111)";
+    assert_eq!(outcome.stderr, format!("pgbridge: {url} cannot be reached: {why}\n"));
+    outcome.check(5, "");
     assert!(outcome.stdout.is_empty() && !machine.session().exists());
 }
 
@@ -563,4 +565,27 @@ fn an_empty_variable_is_as_good_as_none() {
     command.stdin(fs::File::open(typed).expect("it was just written"));
     Outcome::from(command.output().expect("pgbridge runs")).check(0, "");
     assert_eq!(server.asked().iter().filter(|asked| asked.contains("/v1/login ")).count(), 2);
+}
+
+#[test]
+fn who_mixes_up_http_and_https_is_told() {
+    let plain = Stranger::listen("https", |mut stream, _| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(response("400 Bad Request", "", "").as_bytes());
+    });
+    Machine::new().log_in(&["--server", &plain.url]).check(5, "does it speak https?");
+    let ca = TestCa::new();
+    let encrypted = Stranger::start_encrypted(&ca, open_house(|_| String::new()));
+    let url = encrypted.url.replace("https://", "http://");
+    Machine::new().log_in(&["--server", &url]).check(5, "does it speak https?");
+    let refused = Machine::new().log_in(&["--server", &encrypted.url]);
+    refused.check(5, "invalid peer certificate");
+    assert!(!refused.stderr.contains("does it speak"), "{}", refused.stderr);
+}
+
+#[test]
+fn without_a_role_on_offer_one_is_told_who_decides() {
+    let (machine, _server) = logged_in(|_| json("200 OK", r#"{"roles":[]}"#));
+    machine.run(&["roles"]).check(0, "the map of the administrators decides");
+    machine.run(&["issue", "orders"]).check(3, "no role on orders is on offer to you");
 }

@@ -15,6 +15,9 @@ use crate::names::{ClusterName, DatabaseName, LeaseId, RoleName};
 pub(super) struct LoggedIn {
     pub token: Secret,
     pub expires_at: Timestamp,
+    /// A pause of this length ends the session too.
+    #[serde(default)]
+    pub idle_timeout_seconds: Option<u64>,
     pub principal: String,
 }
 

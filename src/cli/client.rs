@@ -3,6 +3,7 @@
 //! Redirects are not followed, so a token goes to the server that gave it and nowhere else; a
 //! proxy is never asked to carry an unencrypted password; every call ends in bounded time.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -52,10 +53,10 @@ pub(super) enum ClientError {
     Token,
     #[error("no URL at {server}")]
     Url { server: ServerUrl, source: ServerUrlError },
-    #[error("{server} cannot be reached")]
-    Unreachable { server: ServerUrl, source: reqwest::Error },
-    #[error("{server} gave no whole answer; whether it did what was asked is not known")]
-    NoAnswer { server: ServerUrl, source: reqwest::Error },
+    #[error("{server} cannot be reached: {cause}")]
+    Unreachable { server: ServerUrl, cause: Shown },
+    #[error("{server} gave no whole answer; whether it did what was asked is not known: {cause}")]
+    NoAnswer { server: ServerUrl, cause: Shown },
     #[error("{}", problem_text(.problem))]
     Refused { status: StatusCode, problem: Problem },
     #[error("you are not logged in at {server} any more: run `pgbridge login`{}", request_text(.problem))]
@@ -278,11 +279,11 @@ impl Client {
             request = request.json(body);
         }
         request.send().await.map_err(|source| {
-            let server = self.server.clone();
+            let (server, cause) = (self.server.clone(), cause(&source));
             if source.is_connect() {
-                ClientError::Unreachable { server, source }
+                ClientError::Unreachable { server, cause }
             } else {
-                ClientError::NoAnswer { server, source }
+                ClientError::NoAnswer { server, cause }
             }
         })
     }
@@ -293,10 +294,10 @@ impl Client {
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let mut body = Zeroizing::new(Vec::new());
         loop {
-            let chunk = response
-                .chunk()
-                .await
-                .map_err(|source| ClientError::NoAnswer { server: self.server.clone(), source })?;
+            let chunk = response.chunk().await.map_err(|source| {
+                let (server, cause) = (self.server.clone(), cause(&source));
+                ClientError::NoAnswer { server, cause }
+            })?;
             let Some(chunk) = chunk else { return Ok(body) };
             if body.len() + chunk.len() > ANSWER_MAX {
                 let (server, status) = (self.server.clone(), response.status());
@@ -329,6 +330,23 @@ impl Client {
             _ => ClientError::Stranger { server, status },
         }
     }
+}
+
+/// The last cause of a failed call: those before it say no more than that the call failed.
+fn cause(failure: &reqwest::Error) -> Shown {
+    let mut last: &dyn Error = failure;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    // What TLS says to an answer in the clear, and HTTP to one by TLS.
+    let other_protocol = ["InvalidContentType", "invalid HTTP version"];
+    let hint = if other_protocol.iter().any(|sign| text.contains(sign)) {
+        "; does it speak https?"
+    } else {
+        ""
+    };
+    Shown::new(format!("{text}{hint}"))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {

@@ -91,8 +91,11 @@ async fn log_in(login: Login, state: &StateDir, clock: &Clock) -> Result<Exit, F
         token: SessionToken::unverified(answer.token.expose()),
     };
     state.keep_session(&session)?;
-    let until = table::time(session.expires_at, clock.now());
-    note(format!("logged in as {}, until {until} at the latest", Shown::new(&session.principal)));
+    let ends = table::time(session.expires_at, clock.now());
+    let pause = answer.idle_timeout_seconds.map(table::length);
+    let pause = pause.map_or_else(String::new, |pause| format!(", or after {pause} without use"));
+    let who = Shown::new(&session.principal);
+    note(format!("logged in as {who}; the session ends {ends} at the latest{pause}"));
     end_replaced(kept, &session).await;
     Ok(Exit::Done)
 }
@@ -233,7 +236,7 @@ async fn list_roles(state: &StateDir, output: Output) -> Result<Exit, Failure> {
     print(output, &answer, |list: &Roles| {
         let rows: Vec<Vec<Shown>> = list.roles.iter().map(role_row).collect();
         if rows.is_empty() {
-            note("no role is on offer to you");
+            warn("no role is on offer to you; the map of the administrators decides");
         }
         let headings = ["CLUSTER", "ROLE", "DATABASES", "TIME", "AT MOST", "REASON", "BY"];
         table::table(&headings, &rows)

@@ -9,8 +9,8 @@ use crate::names::RoleName;
 /// Why no role could be chosen.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ChoiceError {
-    #[error("no role on {target} is on offer to you; `pgbridge roles` lists those that are")]
-    None { target: Shown },
+    #[error("no role on {target} is on offer to you; on offer: {on_offer}")]
+    None { target: Shown, on_offer: Shown },
     #[error("several roles on {target} are on offer to you; choose by `--role`: {roles}")]
     Several { target: Shown, roles: Shown },
 }
@@ -43,13 +43,29 @@ pub(super) fn only_role<'a>(
     roles.dedup();
     match roles.as_slice() {
         [role] => Ok(role),
-        [] => Err(ChoiceError::None { target: shown(target) }),
+        [] => Err(ChoiceError::None { target: shown(target), on_offer: on_offer(offers, target) }),
         several => {
             let names: Vec<String> = several.iter().map(ToString::to_string).collect();
             let roles = Shown::new(names.join(", "));
             Err(ChoiceError::Several { target: shown(target), roles })
         }
     }
+}
+
+/// What could be meant instead: the databases of the same cluster, or else the other clusters.
+fn on_offer(offers: &[Offer], target: &Target) -> Shown {
+    let of_cluster = |offer: &&Offer| offer.cluster == target.cluster;
+    let mut names: Vec<String> = offers
+        .iter()
+        .filter(of_cluster)
+        .flat_map(|offer| offer.databases.iter().map(|name| format!("{}/{name}", offer.cluster)))
+        .collect();
+    if names.is_empty() {
+        names = offers.iter().map(|offer| offer.cluster.to_string()).collect();
+    }
+    names.sort_unstable();
+    names.dedup();
+    Shown::new(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
 }
 
 fn shown(target: &Target) -> Shown {
@@ -90,6 +106,18 @@ mod tests {
         check("orders", Err(Exit::Usage));
         check("orders/none", Err(Exit::Refused));
         check("nowhere", Err(Exit::Refused));
+    }
+
+    #[test]
+    fn who_asks_for_nothing_on_offer_is_told_what_is() {
+        let offers = [offer("orders", "read", &["orders", "archive"]), offer("stock", "x", &["s"])];
+        let told = |offers: &[Offer], target: &str| {
+            only_role(offers, &target.parse().unwrap()).unwrap_err().to_string()
+        };
+        let start = "no role on order is on offer to you; on offer: ";
+        assert_eq!(told(&offers, "order"), format!("{start}orders, stock"));
+        assert_eq!(told(&[], "order"), format!("{start}nothing"));
+        assert!(told(&offers, "orders/x").ends_with("on offer: orders/archive, orders/orders"));
     }
 
     #[test]
