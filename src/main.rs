@@ -51,8 +51,11 @@ async fn run(command: Command) -> Exit {
 async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let config = config::load(config_path).map_err(|mistakes| told(&mistakes))?;
     let Config { server, log, store, broker: settings, session, lockout, policy, .. } = config;
-    let Config { ways, clusters, .. } = config;
+    let Config { ways, clusters, notes, .. } = config;
     start_log(log);
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     let store = Arc::new(open_store(store).await?);
     let key = Arc::new(marker_key(&settings.marker_key_file, &store).await?);
     let ways = ways.into_iter().map(LdapWay::new).collect::<Result<_, _>>()?;

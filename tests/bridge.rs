@@ -250,6 +250,10 @@ async fn an_operator_ends_the_leases_of_a_person_and_nobody_else_can() {
     let ended = bed.call(Method::POST, path, Caller::Session(&carol), body).await;
     assert_eq!(ended.status, 200, "{ended:?}");
     assert!(bed.lease_roles().is_empty());
+    // Her session is over too, or she would just ask again.
+    let whoami = bed.call(Method::GET, "/v1/whoami", Caller::Session(&alice), None).await;
+    assert_eq!(whoami.status, 401);
+    bed.login("alice").await;
 }
 
 #[tokio::test]
@@ -467,10 +471,29 @@ async fn attempts_side_by_side_count_as_if_they_came_one_by_one() {
     };
     let right = (0..16).map(|_| login("bob", password_of("bob")));
     assert_eq!(futures::future::join_all(right).await, [200; 16]);
-    let wrong = (0..30).map(|guess| login("alice", format!("guess {guess}")));
-    assert_eq!(futures::future::join_all(wrong).await, [401; 30]);
+    let wrong = (0..20).map(|guess| login("alice", format!("guess {guess}")));
+    assert_eq!(futures::future::join_all(wrong).await, [401; 20]);
     let judged = records(&bed).iter().filter(|record| record["cause"] == "wrong_password").count();
     assert_eq!(judged, 5);
+}
+
+/// A way in that does not exist counts for its source.
+#[tokio::test]
+async fn unknown_ways_count_and_refusals_of_the_locked_out_do_not_fill_the_audit() {
+    let bed = TestBed::start_with(16, |config| {
+        format!("{config}\n[lockout]\nsource_failures = 4\npause = \"1h\"\n")
+    });
+    let mut answers = Vec::new();
+    for _ in 0..12 {
+        let body = json!({ "way": "nowhere", "username": "eve", "password": "guess" });
+        let answer = bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;
+        answers.push(answer.status);
+    }
+    assert_eq!(answers, [[401; 4].as_slice(), [429; 8].as_slice()].concat());
+    let refused = records(&bed).into_iter().filter(|record| record["outcome"] == "refused");
+    let causes: Vec<Value> = refused.map(|record| record["cause"].clone()).collect();
+    let written = ["unknown_way", "unknown_way", "unknown_way", "unknown_way", "source_locked_out"];
+    assert_eq!(causes, written);
 }
 
 #[tokio::test]

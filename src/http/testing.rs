@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::router::router;
 use crate::audit::{Action, Record, Subject};
 use crate::auth::ldap::{BindMode, GroupLookup, LdapSettings, LdapWay, Scheme, StartTls};
-use crate::auth::{Identity, LockoutRule, Session, SessionTimes};
+use crate::auth::{Identity, Lockout, LockoutRule, Session, SessionTimes};
 use crate::broker::{Broker, Parts};
 use crate::clock::Clock;
 use crate::config::{ServerSettings, Transport};
