@@ -104,6 +104,31 @@ impl Connections {
     ) -> Result<Vec<String>, Failure> {
         let borrowed = self.borrow_for_change(lane).await?;
         let client = borrowed.client()?;
+        let answered = self.one_by_one(client, limits, statements, vital, within).await;
+        let rejected = |failure: &Failure| failure.kind == FailureKind::Rejected;
+        let clean = match &answered {
+            Ok(_) => true,
+            // The connection is kept: when every other of the server is taken, nobody gets a new one.
+            Err(failure) if rejected(failure) => {
+                self.bounded(within, client.batch_execute("ROLLBACK")).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if clean {
+            borrowed.settle();
+        }
+        answered
+    }
+
+    /// Leaves the transaction open when it fails.
+    async fn one_by_one(
+        &self,
+        client: &ClientWrapper,
+        limits: &Limits,
+        statements: &[Statement],
+        vital: usize,
+        within: Duration,
+    ) -> Result<Vec<String>, Failure> {
         let run =
             |sql: String| async move { self.bounded(within, client.batch_execute(&sql)).await };
         run(format!("BEGIN;\n{}", limits.0)).await?;
@@ -125,7 +150,6 @@ impl Connections {
             }
         }
         run("COMMIT".to_owned()).await?;
-        borrowed.settle();
         Ok(refused)
     }
 }

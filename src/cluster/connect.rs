@@ -1,4 +1,4 @@
-//! Connections: two pools, and single ones into other databases.
+//! Connections: three pools, and single ones into other databases.
 //!
 //! A connection goes back to its pool only through [`Borrowed::settle`], which says that no
 //! transaction is open on it. Whatever else happens to the future that holds it (an error, a
@@ -61,9 +61,10 @@ pub(super) struct Connections {
     answer_timeout: Duration,
     issuing: Pool,
     revoking: Pool,
+    helping: Pool,
 }
 
-/// Which of the two pools. Each has its own, so that a flood of issues cannot keep a revocation
+/// Which of the pools. Each has its own, so that a flood of issues cannot keep a revocation
 /// waiting (and the other way round).
 #[derive(Clone, Copy)]
 pub(super) enum Lane {
@@ -71,6 +72,9 @@ pub(super) enum Lane {
     Issue,
     /// Revoking and reconciling.
     Revoke,
+    /// Ending what a statement on [`Lane::Revoke`] waits for: one connection, never held while
+    /// anything is waited for.
+    Help,
 }
 
 #[derive(Clone)]
@@ -94,6 +98,7 @@ impl Connections {
             answer_timeout: settings.statement_timeout.saturating_add(MARGIN),
             issuing: pool(settings.issue_connections)?,
             revoking: pool(settings.revoke_connections)?,
+            helping: pool(1)?,
             config,
             tls,
         })
@@ -142,6 +147,7 @@ impl Connections {
         let pool = match lane {
             Lane::Issue => &self.issuing,
             Lane::Revoke => &self.revoking,
+            Lane::Help => &self.helping,
         };
         let object = pool.get().await.map_err(|error| self.no_connection(error))?;
         Ok(Borrowed { object: Some(object), settled: false })

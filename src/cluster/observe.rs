@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// What must be known to end the access of `role`; nothing when it is gone meanwhile.
-    pub(super) async fn view(&self, role: SeenRole) -> Result<Option<RoleView>, ClusterError> {
+    pub(super) async fn view(&self, role: &SeenRole) -> Result<Option<RoleView>, ClusterError> {
         let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let memberships =
@@ -145,7 +145,7 @@ impl Cluster {
         let Some(broker) = broker.first() else { return Ok(None) };
         let mut view = RoleView {
             oid: role.oid,
-            name: role.name,
+            name: role.name.clone(),
             can_login: role.can_login,
             version: self.version(broker)?,
             broker_may_end_sessions: column(&self.name, broker, "may_signal")?
@@ -168,15 +168,18 @@ impl Cluster {
     }
 
     /// What keeps `role` from being dropped; nothing when it is gone meanwhile.
-    pub(super) async fn estate(&self, role: &SeenRole) -> Result<Option<Estate>, ClusterError> {
+    pub(super) async fn estate(
+        &self,
+        lane: Lane,
+        role: &SeenRole,
+    ) -> Result<Option<Estate>, ClusterError> {
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
         let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.name] };
         let doing = "reading what a role leaves behind";
         let queries = [broker, dependencies, prepared];
-        let [broker, dependencies, prepared] =
-            self.connections.read(Lane::Revoke, doing, queries).await?;
+        let [broker, dependencies, prepared] = self.connections.read(lane, doing, queries).await?;
         let Some(broker) = broker.first() else { return Ok(None) };
         let mut estate = Estate {
             oid: role.oid,
@@ -204,6 +207,32 @@ impl Cluster {
             }
         }
         Ok(Some(estate))
+    }
+
+    /// Who holds the lock that a session of the broker waits for on `role`, a text for each.
+    pub(super) async fn in_the_way(
+        &self,
+        lane: Lane,
+        role: &SeenRole,
+    ) -> Result<Vec<String>, ClusterError> {
+        let sql = include_str!("sql/in_the_way.sql");
+        let query = Query { sql, parameters: &[&role.name] };
+        let doing = "reading who holds a lock on a role";
+        let [rows] = self.connections.read(lane, doing, [query]).await?;
+        let text = |row: &Row| {
+            let pid: i32 = column(&self.name, row, "pid")?;
+            let owner: String = column(&self.name, row, "owner")?;
+            Ok(match pid {
+                0 => "a prepared transaction holds a lock on it: look in pg_prepared_xacts, and \
+                      ROLLBACK PREPARED as its owner or as a superuser"
+                    .to_owned(),
+                pid => format!(
+                    "server process {pid} of {} holds a lock on it: end its transaction",
+                    printable(&owner)
+                ),
+            })
+        };
+        rows.iter().map(text).collect()
     }
 
     fn membership(&self, row: &Row) -> Result<Membership, ClusterError> {

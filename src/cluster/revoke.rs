@@ -3,9 +3,13 @@
 //! Each step looks anew and is harmless when it has been done already, so that any of them may
 //! run twice, or by two brokers at once.
 
+use std::error::Error;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio_postgres::Row;
+use tracing::debug;
 
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
@@ -16,8 +20,21 @@ use crate::lease::plan::{self, Clearing, Rollback, Statement};
 use crate::mapping::ObjectPolicy;
 use crate::names::{RoleName, RoleOid, printable};
 
+/// What is being done when a role is closed.
+const CLOSING: &str = "ending a role's access";
+
 /// How often a plan is made anew because the world moved while it was run.
 const RETRIES: u32 = 5;
+
+/// How long closing a role is tried against somebody who keeps its row locked or changing.
+const CLOSES_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is tried at least, however long the server lets one try wait.
+const CLOSING_TRIES: u32 = 2;
+
+/// How long closing a role may take before what it waits for is ended, and the pause between two
+/// such blows. Short, or a client that reconnects at once keeps the row locked.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long sessions may take to end once they were told to.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +56,17 @@ impl Cluster {
                 blockers.extend(self.end_sessions(oid).await?);
                 let ended = blockers.is_empty();
                 Ok(if ended { AccessEnd::Ended(oid) } else { AccessEnd::Blocked(blockers) })
+            }
+            Closed::Not { oid, failure, in_the_way } => {
+                let sessions = self.end_sessions(oid).await;
+                if !contended(&failure) {
+                    return Err(failure.on(&self.name, CLOSING));
+                }
+                let mut blockers =
+                    vec![format!("the role (OID {oid}) cannot be closed to log-ins: {failure}")];
+                blockers.extend(in_the_way);
+                blockers.extend(sessions?);
+                Ok(AccessEnd::Blocked(blockers))
             }
         }
     }
@@ -84,10 +112,10 @@ impl Cluster {
         }
     }
 
-    /// Takes log-in and memberships away, in one transaction.
+    /// Takes log-in and memberships away, in one transaction. Whoever holds a lock on the role's
+    /// row (its holder can, by `ALTER ROLE CURRENT_USER PASSWORD`) is ended meanwhile.
     async fn close(&self, target: &RoleTarget) -> Result<Closed, ClusterError> {
-        const DOING: &str = "ending a role's access";
-        let mut tries = 0;
+        let (begun, mut tries) = (Stopwatch::start(), 0);
         loop {
             let role = match self.locate(Lane::Revoke, target).await? {
                 Located::Ours(role) => role,
@@ -96,14 +124,71 @@ impl Cluster {
                 Located::NotOurs(error) => return Err(error),
             };
             let oid = role.oid;
-            let Some(view) = self.view(role).await? else { continue };
+            let Some(view) = self.view(&role).await? else { continue };
             let statements = plan::end_access(&view);
-            match self.close_by(&statements).await {
+            let (closed, mut in_the_way) = self.close_by_force(&role, &statements).await;
+            tries += 1;
+            match closed {
                 Ok(blockers) => return Ok(Closed::Done { oid, blockers }),
-                Err(failure) if moved_on(&failure) && tries < RETRIES => tries += 1,
-                Err(failure) => return Err(failure.on(&self.name, DOING)),
+                Err(failure) if !contended(&failure) => {
+                    return Ok(Closed::Not { oid, failure, in_the_way });
+                }
+                Err(failure) if tries >= CLOSING_TRIES && begun.elapsed() > CLOSES_WITHIN => {
+                    return Ok(Closed::Not { oid, failure, in_the_way });
+                }
+                // Should the connection for help not be had, this one is there.
+                Err(_) => in_the_way = self.clear_the_way(Lane::Revoke, &role).await,
+            }
+            debug!(cluster = %self.name, %oid, ?in_the_way, "closing a role is tried again");
+        }
+    }
+
+    /// Sends `statements`, which then stand first in the queue for the row, and for as long as
+    /// they wait ends on another connection what they may wait for. Gives what that left too.
+    async fn close_by_force(
+        &self,
+        role: &SeenRole,
+        statements: &[Statement],
+    ) -> (Result<Vec<String>, Failure>, Vec<String>) {
+        let mut closing = pin!(self.close_by(statements));
+        let mut in_the_way = Vec::new();
+        loop {
+            let clearing = async {
+                sleep(PATIENCE).await;
+                self.clear_the_way(Lane::Help, role).await
+            };
+            tokio::select! {
+                biased;
+                closed = &mut closing => return (closed, in_the_way),
+                left = clearing => in_the_way = left,
             }
         }
+    }
+
+    /// Ends, once, what can hold a lock in the role's name: its sessions and its prepared
+    /// transactions. Gives a text for each that does not give way, and for who else holds one.
+    async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Err(error) = self.signal_sessions(lane, role.oid).await {
+            left.push(with_cause(&error));
+        }
+        match self.estate(lane, role).await {
+            Ok(Some(estate)) => left.extend(self.roll_all_back(&plan::roll_back(&estate)).await),
+            Ok(None) => {}
+            Err(error) => left.push(with_cause(&error)),
+        }
+        match self.in_the_way(lane, role).await {
+            Ok(holders) => left.extend(holders),
+            Err(error) => left.push(with_cause(&error)),
+        }
+        left
+    }
+
+    /// Tells every session of the role `oid` to end, and gives those that there were.
+    async fn signal_sessions(&self, lane: Lane, oid: RoleOid) -> Result<Vec<Row>, ClusterError> {
+        let query = Query { sql: include_str!("sql/end_sessions.sql"), parameters: &[&oid.0] };
+        let [sessions] = self.connections.read(lane, "ending a role's sessions", [query]).await?;
+        Ok(sessions)
     }
 
     /// All at once; when the server refuses one of them, as many as it lets us.
@@ -122,13 +207,10 @@ impl Cluster {
     /// Ends every session of the role `oid`, whether the role exists or not. Gives a text when
     /// one is left.
     async fn end_sessions(&self, oid: RoleOid) -> Result<Option<String>, ClusterError> {
-        const DOING: &str = "ending a role's sessions";
         let begun = Stopwatch::start();
         let mut pause = Duration::from_millis(5);
         loop {
-            let sql = include_str!("sql/end_sessions.sql");
-            let query = Query { sql, parameters: &[&oid.0] };
-            let [sessions] = match self.connections.read(Lane::Revoke, DOING, [query]).await {
+            let sessions = match self.signal_sessions(Lane::Revoke, oid).await {
                 Err(ClusterError::Rejected { source, .. }) if source.is_one_of(&["42501"]) => {
                     return Ok(Some(format!(
                         "a session of the role (OID {oid}) is open and the broker may not end it; \
@@ -159,17 +241,12 @@ impl Cluster {
         role: &SeenRole,
         policy: ObjectPolicy,
     ) -> Result<Removed, ClusterError> {
-        let Some(estate) = self.estate(role).await? else { return Ok(Removed::Moved) };
+        let Some(estate) = self.estate(Lane::Revoke, role).await? else {
+            return Ok(Removed::Moved);
+        };
         let plan = plan::remove(&estate, policy, self.attic_role.as_ref());
         let mut blockers = plan.blockers;
-        for rollback in &plan.rollbacks {
-            if let Err(failure) = self.roll_back(rollback).await {
-                let database = printable(&rollback.database);
-                blockers.push(format!(
-                    "a prepared transaction in database {database} is not rolled back: {failure}"
-                ));
-            }
-        }
+        blockers.extend(self.roll_all_back(&plan.rollbacks).await);
         for clearing in &plan.clearings {
             match self.clear(clearing).await {
                 Ok(()) => {}
@@ -202,6 +279,21 @@ impl Cluster {
             }
             Err(failure) => Err(failure.on(&self.name, "dropping a role")),
         }
+    }
+
+    /// Gives a text for each that could not be rolled back.
+    async fn roll_all_back(&self, rollbacks: &[Rollback]) -> Vec<String> {
+        let mut left = Vec::new();
+        for rollback in rollbacks {
+            if let Err(failure) = self.roll_back(rollback).await {
+                left.push(format!(
+                    "prepared transaction {} in database {} is not rolled back: {failure}",
+                    printable(&rollback.gid),
+                    printable(&rollback.database)
+                ));
+            }
+        }
+        left
     }
 
     /// Each statement on its own: a prepared transaction ends outside of any other.
@@ -251,6 +343,17 @@ enum Closed {
     Absent { oid: Option<RoleOid> },
     /// They are gone, but for what the texts say.
     Done { oid: RoleOid, blockers: Vec<String> },
+    /// They are not, and each text names something that may be in the way.
+    Not { oid: RoleOid, failure: Failure, in_the_way: Vec<String> },
+}
+
+/// Whether a role was not closed because somebody keeps its row locked or changing.
+fn contended(failure: &Failure) -> bool {
+    moved_on(failure) || failure.is_one_of(&["55P03", "57014"])
+}
+
+fn with_cause(error: &ClusterError) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// What became of an attempt to remove a role.

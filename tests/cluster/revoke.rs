@@ -16,8 +16,13 @@ const KEEP: ObjectPolicy = ObjectPolicy::Reassign;
 impl Site {
     /// The holder's own session, asleep.
     fn session(&self, held: &Held) -> Session {
-        let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-c", "SELECT pg_sleep(600)"])
+        self.session_of(held, "psql -X -q -c 'SELECT pg_sleep(600)'")
+    }
+
+    /// What the holder runs in a shell, once it has a session.
+    fn session_of(&self, held: &Held, shell: &str) -> Session {
+        let mut psql = Command::new("sh");
+        psql.args(["-c", &format!("exec {shell}")])
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.postgres.port().to_string())
             .env("PGUSER", held.name())
@@ -25,11 +30,35 @@ impl Site {
             .env("PGDATABASE", "orders")
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let session = Session(psql.spawn().expect("psql is installed"));
+        let session = Session(psql.spawn().expect("a shell and psql are installed"));
         wait_for("the session", Duration::from_secs(20), || {
             (self.sessions_of(held) != "0").then_some(())
         });
         session
+    }
+
+    /// Returns once a transaction of the holder has the lock on its role's row.
+    #[track_caller]
+    fn row_is_locked(&self, held: &Held) {
+        let locked = format!(
+            "SELECT (xmax::text <> '0') FROM pg_authid WHERE oid = {}",
+            held.created.role_oid
+        );
+        wait_for("the lock", Duration::from_secs(20), || (self.see(&locked) == "t").then_some(()));
+    }
+
+    /// No log-in, no group, no session. (A password it may have: a session that is about to end
+    /// can still set its own, which without LOGIN opens nothing.)
+    #[track_caller]
+    fn assert_closed(&self, held: &Held) {
+        let oid = held.created.role_oid;
+        let state = self.see(&format!(
+            "SELECT concat_ws(',', rolcanlogin, rolconnlimit,
+                 (SELECT count(*) FROM pg_auth_members WHERE member = pg_authid.oid),
+                 (SELECT count(*) FROM pg_stat_activity WHERE usesysid = pg_authid.oid))
+             FROM pg_authid WHERE oid = {oid}"
+        ));
+        assert_eq!(state, "f,0,0,0");
     }
 
     #[track_caller]
@@ -422,4 +451,109 @@ async fn a_lease_that_never_had_a_role_has_nothing_to_end() {
     assert_eq!(site.cluster.remove(&target, KEEP).await.unwrap(), Removal::Gone);
     let nobody = RoleTarget::found(target.lease, RoleOid(4_000_000_000));
     assert_eq!(site.cluster.remove(&nobody, KEEP).await.unwrap(), Removal::Gone);
+}
+
+/// Leaves the row of the role that runs it locked, for as long as the session lives.
+const LOCK_OWN_ROW: &str =
+    "psql -X -q -c \"BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'; SELECT pg_sleep(600)\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_who_keeps_the_row_of_the_role_locked_is_ended_like_any_other() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (locking, plain) = (site.hold("orders_read").await, site.hold("orders_read").await);
+        let mut trick = site.session_of(&locking, LOCK_OWN_ROW);
+        let mut other = site.session(&plain);
+        site.row_is_locked(&locking);
+        for (held, session) in [(&locking, &mut trick), (&plain, &mut other)] {
+            let ended = AccessEnd::Ended(held.created.role_oid);
+            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            site.assert_closed(held);
+            assert!(!session.0.wait().unwrap().success());
+            assert_eq!(site.remove(held, KEEP).await, Removal::Gone);
+            site.assert_gone(held);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_does_not_keep_the_role_open() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let (locking, plain) = (site.hold("orders_read").await, site.hold("orders_read").await);
+        let lock = "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'; PREPARE TRANSACTION 'stay'";
+        site.use_it(&locking, "orders", lock).unwrap();
+        site.row_is_locked(&locking);
+        let _sessions = [site.session(&locking), site.session(&plain)];
+        for held in [&locking, &plain] {
+            let ended = AccessEnd::Ended(held.created.role_oid);
+            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            site.assert_closed(held);
+            assert_eq!(site.remove(held, KEEP).await, Removal::Gone);
+            site.assert_gone(held);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_who_comes_back_at_once_does_not_keep_the_role_open() {
+    let again = |once: &str| format!("sh -c \"while :; do {}; done\"", once.replace('"', "\\\""));
+    let change = "yes \"ALTER ROLE CURRENT_USER PASSWORD '$PGPASSWORD';\" | psql -X -q";
+    for major in MAJORS {
+        for trick in [LOCK_OWN_ROW, change] {
+            let site = Site::start(major);
+            let held = site.hold("orders_read").await;
+            let _sessions: Vec<_> = (0..4).map(|_| site.session_of(&held, &again(trick))).collect();
+            site.row_is_locked(&held);
+            let ended = AccessEnd::Ended(held.created.role_oid);
+            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            site.assert_closed(&held);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_somebody_else_keeps_locked_loses_its_sessions_and_the_process_is_named() {
+    let site = Site::start(16);
+    let held = site.hold("orders_read").await;
+    let _session = site.session(&held);
+    let mut settings = settings(&site.postgres);
+    settings.lock_timeout = Duration::from_millis(500);
+    let impatient = open(settings, "b1", '7');
+    let lock = site.hold_open(&format!("ALTER ROLE {} CONNECTION LIMIT 9", held.name()));
+    let pid = site.see("SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'");
+
+    let end = impatient.end_access(&held.target()).await.unwrap();
+    let AccessEnd::Blocked(blockers) = end else { panic!("{end:?}") };
+    assert!(blockers[0].contains("55P03"), "{blockers:?}");
+    assert!(blockers[1].contains(&format!("server process {pid} of postgres")), "{blockers:?}");
+    assert_eq!(site.sessions_of(&held), "0");
+
+    drop(lock);
+    let ended = AccessEnd::Ended(held.created.role_oid);
+    assert_eq!(impatient.end_access(&held.target()).await.unwrap(), ended);
+    site.assert_closed(&held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_revocation_costs_no_connection_and_ends_the_sessions() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        assert!(site.cluster.find(&held.lease).await.unwrap().is_some());
+        let pids = "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity
+                    WHERE usename = 'pgbridge'";
+        let before = site.see(pids);
+        site.dba("ALTER ROLE pgbridge NOCREATEROLE");
+        let error = site.cluster.end_access(&held.target()).await.unwrap_err();
+        assert!(matches!(error, ClusterError::Rejected { .. }), "{error:?}");
+        let after = site.see(pids);
+        assert!(before.split(',').all(|pid| after.contains(pid)), "{before} then {after}");
+        assert_eq!(site.sessions_of(&held), "0");
+
+        site.dba("ALTER ROLE pgbridge CREATEROLE");
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+    }
 }

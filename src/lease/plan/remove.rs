@@ -63,6 +63,8 @@ pub struct RemovalPlan {
 /// How to roll back one prepared transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollback {
+    /// The transaction's global identifier.
+    pub gid: String,
     /// The database to be connected to.
     pub database: String,
     /// Statements, each on its own: only the role itself may roll its transaction back, and not
@@ -87,7 +89,7 @@ pub struct Clearing {
 #[must_use]
 pub fn remove(estate: &Estate, policy: ObjectPolicy, attic: Option<&RoleName>) -> RemovalPlan {
     let mut plan = RemovalPlan {
-        rollbacks: estate.prepared.iter().map(|one| rollback(estate, one)).collect(),
+        rollbacks: roll_back(estate),
         clearings: Vec::new(),
         drop: vec![lock(estate), guard::same_role(&estate.name, estate.oid), drop_role(estate)],
         blockers: estate.owned_shared.iter().map(|object| owns(estate, object)).collect(),
@@ -115,6 +117,13 @@ pub fn remove(estate: &Estate, policy: ObjectPolicy, attic: Option<&RoleName>) -
         plan.clearings.push(Clearing { database: None, statements: clear(estate, None) });
     }
     plan
+}
+
+/// Plans how to roll back what the role has prepared: that alone when it keeps the role from
+/// being closed, for a prepared transaction holds its locks without any session.
+#[must_use]
+pub fn roll_back(estate: &Estate) -> Vec<Rollback> {
+    estate.prepared.iter().map(|one| rollback(estate, one)).collect()
 }
 
 /// The statements that clear the database they run in, for one transaction. No CASCADE: what
@@ -163,6 +172,7 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
         ),
     ];
     Rollback {
+        gid: prepared.gid.clone(),
         database: prepared.database.clone(),
         statements: membership(estate).into_iter().chain(statements).collect(),
     }
