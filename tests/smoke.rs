@@ -101,8 +101,10 @@ fn postgres_settings_change_while_it_runs_and_its_log_can_be_read() {
 fn a_hanging_postgres_answers_again_when_it_is_resumed() {
     let postgres = Postgres::start(15);
     postgres.hang();
-    let state = fs::read_to_string(format!("/proc/{}/stat", postgres.pid())).unwrap();
-    assert!(state.contains(") T "), "{state}");
+    wait_for("the postmaster to stop", Duration::from_secs(5), || {
+        let state = fs::read_to_string(format!("/proc/{}/stat", postgres.pid())).unwrap();
+        state.contains(") T ").then_some(())
+    });
     postgres.resume();
     assert_eq!(postgres.sql("orders", "SELECT 1"), [["1"]]);
 }

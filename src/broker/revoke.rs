@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tracing::info;
 
-use super::{Broker, Caller, LeaseError, Request};
+use super::{Broker, Caller, LeaseError, Listing, Request};
 use crate::audit::{Action, Record, Subject, cut};
 use crate::lease::{EndReason, Lease};
 use crate::names::LeaseId;
@@ -47,6 +47,8 @@ impl Broker {
     ) -> Result<Vec<Lease>, LeaseError> {
         let operator = caller.duties().operator;
         self.need(request, caller, operator, "operator", "revoke by person").await?;
+        let listing = Listing { person: Some(person.clone()), ..Listing::default() };
+        listing.check()?;
         let record = || self.record(request, Action::RevokeRequested, caller.subject());
         let mut ids = Vec::new();
         self.end_sessions_of(&person, record()).await?;
