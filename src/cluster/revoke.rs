@@ -169,8 +169,12 @@ impl Cluster {
     /// transactions. Gives a text for each that does not give way, and for who else holds one.
     async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<String> {
         let mut left = Vec::new();
-        if let Err(error) = self.signal_sessions(lane, role.oid).await {
-            left.push(with_cause(&error));
+        match self.signal_sessions(lane, role.oid).await {
+            Ok(_) => {}
+            Err(error) if not_permitted(&error) => {
+                left.extend(self.signal_as_member(lane, role).await.err());
+            }
+            Err(error) => left.push(with_cause(&error)),
         }
         match self.estate(lane, role).await {
             Ok(Some(estate)) => left.extend(self.roll_all_back(&plan::roll_back(&estate)).await),
@@ -182,6 +186,17 @@ impl Cluster {
             Err(error) => left.push(with_cause(&error)),
         }
         left
+    }
+
+    /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
+    /// would make it a member of the role, but that one waits.
+    async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), String> {
+        let estate = self.estate(lane, role).await.map_err(|error| with_cause(&error))?;
+        let join = estate.map(|estate| plan::join(&estate)).unwrap_or_default();
+        let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
+        joined.map_err(|failure| format!("the broker cannot act for the role: {failure}"))?;
+        let signalled = self.signal_sessions(lane, role.oid).await;
+        signalled.map(|_| ()).map_err(|error| with_cause(&error))
     }
 
     /// Tells every session of the role `oid` to end, and gives those that there were.
@@ -211,10 +226,11 @@ impl Cluster {
         let mut pause = Duration::from_millis(5);
         loop {
             let sessions = match self.signal_sessions(Lane::Revoke, oid).await {
-                Err(ClusterError::Rejected { source, .. }) if source.is_one_of(&["42501"]) => {
+                Err(error) if not_permitted(&error) => {
                     return Ok(Some(format!(
                         "a session of the role (OID {oid}) is open and the broker may not end it; \
-                         grant pg_signal_backend to the broker's login: {source}"
+                         grant pg_signal_backend to the broker's login: {}",
+                        with_cause(&error)
                     )));
                 }
                 answer => answer?,
@@ -350,6 +366,11 @@ enum Closed {
 /// Whether a role was not closed because somebody keeps its row locked or changing.
 fn contended(failure: &Failure) -> bool {
     moved_on(failure) || failure.is_one_of(&["55P03", "57014"])
+}
+
+/// Whether the broker lacks the right to do it (42501).
+fn not_permitted(error: &ClusterError) -> bool {
+    matches!(error, ClusterError::Rejected { source, .. } if source.is_one_of(&["42501"]))
 }
 
 fn with_cause(error: &ClusterError) -> String {

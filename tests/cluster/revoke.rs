@@ -421,11 +421,19 @@ async fn a_broker_without_pg_signal_backend_ends_sessions_all_the_same() {
     for major in MAJORS {
         let site = Site::start(major);
         site.dba("REVOKE pg_signal_backend FROM pgbridge");
+        for shell in ["psql -X -q -c 'SELECT pg_sleep(600)'", LOCK_OWN_ROW] {
+            let held = site.hold("orders_read").await;
+            let _session = site.session_of(&held, shell);
+            if shell == LOCK_OWN_ROW {
+                site.row_is_locked(&held);
+            }
+            let ended = AccessEnd::Ended(held.created.role_oid);
+            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            assert_eq!(site.sessions_of(&held), "0");
+            assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+            site.assert_gone(&held);
+        }
         let held = messy(&site).await;
-        let _session = site.session(&held);
-        let ended = AccessEnd::Ended(held.created.role_oid);
-        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
-        assert_eq!(site.sessions_of(&held), "0");
         assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
         site.assert_gone(&held);
     }

@@ -14,7 +14,8 @@ use std::fmt;
 pub use create::{Creation, create, extend};
 pub use guard::FAILED as CHECK_FAILED;
 pub use remove::{
-    Clearing, Dependency, Estate, PreparedTransaction, RemovalPlan, Rollback, remove, roll_back,
+    Clearing, Dependency, Estate, PreparedTransaction, RemovalPlan, Rollback, join, remove,
+    roll_back,
 };
 pub use revoke::{Membership, RoleView, VITAL_TO_END_ACCESS, end_access};
 

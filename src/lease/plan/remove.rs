@@ -126,6 +126,14 @@ pub fn roll_back(estate: &Estate) -> Vec<Rollback> {
     estate.prepared.iter().map(|one| rollback(estate, one)).collect()
 }
 
+/// Makes the broker a member of the role, in one transaction; empty when it is one. What a role
+/// that cannot be closed yet has running or prepared, only a member may end.
+#[must_use]
+pub fn join(estate: &Estate) -> Vec<Statement> {
+    let guard = || guard::same_role(&estate.name, estate.oid);
+    membership(estate).into_iter().flat_map(|join| [join, guard()]).collect()
+}
+
 /// The statements that clear the database they run in, for one transaction. No CASCADE: what
 /// somebody else built on the role's objects is not ours to drop.
 fn clear(estate: &Estate, heir: Option<&RoleName>) -> Vec<Statement> {
