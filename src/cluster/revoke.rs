@@ -264,7 +264,7 @@ impl Cluster {
         let mut blockers = plan.blockers;
         blockers.extend(self.roll_all_back(&plan.rollbacks).await);
         for clearing in &plan.clearings {
-            match self.clear(clearing).await {
+            match self.clear(role.oid, clearing).await {
                 Ok(()) => {}
                 Err(failure) if self.lacks_attic(&failure) => {
                     blockers.push(format!("the attic role is missing: {failure}"));
@@ -322,12 +322,19 @@ impl Cluster {
         Ok(())
     }
 
-    async fn clear(&self, clearing: &Clearing) -> Result<(), Failure> {
-        let (limits, statements, within) = (&self.limits, &clearing.statements, Duration::MAX);
+    async fn clear(&self, oid: RoleOid, clearing: &Clearing) -> Result<(), Failure> {
+        let (limits, within) = (&self.limits, Duration::MAX);
         if let Some(database) = &clearing.database {
             let client = self.connections.open(database).await?;
-            self.connections.apply_on(&client, limits, statements, within).await?;
+            // The role has no session any more that could make another one.
+            let query = Query { sql: include_str!("sql/definers.sql"), parameters: &[&oid.0] };
+            let rows = self.connections.bounded(within, query.ask(&client)).await?;
+            let unreadable = |_| Failure::broken("the name of a routine is unreadable".to_owned());
+            let definers = rows.iter().map(|row| row.try_get("routine").map_err(unreadable));
+            let statements = clearing.disarming(&definers.collect::<Result<Vec<_>, _>>()?);
+            self.connections.apply_on(&client, limits, &statements, within).await?;
         } else {
+            let statements = &clearing.statements;
             self.connections.apply(Lane::Revoke, limits, statements, within).await?;
         }
         Ok(())

@@ -565,3 +565,35 @@ async fn a_refused_revocation_costs_no_connection_and_ends_the_sessions() {
         assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_routine_left_behind_runs_with_the_rights_of_its_caller_and_not_of_the_attic() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        site.group("maker");
+        site.dba("CREATE ROLE eve LOGIN PASSWORD 'eve'; GRANT orders_write TO maker");
+        site.postgres.sql(
+            "orders",
+            "GRANT CONNECT ON DATABASE orders TO eve; GRANT USAGE ON SCHEMA workbench TO eve",
+        );
+        let held = site.hold("maker").await;
+        let who = "LANGUAGE sql AS 'SELECT current_user::text'";
+        let make = format!(
+            "CREATE FUNCTION workbench.\"o'd\"\"d; --\"(\"x y\" integer, numeric[]) RETURNS text SECURITY DEFINER {who};
+             CREATE FUNCTION workbench.plain() RETURNS text {who};
+             CREATE PROCEDURE workbench.act() SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'"
+        );
+        site.use_it(&held, "orders", &make).expect("the holder may");
+        let eve = |text: &str| site.postgres.sql_as("eve", "eve", "orders", text);
+        let trap = "SELECT workbench.\"o'd\"\"d; --\"(1, '{}')";
+        assert_eq!(eve(trap).unwrap(), [[held.name()]]);
+
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        let left = "SELECT count(*), bool_or(prosecdef), min(proowner::regrole::text)
+                    FROM pg_proc WHERE pronamespace = 'workbench'::regnamespace";
+        assert_eq!(site.postgres.sql("orders", left), [["3", "f", "pgbridge_attic"]]);
+        assert!(eve(trap).unwrap_err().contains("permission denied"));
+        assert!(eve("CALL workbench.act()").unwrap_err().contains("permission denied"));
+        assert_eq!(eve("SELECT workbench.plain()").unwrap(), [["eve"]]);
+    }
+}

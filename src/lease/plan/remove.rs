@@ -79,6 +79,30 @@ pub struct Clearing {
     pub database: Option<String>,
     /// Statements for one transaction.
     pub statements: Vec<Statement>,
+    /// At which of the statements the role's objects get another owner, if they do.
+    pub hands_over_at: Option<usize>,
+}
+
+impl Clearing {
+    /// The statements, with those before the handing over that take the owner's rights from
+    /// `definers`: routines that run with them (`SECURITY DEFINER`), as `regprocedure` names
+    /// them. Else whoever may call one would act as the new owner.
+    #[must_use]
+    pub fn disarming(&self, definers: &[String]) -> Vec<Statement> {
+        let mut statements = self.statements.clone();
+        if let Some(at) = self.hands_over_at.filter(|at| *at <= statements.len()) {
+            statements.splice(at..at, definers.iter().flat_map(|routine| disarm(routine)));
+        }
+        statements
+    }
+}
+
+fn disarm(routine: &str) -> [Statement; 2] {
+    [
+        format!("ALTER ROUTINE {routine} SECURITY INVOKER"),
+        format!("REVOKE ALL ON ROUTINE {routine} FROM PUBLIC"),
+    ]
+    .map(|sql| Statement::new("let nobody act as its new owner", sql))
 }
 
 /// Plans how to remove a role without access: what it owns goes to `attic` or is dropped, as
@@ -104,17 +128,16 @@ pub fn remove(estate: &Estate, policy: ObjectPolicy, attic: Option<&RoleName>) -
     for dependency in &estate.dependencies {
         match &heir {
             _ if !dependency.connectable => plan.blockers.push(closed_database(dependency)),
-            Ok(heir) if may_clear => plan.clearings.push(Clearing {
-                database: Some(dependency.database.clone()),
-                statements: clear(estate, *heir),
-            }),
+            Ok(heir) if may_clear => {
+                plan.clearings.push(clear(estate, Some(&dependency.database), *heir));
+            }
             Ok(_) => {}
             Err(no_attic) => plan.blockers.push(no_attic.clone()),
         }
     }
     if plan.clearings.is_empty() && estate.shared_privileges && may_clear {
         // It owns nothing that this could drop: only its privileges on shared objects go.
-        plan.clearings.push(Clearing { database: None, statements: clear(estate, None) });
+        plan.clearings.push(clear(estate, None, None));
     }
     plan
 }
@@ -136,16 +159,17 @@ pub fn join(estate: &Estate) -> Vec<Statement> {
 
 /// The statements that clear the database they run in, for one transaction. No CASCADE: what
 /// somebody else built on the role's objects is not ours to drop.
-fn clear(estate: &Estate, heir: Option<&RoleName>) -> Vec<Statement> {
+fn clear(estate: &Estate, database: Option<&str>, heir: Option<&RoleName>) -> Clearing {
     let role = identifier(&estate.name);
     let mut statements = vec![lock(estate), guard::same_role(&estate.name, estate.oid)];
     statements.extend(membership(estate));
+    let hands_over_at = heir.map(|_| statements.len());
     if let Some(heir) = heir {
         let sql = format!("REASSIGN OWNED BY {role} TO {}", heir.quoted());
         statements.push(Statement::new("keep what it made", sql));
     }
     statements.push(Statement::new("take back its privileges", format!("DROP OWNED BY {role}")));
-    statements
+    Clearing { database: database.map(str::to_owned), statements, hands_over_at }
 }
 
 /// Changes nothing, but from here to the commit nobody can rename the role.
@@ -258,8 +282,17 @@ mod tests {
         let purge = "DROP OWNED BY \"pgb_a\"";
         assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, keep, purge]);
 
+        let definer = ["sales.\"f\"\"x\"(integer)".to_owned()];
+        let invoker = "ALTER ROUTINE sales.\"f\"\"x\"(integer) SECURITY INVOKER";
+        let private = "REVOKE ALL ON ROUTINE sales.\"f\"\"x\"(integer) FROM PUBLIC";
+        assert_eq!(
+            sql(&plan.clearings[0].disarming(&definer)),
+            [LOCK, SAME, invoker, private, keep, purge]
+        );
+
         let plan = remove(&estate, ObjectPolicy::Drop, Some(&attic));
         assert_eq!(sql(&plan.clearings[1].statements), [LOCK, SAME, purge]);
+        assert_eq!(sql(&plan.clearings[1].disarming(&definer)), [LOCK, SAME, purge]);
     }
 
     #[test]
