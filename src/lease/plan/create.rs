@@ -35,7 +35,7 @@ pub struct Creation<'a> {
 /// membership away works in open sessions at once. Before 16 a membership has no such option.
 ///
 /// The broker does not become a member of it, although it must be one to hand over what the role
-/// leaves: it becomes one then ([`let_broker_act_for`]). Since 16 the server follows every
+/// leaves: it becomes one then (`let_broker_act_for`). Since 16 the server follows every
 /// membership of the broker at each of these statements, so with one for each live lease, making
 /// the next would take longer and longer. The brokers' group gets ADMIN and nothing else, and
 /// only where ADMIN counts.
