@@ -19,6 +19,7 @@ use pgbridge::http::{self, Listening};
 use pgbridge::lease::MarkerKey;
 use pgbridge::store::sqlite::SqliteStore;
 use pgbridge::store::{LeaseFilter, Store};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
@@ -49,6 +50,8 @@ async fn run(command: Command) -> Exit {
 
 /// Runs the broker with the configuration in `config_path` until it is told to stop.
 async fn serve(config_path: &Path) -> anyhow::Result<()> {
+    // Secrets are in this process's memory: no core dump, and no debugger of the same user.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("core dumps stay possible")?;
     let config = config::load(config_path).map_err(|mistakes| told(&mistakes))?;
     let Config { server, log, store, broker: settings, session, lockout, policy, .. } = config;
     let Config { ways, clusters, notes, .. } = config;
