@@ -477,6 +477,24 @@ async fn attempts_side_by_side_count_as_if_they_came_one_by_one() {
     assert_eq!(judged, 5);
 }
 
+/// No name that somebody types elsewhere reads as the counter of another account.
+#[tokio::test]
+async fn a_name_made_like_a_counter_locks_nobody_out() {
+    let bed = TestBed::start(15);
+    let login = async |username: &str, password: &str| {
+        let body = json!({ "username": username, "password": password });
+        bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await.status
+    };
+    for name in ["alice from 127.0.0.1", "127.0.0.1:corp:alice", "corp:alice"] {
+        for _ in 0..5 {
+            assert_eq!(login(name, "guess").await, 401);
+        }
+    }
+    // One slip of her own: were those counted with it, it would be one too many.
+    assert_eq!(login("alice", "slip").await, 401);
+    assert_eq!(login("alice", &password_of("alice")).await, 200);
+}
+
 /// A way in that does not exist counts for its source.
 #[tokio::test]
 async fn unknown_ways_count_and_refusals_of_the_locked_out_do_not_fill_the_audit() {

@@ -61,18 +61,23 @@ struct AccountCounters {
 }
 
 impl Counters {
-    fn all(&self) -> Vec<String> {
-        let account = self.account.iter();
-        let account = account.flat_map(|account| [&account.from_source, &account.everywhere]);
-        account.chain([&self.source]).cloned().collect()
+    /// What an attempt that nobody could judge changes.
+    fn given_back(&self) -> Vec<Change> {
+        self.changes(Change::GiveBackAttempt)
     }
 
     /// What a login that succeeded changes.
     fn cleared(&self) -> Vec<Change> {
+        self.changes(Change::ClearAttempts)
+    }
+
+    /// `at_account` for the account's counters. The source's only ever gets one attempt back, or
+    /// one's own logins would make room for guesses at others.
+    fn changes(&self, at_account: fn(String) -> Change) -> Vec<Change> {
         let account = self.account.iter();
         let account = account.flat_map(|account| [&account.from_source, &account.everywhere]);
-        let account = account.cloned().map(Change::ClearAttempts);
-        account.chain([Change::GiveBackAttempt(self.source.clone())]).collect()
+        let source = Change::GiveBackAttempt(self.source.clone());
+        account.cloned().map(at_account).chain([source]).collect()
     }
 }
 
@@ -224,7 +229,8 @@ impl Broker {
         };
         let account = AccountKey::new(way.name(), &cut(username));
         let everywhere = format!("account:{}", account.as_str());
-        let from_source = format!("{everywhere} from {place}");
+        // What was typed comes last in each, so that no name reads as another's counter.
+        let from_source = format!("account-from:{place}:{}", account.as_str());
         let at_this = self.0.turns.take(&everywhere, 1).await;
         let account = Some(AccountCounters { from_source, everywhere });
         Ok(Counters { account, source, _turns: vec![at_this, from_here] })
@@ -286,8 +292,7 @@ impl Broker {
             return Ok(AccessError::Refused);
         }
         warn!(request.id, cause = kind, detail, "the directory could not judge a login");
-        let give_back = counters.all().into_iter().map(Change::GiveBackAttempt).collect();
-        self.refuse_login(request, subject, kind, &detail, give_back).await?;
+        self.refuse_login(request, subject, kind, &detail, counters.given_back()).await?;
         Ok(AccessError::DirectoryAway)
     }
 
