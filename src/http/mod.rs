@@ -37,5 +37,5 @@ mod testing;
 
 pub use openapi::document;
 pub use router::router;
-pub use server::{Listening, ServeError, serve, until_told_to_stop};
+pub use server::{Listening, ServeError, until_told_to_stop};
 pub use telemetry::metrics;

@@ -149,21 +149,6 @@ impl Listening {
     }
 }
 
-/// Serves until the process is told to stop; SIGHUP reads the certificate anew.
-///
-/// # Errors
-/// As [`Listening::open`] and [`Listening::run`], and when signals cannot be waited for.
-pub async fn serve(broker: Broker, settings: ServerSettings) -> Result<(), ServeError> {
-    let listening = Listening::open(broker, settings).await?;
-    let stop = CancellationToken::new();
-    let renew = listening.renew_certificate();
-    let told = until_told_to_stop(stop.clone(), renew)?;
-    let told = tokio::spawn(told);
-    let served = listening.run(stop).await;
-    told.abort();
-    served
-}
-
 /// Waits for SIGTERM or SIGINT, then cancels `stop`; until then each SIGHUP notifies `renew`. From
 /// the moment of this call none of the three ends the process by itself.
 ///
