@@ -15,21 +15,25 @@ use super::support::{BROKER_LOGIN, BROKER_PASSWORD};
 use super::wire::Wire;
 
 const CLIENTS: [usize; 3] = [1, 8, 16];
-/// The two sides take turns, so that neither has the better half of the run.
-const ROUNDS: u32 = 2;
+/// The two sides take turns, often, so that neither has the better part of the run.
+const ROUNDS: u32 = 8;
 
 pub async fn run(stand: &Stand) {
+    let only: Option<usize> =
+        std::env::var("BENCH_CLIENTS").ok().and_then(|text| text.parse().ok());
     for (iterations, role) in PROFILES {
-        for clients in CLIENTS {
+        for clients in
+            CLIENTS.into_iter().filter(|clients| only.is_none_or(|only| only == *clients))
+        {
             let (mut ours, mut sql) = (Tally::default(), Tally::default());
-            let mut wires = Vec::new();
             let mut sessions = Vec::new();
             for _ in 0..clients {
-                wires.push(Wire::connect(stand.port).await);
                 sessions.push(connect(stand).await);
             }
             for _ in 0..ROUNDS {
-                wires = issue(stand, role, wires, &mut ours).await;
+                // Made anew: the broker closes a connection on which nothing comes for a while.
+                let wires = Wire::connect_all(stand.port, clients).await;
+                issue(stand, role, wires, &mut ours).await;
                 sessions = create(role, iterations, sessions, &mut sql).await;
             }
             let (ours_per_s, sql_per_s) = (ours.per_second(), sql.per_second());
@@ -47,7 +51,7 @@ pub async fn run(stand: &Stand) {
     }
 }
 
-async fn issue(stand: &Stand, role: &str, wires: Vec<Wire>, tally: &mut Tally) -> Vec<Wire> {
+async fn issue(stand: &Stand, role: &str, wires: Vec<Wire>, tally: &mut Tally) {
     let body: Arc<str> = format!(r#"{{"cluster": "orders", "role": "{role}"}}"#).into();
     let token: Arc<str> = stand.token.as_str().into();
     let turn = move |mut wire: Wire| {
@@ -58,7 +62,7 @@ async fn issue(stand: &Stand, role: &str, wires: Vec<Wire>, tally: &mut Tally) -
             wire
         }
     };
-    tally.add(wires, side(), turn).await
+    tally.add(wires, side(), turn).await;
 }
 
 async fn create(

@@ -10,17 +10,14 @@ use super::support::password_of;
 use super::wire::Wire;
 
 const CLIENTS: [usize; 3] = [1, 8, 16];
-const ROUNDS: u32 = 2;
+const ROUNDS: u32 = 8;
 
 pub async fn run(stand: &Stand) {
     for clients in CLIENTS {
         let (mut ours, mut bare) = (Tally::default(), Tally::default());
-        let mut wires = Vec::new();
-        for _ in 0..clients {
-            wires.push(Wire::connect(stand.port).await);
-        }
         for _ in 0..ROUNDS {
-            wires = login(wires, &mut ours).await;
+            let wires = Wire::connect_all(stand.port, clients).await;
+            login(wires, &mut ours).await;
             bind(stand, clients, &mut bare).await;
         }
         let (ours_per_s, bind_per_s) = (ours.per_second(), bare.per_second());
@@ -37,7 +34,7 @@ pub async fn run(stand: &Stand) {
     }
 }
 
-async fn login(wires: Vec<Wire>, tally: &mut Tally) -> Vec<Wire> {
+async fn login(wires: Vec<Wire>, tally: &mut Tally) {
     let body: Arc<str> =
         format!(r#"{{"username": "alice", "password": "{}"}}"#, password_of("alice")).into();
     let turn = move |mut wire: Wire| {
@@ -48,7 +45,7 @@ async fn login(wires: Vec<Wire>, tally: &mut Tally) -> Vec<Wire> {
             wire
         }
     };
-    tally.add(wires, side(), turn).await
+    tally.add(wires, side(), turn).await;
 }
 
 async fn bind(stand: &Stand, clients: usize, tally: &mut Tally) {

@@ -2,7 +2,7 @@
 //! login beside a bare bind. One JSON line a measurement; every write is synced to disk.
 //!
 //! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
-//! round runs (3 unless set).
+//! round runs (1 unless set).
 
 #![expect(
     clippy::expect_used,

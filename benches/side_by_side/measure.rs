@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// How long each side of a round runs.
 pub fn side() -> Duration {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs_f64(seconds.unwrap_or(3.0))
+    Duration::from_secs_f64(seconds.unwrap_or(1.0))
 }
 
 /// What one side did, over all rounds.

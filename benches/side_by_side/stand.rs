@@ -142,7 +142,6 @@ password_file = "postgres.password"
 ca_file = "{}"
 admin_role = "pgbridge_admin"
 attic_role = "pgbridge_attic"
-issue_connections = 16
 {}"#,
         postgres.port(),
         postgres.ca_file().display(),

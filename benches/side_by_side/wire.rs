@@ -10,6 +10,14 @@ pub struct Wire {
 }
 
 impl Wire {
+    pub async fn connect_all(port: u16, clients: usize) -> Vec<Self> {
+        let mut wires = Vec::new();
+        for _ in 0..clients {
+            wires.push(Self::connect(port).await);
+        }
+        wires
+    }
+
     pub async fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the broker listens");
         stream.set_nodelay(true).expect("a TCP socket");

@@ -16,7 +16,7 @@ use crate::cluster::{ClientConnection, CreateError};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
 use crate::names::{
-    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, Ttl, Verifier,
+    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, Ttl,
 };
 use crate::store::{Change, StoreError};
 
@@ -261,10 +261,13 @@ impl Broker {
     ) -> Result<Credential, IssueError> {
         let started = Stopwatch::start();
         let site = self.ready_site(entitlement)?;
-        let (lease, password, verifier) = self.draw(entitlement, order)?;
-        self.write_intent(request, caller, &lease).await?;
-
+        let (lease, password) = self.draw(entitlement, order)?;
         let profile = entitlement.profile();
+        // The verifier is computed while the disk writes.
+        let (written, verifier) = tokio::join!(self.write_intent(request, caller, &lease), async {
+            password.verifier(profile.scram_iterations, &mut rand::rng())
+        });
+        written?;
         let (ttl, within) = (lease.remaining(self.now()), self.0.terms.create_within.duration());
         let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {
@@ -286,20 +289,18 @@ impl Broker {
         site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })
     }
 
-    /// Draws what is random: the lease's id, its password and the password's verifier.
+    /// Draws what is random: the lease's id and its password.
     fn draw(
         &self,
         entitlement: &Entitlement,
         order: Order,
-    ) -> Result<(Lease, Password, Verifier), IssueError> {
+    ) -> Result<(Lease, Password), IssueError> {
         let (now, mut rng) = (self.now(), rand::rng());
         let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut rng);
         if lease.expires_at <= now + Duration::from_secs(1) {
             return Err(IssueError::LoginTooOld { ends_at: entitlement.identity().expires_at() });
         }
-        let password = Password::random(&mut rng);
-        let verifier = password.verifier(entitlement.profile().scram_iterations, &mut rng);
-        Ok((lease, password, verifier))
+        Ok((lease, Password::random(&mut rng)))
     }
 
     /// Writes down the intent; a live lease of the same request key is told to end in the same

@@ -22,10 +22,8 @@ impl Limits {
     pub(super) fn new(statement: Duration, lock: Duration) -> Self {
         Self(format!(
             "SET LOCAL search_path = pg_catalog, pg_temp;\n\
-             SET LOCAL client_min_messages = warning;\n\
              SET LOCAL statement_timeout = {statement};\n\
-             SET LOCAL lock_timeout = {lock};\n\
-             SET LOCAL idle_in_transaction_session_timeout = {statement};\n",
+             SET LOCAL lock_timeout = {lock};\n",
             statement = statement.as_millis().min(2_147_483_647),
             lock = lock.as_millis().min(2_147_483_647),
         ))

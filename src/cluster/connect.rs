@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Connect, Manager, Object, Pool, PoolError, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, Connect, Manager, Object, Pool, PoolError, QueueMode, Runtime,
+};
 use futures::future::try_join_all;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -253,6 +255,8 @@ fn pool(
     );
     let built = Pool::builder(manager)
         .max_size(size.max(1))
+        // The one that was used last is the likeliest to work.
+        .queue_mode(QueueMode::Lifo)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(settings.connect_timeout))
         .create_timeout(Some(settings.connect_timeout))

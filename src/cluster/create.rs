@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use jiff::Timestamp;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::apply::Answer;
-use super::connect::{Lane, Query};
+use super::connect::Lane;
 use super::error::{ClusterError, CreateError, CreateRefusal, FailureKind};
-use super::observe::{Located, column, moved_on};
+use super::look::later;
+use super::observe::{Located, moved_on};
 use super::{Cluster, Created, RoleTarget};
 use crate::clock::Stopwatch;
-use crate::lease::plan::{self, Creation, ServerVersion};
+use crate::lease::plan::{self, Creation};
 use crate::lease::{Lease, Marker};
 use crate::mapping::Profile;
-use crate::names::{RoleName, RoleOid, Ttl, Verifier, printable};
+use crate::names::{RoleOid, Ttl, Verifier};
 
 /// How often a plan is made anew because the world moved while it was run.
 const RETRIES: u32 = 3;
@@ -25,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Cluster {
     /// Makes the role of `lease`: log-in by `verifier`, rights by membership in the profile's
     /// role only, `VALID UNTIL` at most `ttl` from now. Both lengths count from the moment of
-    /// this call: once `within` is over the cluster itself refuses to commit.
+    /// this call at the latest: once `within` is over the cluster itself refuses to commit.
     ///
-    /// Two round trips: one looks, one does it all. May be dropped at any await: then either
-    /// nothing was made or, if the second was already sent, the role is found by
-    /// [`Self::find`].
+    /// One message does it all; another looks, unless that was done within the last second. May be
+    /// dropped at any await: then either nothing was made or, if the message was already sent, the
+    /// role is found by [`Self::find`].
     ///
     /// # Errors
     /// When the role must not or could not be made, or nobody knows ([`CreateError::InDoubt`]).
@@ -43,18 +44,20 @@ impl Cluster {
     ) -> Result<Created, CreateError> {
         let begun = Stopwatch::start();
         let failed = |source| CreateError::Failed { role_name: lease.role_name.clone(), source };
-        let seen = self.look_before_create(&profile.role).await.map_err(failed)?;
-        // All that has passed since the call is counted, so nothing lasts longer than was asked.
-        let passed = begun.elapsed();
         let refused = |refusal| CreateError::Refused {
             cluster: self.name.clone(),
             role: profile.role.clone(),
             refusal,
         };
-        let left = within.checked_sub(passed).filter(|left| !left.is_zero());
-        let left = seen.allowed_within(left).map_err(refused)?;
-        let valid_for = ttl.duration().saturating_sub(passed);
-        let valid_until = later(seen.server_time, valid_for);
+        let look = self.look(&profile.role).await.map_err(failed)?;
+        look.check().map_err(refused)?;
+        // Without a connection nothing was sent, and nothing is in doubt.
+        let borrowed = self.connections.borrow(Lane::Issue).await.map_err(failed)?;
+        let left = within.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
+        let left = left.ok_or_else(|| refused(CreateRefusal::TooLate))?;
+        let valid_for = ttl.duration().saturating_sub(begun.elapsed());
+        let server_now = look.server_now();
+        let valid_until = later(server_now, valid_for);
 
         let marker = Marker::new(&self.key, &self.broker, &self.name, lease.id);
         let statements = plan::create(&Creation {
@@ -63,13 +66,13 @@ impl Cluster {
             profile,
             verifier,
             valid_until,
-            deadline: later(seen.server_time, left),
+            deadline: later(server_now, left),
             admin_role: self.admin_role.as_ref(),
-            version: seen.version,
+            version: look.version,
         });
         let patience = left.saturating_add(PATIENCE);
-        let answer = self.connections.apply(Lane::Issue, &self.limits, &statements, patience).await;
-        match answer {
+        let sent = self.connections.apply_in(borrowed, &self.limits, &statements, patience);
+        match sent.await {
             Ok(answer) => match last_oid(&answer) {
                 Some(role_oid) => Ok(Created { role_oid, valid_until }),
                 None => Err(CreateError::InDoubt {
@@ -128,61 +131,6 @@ impl Cluster {
             }
         }
     }
-
-    async fn look_before_create(&self, group: &RoleName) -> Result<BeforeCreate, ClusterError> {
-        let name = |role: &Option<RoleName>| {
-            role.as_ref().map(|role| role.as_str().to_owned()).unwrap_or_default()
-        };
-        let (admin, attic) = (name(&self.admin_role), name(&self.attic_role));
-        let query = Query {
-            sql: include_str!("sql/before_create.sql"),
-            parameters: &[&group.as_str(), &admin, &attic, &Marker::BEGIN],
-        };
-        let [rows] =
-            self.connections.read(Lane::Issue, "looking at the role to lend", [query]).await?;
-        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
-        self.before_create(row)
-    }
-
-    fn before_create(&self, row: &Row) -> Result<BeforeCreate, ClusterError> {
-        Ok(BeforeCreate {
-            server_time: self.time(row, "server_time")?,
-            version: self.version(row)?,
-            standby: column(&self.name, row, "standby")?,
-            known: column(&self.name, row, "known")?,
-            too_powerful: column(&self.name, row, "too_powerful")?,
-        })
-    }
-}
-
-/// What `sql/before_create.sql` found.
-struct BeforeCreate {
-    server_time: Timestamp,
-    version: ServerVersion,
-    standby: bool,
-    known: bool,
-    too_powerful: Vec<String>,
-}
-
-impl BeforeCreate {
-    /// Gives the time that is left, if the role may be lent and any is left.
-    fn allowed_within(&self, left: Option<Duration>) -> Result<Duration, CreateRefusal> {
-        if self.standby {
-            Err(CreateRefusal::Standby)
-        } else if !self.known {
-            Err(CreateRefusal::NoSuchRole)
-        } else if !self.too_powerful.is_empty() {
-            Err(CreateRefusal::TooPowerful(printable(&self.too_powerful.join(", "))))
-        } else {
-            left.ok_or(CreateRefusal::TooLate)
-        }
-    }
-}
-
-/// `time` moved by `by`, cut to the microsecond that the server keeps.
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let microseconds = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-    time.saturating_add(SignedDuration::from_micros(microseconds)).unwrap_or(Timestamp::MAX)
 }
 
 /// The first column of the last row, which is the check that also gives the OID.

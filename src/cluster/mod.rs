@@ -4,6 +4,7 @@
 //! settings   what must be known to reach it
 //! connect    the pools: one for issuing, its own for revoking, so neither starves the other
 //! observe    what the catalogue says (sql/*.sql, runnable in psql)
+//! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke   observe -> plan -> apply, and anew after any failure
 //! ```
@@ -17,6 +18,7 @@ mod client;
 mod connect;
 mod create;
 mod error;
+mod look;
 mod observe;
 mod revoke;
 mod settings;
@@ -31,6 +33,7 @@ use self::apply::Limits;
 pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
+use self::look::Looks;
 pub use self::settings::{
     ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
 };
@@ -42,6 +45,7 @@ pub struct Cluster {
     name: ClusterName,
     connections: Connections,
     limits: Limits,
+    looks: Looks,
     admin_role: Option<RoleName>,
     attic_role: Option<RoleName>,
     broker: BrokerId,
@@ -144,7 +148,18 @@ impl Cluster {
             name, admin_role, attic_role, statement_timeout, lock_timeout, ..
         } = settings;
         let limits = Limits::new(statement_timeout, lock_timeout);
-        Ok(Self { name, connections, limits, admin_role, attic_role, broker, key, role_prefix })
+        let looks = Looks::new();
+        Ok(Self {
+            name,
+            connections,
+            limits,
+            looks,
+            admin_role,
+            attic_role,
+            broker,
+            key,
+            role_prefix,
+        })
     }
 
     /// Its name in the configuration.

@@ -100,6 +100,26 @@ fn refusal(answer: Result<Held, CreateError>) -> CreateRefusal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_becomes_too_powerful_is_soon_lent_no_more_and_at_once_when_it_is_mended() {
+    let site = Site::start(16);
+    site.group("ordinary");
+    site.hold("ordinary").await;
+    site.dba("ALTER ROLE ordinary BYPASSRLS");
+    let refused = async {
+        loop {
+            match site.try_hold("ordinary").await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => break refusal(Err(error)),
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await.unwrap();
+    assert!(matches!(refused, CreateRefusal::TooPowerful(_)), "{refused:?}");
+    site.dba("ALTER ROLE ordinary NOBYPASSRLS");
+    site.hold("ordinary").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_rules_the_cluster_or_the_broker_is_never_lent() {
     for major in MAJORS {
         let site = Site::start(major);
