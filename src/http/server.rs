@@ -56,7 +56,9 @@ pub enum ServeError {
     #[error("the certificate of the listener cannot be used")]
     Certificate(#[from] CertificateError),
     /// The address cannot be listened on.
-    #[error("{address} cannot be listened on")]
+    #[error(
+        "{address} cannot be listened on: end what listens there (`ss -ltnp` names it), or set another `listen` in [server]"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

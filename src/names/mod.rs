@@ -3,6 +3,32 @@
 //! Invariant: nothing here does I/O, reads the time or makes its own randomness, and nothing
 //! here knows a module of a higher floor.
 
+/// What every name has that is a checked text: `TryFrom<String>` by its `FromStr`, back into a
+/// `String`, and `Display` as it is.
+macro_rules! text_conversions {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = <Self as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
 mod lease;
 mod limits;
 mod postgres;

@@ -81,25 +81,7 @@ impl FromStr for RoleName {
     }
 }
 
-impl TryFrom<String> for RoleName {
-    type Error = RoleNameError;
-
-    fn try_from(text: String) -> Result<Self, RoleNameError> {
-        text.parse()
-    }
-}
-
-impl From<RoleName> for String {
-    fn from(name: RoleName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for RoleName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
+text_conversions!(RoleName);
 
 /// Name of a database, byte for byte as it stands in `pg_database.datname`.
 ///
@@ -150,25 +132,7 @@ impl FromStr for DatabaseName {
     }
 }
 
-impl TryFrom<String> for DatabaseName {
-    type Error = DatabaseNameError;
-
-    fn try_from(text: String) -> Result<Self, DatabaseNameError> {
-        text.parse()
-    }
-}
-
-impl From<DatabaseName> for String {
-    fn from(name: DatabaseName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for DatabaseName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
+text_conversions!(DatabaseName);
 
 /// OID of a role (`pg_roles.oid`). A name can be changed or taken again, an OID with our marker
 /// on it cannot be confused.

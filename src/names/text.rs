@@ -1,6 +1,5 @@
 //! Names that the operator chooses in the configuration, and keys that clients choose.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -46,25 +45,7 @@ macro_rules! label {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = LabelError;
-
-            fn try_from(text: String) -> Result<Self, LabelError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
-            }
-        }
+        text_conversions!($name);
     };
 }
 
@@ -111,25 +92,7 @@ impl FromStr for MapName {
     }
 }
 
-impl TryFrom<String> for MapName {
-    type Error = MapNameError;
-
-    fn try_from(text: String) -> Result<Self, MapNameError> {
-        text.parse()
-    }
-}
-
-impl From<MapName> for String {
-    fn from(name: MapName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for MapName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
+text_conversions!(MapName);
 
 /// A client's own key for one wish, so that a retry is the same wish and not a second one
 /// (the `Idempotency-Key` header). Keys of two people never meet.
