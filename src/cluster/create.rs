@@ -7,7 +7,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::apply::Answer;
 use super::connect::Lane;
-use super::error::{ClusterError, CreateError, CreateRefusal, FailureKind};
+use super::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 use super::look::later;
 use super::observe::{Located, moved_on};
 use super::{Cluster, Created, RoleTarget};
@@ -53,11 +53,11 @@ impl Cluster {
         look.check().map_err(refused)?;
         // Without a connection nothing was sent, and nothing is in doubt.
         let borrowed = self.connections.borrow(Lane::Issue).await.map_err(failed)?;
+        // First the server's clock, then what is left: so nothing lasts longer than was asked.
+        let server_now = look.server_now();
         let left = within.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
         let left = left.ok_or_else(|| refused(CreateRefusal::TooLate))?;
-        let valid_for = ttl.duration().saturating_sub(begun.elapsed());
-        let server_now = look.server_now();
-        let valid_until = later(server_now, valid_for);
+        let valid_until = later(server_now, ttl.duration().saturating_sub(begun.elapsed()));
 
         let marker = Marker::new(&self.key, &self.broker, &self.name, lease.id);
         let statements = plan::create(&Creation {
@@ -83,16 +83,18 @@ impl Cluster {
             Err(failure) if failure.is_one_of(&[plan::CHECK_FAILED]) => {
                 Err(refused(CreateRefusal::TooLate))
             }
-            Err(failure) => {
-                let kind = failure.kind;
-                let source = failure.without(verifier.expose()).on(&self.name, "making a role");
-                let role_name = lease.role_name.clone();
-                Err(match kind {
-                    FailureKind::Rejected => CreateError::Failed { role_name, source },
-                    FailureKind::Broken | FailureKind::TimedOut => {
-                        CreateError::InDoubt { role_name, source }
-                    }
-                })
+            Err(failure) => Err(self.not_made(lease, failure.without(verifier.expose()))),
+        }
+    }
+
+    /// What a failure after sending means.
+    fn not_made(&self, lease: &Lease, failure: Failure) -> CreateError {
+        let (kind, role_name) = (failure.kind, lease.role_name.clone());
+        let source = failure.on(&self.name, "making a role");
+        match kind {
+            FailureKind::Rejected => CreateError::Failed { role_name, source },
+            FailureKind::Broken | FailureKind::TimedOut => {
+                CreateError::InDoubt { role_name, source }
             }
         }
     }

@@ -18,9 +18,6 @@ use super::problem::{Kind, Problem};
 use crate::broker::{Broker, Caller};
 use crate::names::{LoginPassword, SessionToken};
 
-/// What a path that takes sessions only says to those without (RFC 6750 section 3).
-pub(super) const BEARER_CHALLENGE: &str = "Bearer realm=\"pgbridge\"";
-
 /// What a path that takes a password too says (RFC 7617 section 2.1: the charset tells clients
 /// to send UTF-8).
 const BASIC_CHALLENGE: &str =

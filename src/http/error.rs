@@ -6,12 +6,14 @@
 
 use std::error::Error;
 
-use super::caller::BEARER_CHALLENGE;
 use super::problem::{Kind, Problem};
 use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
 use crate::cluster::{ClusterError, CreateError};
 use crate::names::ClusterName;
 use crate::store::StoreError;
+
+/// What a path that takes sessions only says to those without (RFC 6750 section 3).
+const BEARER_CHALLENGE: &str = "Bearer realm=\"pgbridge\"";
 
 /// Seconds after which asking again makes sense when a party is away.
 const PARTY_AWAY_SECONDS: u64 = 5;
