@@ -4,10 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Answer, Caller, TestBed, password_of, wait_for};
 
@@ -254,6 +260,81 @@ async fn an_operator_ends_the_leases_of_a_person_and_nobody_else_can() {
     let whoami = bed.call(Method::GET, "/v1/whoami", Caller::Session(&alice), None).await;
     assert_eq!(whoami.status, 401);
     bed.login("alice").await;
+}
+
+/// A request that has shown who it is, and whose body has not come yet.
+struct HeldBack(tokio_rustls::client::TlsStream<tokio::net::TcpStream>);
+
+impl HeldBack {
+    async fn begin(bed: &TestBed, authorization: &str, body: &str) -> Self {
+        let address = bed.url().trim_start_matches("https://").to_owned();
+        let socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(bed.ca_file()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let name = rustls_pki_types::ServerName::from(std::net::Ipv4Addr::LOCALHOST);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut held = Self(connector.connect(name.into(), socket).await.unwrap());
+        let head = format!(
+            "POST /v1/leases HTTP/1.1\r\nhost: {address}\r\nauthorization: {authorization}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\
+             expect: 100-continue\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        held.0.write_all(head.as_bytes()).await.unwrap();
+        // The broker asks for the body once it knows who calls.
+        let mut go_on = [0; 25];
+        held.0.read_exact(&mut go_on).await.unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        held
+    }
+
+    async fn finish(mut self, body: &str) -> String {
+        self.0.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // The end of the stream may come without TLS's own goodbye.
+        let _ = self.0.read_to_string(&mut answer).await;
+        answer.get(9..12).unwrap_or_default().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_request_held_back_gives_nothing_once_its_login_has_ended() {
+    let bed = TestBed::start(16);
+    let carol = bed.login("carol").await;
+    let body = read_orders().to_string();
+    let basic = format!("Basic {}", STANDARD.encode(format!("alice:{}", password_of("alice"))));
+    let revoke = async || {
+        let body = Some(json!({ "person": "ldap:corp:alice" }));
+        let path = "/v1/operator/revoke";
+        let ended = bed.call(Method::POST, path, Caller::Session(&carol), body).await;
+        assert_eq!(ended.status, 200, "{ended:?}");
+    };
+    let bearer = format!("Bearer {}", bed.login("alice").await);
+    let held =
+        [HeldBack::begin(&bed, &bearer, &body).await, HeldBack::begin(&bed, &basic, &body).await];
+    revoke().await;
+    for held in held {
+        assert_eq!(held.finish(&body).await, "401");
+    }
+    let token = bed.login("alice").await;
+    let held = HeldBack::begin(&bed, &format!("Bearer {token}"), &body).await;
+    let out = bed.call(Method::POST, "/v1/logout", Caller::Session(&token), None).await;
+    assert_eq!(out.status, 204, "{out:?}");
+    assert_eq!(held.finish(&body).await, "401");
+    assert!(bed.lease_roles().is_empty());
+
+    let bearer = format!("Bearer {}", bed.login("alice").await);
+    for authorization in [bearer, basic] {
+        let held = HeldBack::begin(&bed, &authorization, &body).await;
+        assert_eq!(held.finish(&body).await, "201");
+    }
+    revoke().await;
+    assert!(bed.lease_roles().is_empty());
 }
 
 #[tokio::test]

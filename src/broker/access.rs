@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::turns::Turn;
 use super::{Broker, Caller, Request};
-use crate::audit::{Action, Outcome, Subject, cut};
+use crate::audit::{Action, Outcome, Record, Subject, cut};
 use crate::auth::ldap::{LdapRefusal, LdapWay};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
 use crate::names::{AccountKey, LoginPassword, SessionToken};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Login, StoreError};
 
 /// Why somebody is not let in. What the client sees is decided in `http` alone; every refusal of
 /// a login is one and the same from outside.
@@ -103,9 +103,10 @@ impl Broker {
         let principal = session.identity.principal().clone();
         let subject = Subject::Person { principal, session: Some(id) };
         let record = self.record(request, Action::Login, subject);
-        let mut changes = counters.cleared();
+        let mut changes = vec![proven(&session.identity)];
+        changes.extend(counters.cleared());
         changes.push(Change::BeginSession(Box::new(session.clone())));
-        self.store().commit(changes, vec![record]).await?;
+        self.accept(request, &session.identity, changes, record).await?;
         info!(request.id, principal = %session.identity.principal(), "logged in");
         Ok(LoggedIn { token, session })
     }
@@ -124,7 +125,9 @@ impl Broker {
         let (identity, counters) = self.prove(request, way, username, password).await?;
         let caller = self.caller(identity, None);
         let record = self.record(request, Action::Login, caller.subject());
-        self.store().commit(counters.cleared(), vec![record]).await?;
+        let mut changes = vec![proven(caller.identity())];
+        changes.extend(counters.cleared());
+        self.accept(request, caller.identity(), changes, record).await?;
         Ok(caller)
     }
 
@@ -168,6 +171,25 @@ impl Broker {
         let changes = caller.session.map(Change::EndSession).into_iter().collect();
         let record = self.record(request, Action::Logout, caller.subject());
         Ok(self.store().commit(changes, vec![record]).await?)
+    }
+
+    /// Writes down a login that was proven, unless its person's logins were ended meanwhile.
+    async fn accept(
+        &self,
+        request: &Request,
+        identity: &Identity,
+        changes: Vec<Change>,
+        record: Record,
+    ) -> Result<(), AccessError> {
+        match self.store().commit(changes, vec![record]).await {
+            Err(StoreError::LoginEnded) => {
+                let principal = identity.principal().clone();
+                let subject = Subject::Person { principal, session: None };
+                self.refuse_login(request, subject, "login_ended", "", Vec::new()).await?;
+                Err(AccessError::Refused)
+            }
+            written => Ok(written?),
+        }
     }
 
     fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
@@ -311,6 +333,15 @@ impl Broker {
         let record = record.ended(Outcome::Refused, cause, detail);
         self.store().commit(changes, vec![record]).await
     }
+}
+
+/// What a login that was proven by a password rests on until it is a session or over.
+fn proven(identity: &Identity) -> Change {
+    Change::NeedLogin(Login {
+        principal: identity.principal().clone(),
+        authenticated_at: identity.authenticated_at(),
+        session: None,
+    })
 }
 
 /// The address under which attempts are counted: an IPv6 host owns its whole /64.

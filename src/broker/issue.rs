@@ -16,9 +16,13 @@ use crate::cluster::{ClientConnection, CreateError};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
 use crate::names::{
-    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, Ttl,
+    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, ScramIterations,
+    Ttl, Verifier, printable,
 };
 use crate::store::{Change, StoreError};
+
+/// Rounds of a verifier that take longer than handing them to another thread: some 50 µs.
+const LONG: u32 = 400;
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -92,8 +96,8 @@ pub enum IssueError {
         /// The role.
         role: RoleName,
     },
-    /// The reason is too long, or holds control characters.
-    #[error("a reason is at most 500 characters, without control characters")]
+    /// The reason is too long, or holds what cannot be seen.
+    #[error("a reason is at most 500 characters, without control or invisible characters")]
     ReasonUnfit,
     /// The login ends too soon for a lease.
     #[error("the login ends at {ends_at}; log in again")]
@@ -101,6 +105,9 @@ pub enum IssueError {
         /// When the login ends.
         ends_at: Timestamp,
     },
+    /// The login has ended since the request began.
+    #[error("the login has ended")]
+    LoginEnded,
     /// The same wish is being fulfilled right now.
     #[error("a request with this idempotency key is being worked on")]
     InProgress,
@@ -261,13 +268,15 @@ impl Broker {
     ) -> Result<Credential, IssueError> {
         let started = Stopwatch::start();
         let site = self.ready_site(entitlement)?;
-        let (lease, password) = self.draw(entitlement, order)?;
+        let lease = self.open(entitlement, order)?;
         let profile = entitlement.profile();
-        // The verifier is computed while the disk writes.
-        let (written, verifier) = tokio::join!(self.write_intent(request, caller, &lease), async {
-            password.verifier(profile.scram_iterations, &mut rand::rng())
-        });
+        // The credential is drawn while the disk writes.
+        let (written, drawn) = tokio::join!(
+            self.write_intent(request, caller, &lease),
+            draw(profile.scram_iterations)
+        );
         written?;
+        let (password, verifier) = drawn?;
         let (ttl, within) = (lease.remaining(self.now()), self.0.terms.create_within.duration());
         let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {
@@ -289,18 +298,14 @@ impl Broker {
         site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })
     }
 
-    /// Draws what is random: the lease's id and its password.
-    fn draw(
-        &self,
-        entitlement: &Entitlement,
-        order: Order,
-    ) -> Result<(Lease, Password), IssueError> {
-        let (now, mut rng) = (self.now(), rand::rng());
-        let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut rng);
-        if lease.expires_at <= now + Duration::from_secs(1) {
+    /// Opens the lease, unless the login ends before it could be used.
+    fn open(&self, entitlement: &Entitlement, order: Order) -> Result<Lease, IssueError> {
+        let now = self.now();
+        let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut rand::rng());
+        if lease.expires_at < now + Duration::from_secs(1) {
             return Err(IssueError::LoginTooOld { ends_at: entitlement.identity().expires_at() });
         }
-        Ok((lease, Password::random(&mut rng)))
+        Ok(lease)
     }
 
     /// Writes down the intent; a live lease of the same request key is told to end in the same
@@ -312,19 +317,30 @@ impl Broker {
         lease: &Lease,
     ) -> Result<(), IssueError> {
         let record = |action| self.record(request, action, caller.subject());
-        let (mut changes, mut records) = (Vec::new(), Vec::new());
+        let (mut changes, mut records) = (vec![Change::NeedLogin(caller.login())], Vec::new());
+        let mut replaces = false;
         if let Some(replaced) = self.replaced(lease).await? {
             records.push(record(Action::RevokeRequested).about(&replaced));
             changes.push(Change::MoveLease(Box::new(replaced)));
+            replaces = true;
         }
-        let replaces = !changes.is_empty();
         records.push(record(Action::LeaseRequested).about(lease));
         changes.push(Change::OpenLease(Box::new(lease.clone())));
-        let written = self.store().commit(changes, records).await;
-        written.map_err(|source| match source {
-            StoreError::KeyTaken | StoreError::Moved { .. } => IssueError::InProgress,
-            source => IssueError::NotRecorded(source),
-        })?;
+        match self.store().commit(changes, records).await {
+            Ok(()) => {}
+            Err(StoreError::KeyTaken | StoreError::Moved { .. }) => {
+                return Err(IssueError::InProgress);
+            }
+            Err(StoreError::LoginEnded) => {
+                let record = record(Action::LeaseRequested).about(lease);
+                let record = record.ended(Outcome::Refused, "login_ended", "");
+                let written = self.store().commit(Vec::new(), vec![record]).await;
+                return Err(
+                    written.map_or_else(IssueError::NotRecorded, |()| IssueError::LoginEnded)
+                );
+            }
+            Err(source) => return Err(IssueError::NotRecorded(source)),
+        }
         if replaces {
             self.nudge(&lease.cluster);
         }
@@ -433,6 +449,21 @@ impl Broker {
     }
 }
 
+/// Draws a password and computes its verifier: not among the tasks that answer requests, when it
+/// would keep them waiting.
+async fn draw(iterations: ScramIterations) -> Result<(Password, Verifier), IssueError> {
+    let draw = move || {
+        let mut rng = rand::rng();
+        let password = Password::random(&mut rng);
+        let verifier = password.verifier(iterations, &mut rng);
+        (password, verifier)
+    };
+    if iterations.get() < LONG {
+        return Ok(draw());
+    }
+    tokio::task::spawn_blocking(draw).await.map_err(|_| IssueError::Interrupted)
+}
+
 /// The refusal as a stable word.
 fn cause_of(refusal: &Refusal) -> &'static str {
     match refusal {
@@ -455,7 +486,7 @@ fn order(profile: &Profile, wish: Wish, request: &Request) -> Result<Order, Issu
     if profile.reason == ReasonRule::Required && reason.is_none() {
         return Err(IssueError::ReasonNeeded { role: profile.role.clone() });
     }
-    let unfit = |text: &String| text.chars().count() > 500 || text.chars().any(char::is_control);
+    let unfit = |text: &String| text.chars().count() > 500 || printable(text) != *text;
     if reason.as_ref().is_some_and(unfit) {
         return Err(IssueError::ReasonUnfit);
     }

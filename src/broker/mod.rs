@@ -31,7 +31,7 @@ use crate::cluster::{ClientConnection, Cluster};
 use crate::lease::Terms;
 use crate::mapping::{Duties, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
-use crate::store::{Store, StoreError};
+use crate::store::{Login, Store, StoreError};
 
 pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
@@ -131,6 +131,11 @@ impl Caller {
 
     fn principal(&self) -> &Principal {
         self.identity.principal()
+    }
+
+    fn login(&self) -> Login {
+        let (principal, session) = (self.principal().clone(), self.session);
+        Login { principal, authenticated_at: self.identity.authenticated_at(), session }
     }
 
     fn subject(&self) -> Subject {

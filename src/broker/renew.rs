@@ -33,6 +33,9 @@ pub enum RenewLeaseError {
     /// The lease's state does not allow it.
     #[error(transparent)]
     State(#[from] RenewError),
+    /// The login has ended since the request began.
+    #[error("the login has ended")]
+    LoginEnded,
     /// The lease has moved meanwhile.
     #[error("the lease has moved meanwhile")]
     Overtaken,
@@ -73,8 +76,10 @@ impl Broker {
         let renewed = lease.renew(self.now(), ttl)?;
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
-        self.store().commit(vec![moved], vec![record]).await.map_err(|source| match source {
+        let changes = vec![Change::NeedLogin(caller.login()), moved];
+        self.store().commit(changes, vec![record]).await.map_err(|source| match source {
             StoreError::Moved { .. } => RenewLeaseError::Overtaken,
+            StoreError::LoginEnded => RenewLeaseError::LoginEnded,
             source => RenewLeaseError::Lease(LeaseError::Store(source)),
         })?;
         self.extend(request, &renewed).await?;

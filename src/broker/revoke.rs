@@ -33,7 +33,7 @@ impl Broker {
         self.settled(id).await
     }
 
-    /// Ends every session and every lease of the person with key or printed form `person`: for
+    /// Ends every login and every lease of the person with key or printed form `person`: for
     /// operators.
     ///
     /// # Errors
@@ -51,8 +51,8 @@ impl Broker {
         listing.check()?;
         let record = || self.record(request, Action::RevokeRequested, caller.subject());
         let mut ids = Vec::new();
-        self.end_sessions_of(&person, record()).await?;
-        // Again until nothing is left: a wish that was let in before may become a lease meanwhile.
+        self.end_logins_of(&person, record()).await?;
+        // Again until nothing is left: a lease may be told to end by somebody else meanwhile.
         loop {
             let leases = self.live_leases_of(&person).await?;
             if leases.is_empty() {
@@ -66,9 +66,10 @@ impl Broker {
         try_join_all(ids.into_iter().map(|id| self.settled(id))).await
     }
 
-    /// Ends every session of a person; they must prove themselves again.
-    async fn end_sessions_of(&self, person: &str, record: Record) -> Result<(), LeaseError> {
-        let ended = Change::EndSessionsOf(person.to_owned());
+    /// Ends every login of a person, also one whose request is still on its way: they must prove
+    /// themselves again.
+    async fn end_logins_of(&self, person: &str, record: Record) -> Result<(), LeaseError> {
+        let ended = Change::EndLoginsOf { person: person.to_owned(), at: self.now() };
         let record = Record { detail: Some(format!("sessions of {}", cut(person))), ..record };
         self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)
     }

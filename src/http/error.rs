@@ -60,6 +60,7 @@ impl From<IssueError> for Problem {
             IssueError::ReasonNeeded { .. } => Kind::ReasonNeeded,
             IssueError::ReasonUnfit => Kind::ReasonUnfit,
             IssueError::LoginTooOld { .. } => Kind::LoginTooOld,
+            IssueError::LoginEnded => return not_logged_in(),
             IssueError::InProgress => Kind::InProgress,
             IssueError::NotReady { .. } => Kind::NotReady,
             IssueError::NotRecorded(source) => return store_away(source),
@@ -96,6 +97,7 @@ impl From<RenewLeaseError> for Problem {
                 Self::new(Kind::NotOnOffer, detail)
             }
             RenewLeaseError::TtlTooLong { .. } => Self::new(Kind::TtlTooLong, error.to_string()),
+            RenewLeaseError::LoginEnded => not_logged_in(),
             RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),
             RenewLeaseError::Overtaken => {
                 let detail =

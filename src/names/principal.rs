@@ -109,6 +109,8 @@ impl AccountKey {
     #[must_use]
     pub fn new(way: &WayName, typed: &str) -> Self {
         let folded = typed.nfkc().collect::<String>().to_lowercase().nfkc().collect::<String>();
+        // A directory takes `İ` for `i`; Unicode's own folding leaves its dot behind.
+        let folded = folded.replace("i\u{307}", "i");
         let words: Vec<&str> = folded.split_whitespace().collect();
         Self(format!("{way}:{}", words.join(" ")))
     }
@@ -132,6 +134,10 @@ mod tests {
             assert_eq!(AccountKey::new(&way, typed), bob, "{typed:?}");
         }
         assert_ne!(AccountKey::new(&way, "bobby"), bob);
+        let alice = AccountKey::new(&way, "alice");
+        for typed in ["al\u{130}ce", "ALI\u{307}CE", "al\u{ff29}ce"] {
+            assert_eq!(AccountKey::new(&way, typed), alice, "{typed:?}");
+        }
         assert_ne!(AccountKey::new(&"other".parse().unwrap(), "bob"), bob);
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{AuditEntry, Change, LeaseFilter, Store, StoreError};
+use super::{AuditEntry, Change, LeaseFilter, Login, Store, StoreError};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{EndReason, Lease, LeaseState};
@@ -34,6 +34,7 @@ macro_rules! conformance {
             what_is_due_is_found_oldest_first
             leases_are_listed_newest_first_by_what_the_filter_names
             a_session_is_found_by_its_token_until_it_ends
+            what_rests_on_a_login_needs_it_to_stand
             a_sweep_removes_what_is_over_and_nothing_else
             attempts_side_by_side_are_never_more_than_the_rule_allows
             one_counter_that_refuses_keeps_all_from_counting
@@ -408,6 +409,43 @@ pub(super) async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn
         assert_eq!(store.session(&alice.token_hash).await.unwrap(), None);
     }
     assert_eq!(store.session(&bob.token_hash).await.unwrap(), Some(bob));
+}
+
+pub(super) async fn what_rests_on_a_login_needs_it_to_stand(store: Arc<dyn Store>) {
+    let stands = async |account: &str, proven: i64, session: Option<Uuid>| {
+        let (principal, lease) = (person(account), intent(account));
+        let login = Login { principal, authenticated_at: at(proven), session };
+        let changes = vec![Change::NeedLogin(login), Change::OpenLease(Box::new(lease.clone()))];
+        let outcome = store.commit(changes, vec![record(0)]).await;
+        let opened = store.lease(lease.id).await.unwrap().is_some();
+        match outcome {
+            Ok(()) => assert!(opened),
+            Err(StoreError::LoginEnded) => assert!(!opened),
+            Err(error) => panic!("{error:?}"),
+        }
+        opened
+    };
+    let commit = async |change: Change| store.commit(vec![change], vec![record(0)]).await.unwrap();
+    let (first, second) = (session("alice", "a", at(0)), session("alice", "b", at(5)));
+    for session in [&first, &second] {
+        commit(Change::BeginSession(Box::new(session.clone()))).await;
+    }
+    assert!(stands("alice", 0, Some(first.id)).await);
+    assert!(!stands("alice", 0, Some(Uuid::new_v4())).await);
+    commit(Change::EndSession(first.id)).await;
+    assert!(!stands("alice", 0, Some(first.id)).await);
+    assert!(stands("alice", 5, Some(second.id)).await);
+
+    // By key, by printed form, and an earlier moment takes nothing back.
+    for (named, moment) in [("ldap:corp:alice", 10), ("ldap:alice", 20), ("ldap:alice", 15)] {
+        assert!(stands("alice", moment, None).await || moment == 15);
+        commit(Change::EndLoginsOf { person: named.to_owned(), at: at(moment) }).await;
+        assert!(!stands("alice", moment - 1, None).await);
+    }
+    assert_eq!(store.session(&second.token_hash).await.unwrap(), None);
+    assert!(!stands("alice", 19, None).await);
+    assert!(stands("alice", 20, None).await, "they may log in again");
+    assert!(stands("bob", 0, None).await);
 }
 
 fn rule(failures: u32) -> LockoutRule {

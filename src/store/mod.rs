@@ -32,14 +32,33 @@ pub enum Change {
     BeginSession(Box<Session>),
     /// A session ends; ending one that is gone is no error.
     EndSession(Uuid),
-    /// Every session of a person ends, named by key (`method:issuer:subject`) or printed form
-    /// (`method:subject`).
-    EndSessionsOf(String),
+    /// The login that all of this rests on must still stand ([`StoreError::LoginEnded`]
+    /// otherwise): its session has not ended, nor have the logins of its person since.
+    NeedLogin(Login),
+    /// Every login of a person until a moment ends, named by key (`method:issuer:subject`) or
+    /// printed form (`method:subject`): its sessions, and what was proven and is still on its way.
+    EndLoginsOf {
+        /// The person.
+        person: String,
+        /// The moment.
+        at: Timestamp,
+    },
     /// A counter of attempts begins anew: the account has logged in.
     ClearAttempts(String),
     /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter
     /// that is gone has nothing to give back to, which is no error.
     GiveBackAttempt(String),
+}
+
+/// A login that a change rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Who logged in.
+    pub principal: Principal,
+    /// When they proved it.
+    pub authenticated_at: Timestamp,
+    /// The session that remembers it, if one does.
+    pub session: Option<Uuid>,
 }
 
 /// Which leases to list; newest first.
@@ -76,6 +95,9 @@ pub enum StoreError {
     /// The person already has a live lease for this request key. Nothing was changed.
     #[error("a live lease for this request key exists already")]
     KeyTaken,
+    /// The login that the change rests on has ended. Nothing was changed.
+    #[error("the login has ended")]
+    LoginEnded,
     /// The engine failed. Nothing was changed, or the change is not known to be durable.
     #[error("the store {path} failed: {doing}")]
     Failed {

@@ -1,6 +1,8 @@
 //! What the writer does inside one savepoint. Each function here either does all of its work or
 //! returns an error, after which the writer takes back whatever was done.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use rusqlite::{Connection, named_params, params};
@@ -12,10 +14,13 @@ use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::lease::{EndReason, Lease};
 use crate::names::RequestKey;
-use crate::store::Change;
+use crate::store::{Change, Login};
 
 /// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
 const SWEEP_ROWS: u32 = 10_000;
+
+/// Longer than anything that was proven can be on its way before it becomes a session or a lease.
+const ON_ITS_WAY: Duration = Duration::from_hours(24);
 
 /// All changes and all records, at least one record.
 pub(super) fn commit(
@@ -41,7 +46,8 @@ fn make(connection: &Connection, change: &Change) -> Result<(), Problem> {
         Change::MoveLease(lease) => move_lease(connection, lease),
         Change::BeginSession(session) => begin_session(connection, session),
         Change::EndSession(id) => end_session(connection, *id),
-        Change::EndSessionsOf(person) => end_sessions_of(connection, person),
+        Change::NeedLogin(login) => need_login(connection, login),
+        Change::EndLoginsOf { person, at } => end_logins_of(connection, person, *at),
         Change::ClearAttempts(counter) => clear_attempts(connection, counter),
         Change::GiveBackAttempt(counter) => give_back_attempt(connection, counter),
     }
@@ -144,10 +150,31 @@ fn begin_session(connection: &Connection, session: &Session) -> Result<(), Probl
     Ok(())
 }
 
-fn end_sessions_of(connection: &Connection, person: &str) -> Result<(), Problem> {
-    let mut statement = connection
+fn need_login(connection: &Connection, login: &Login) -> Result<(), Problem> {
+    if let Some(session) = login.session {
+        let mut sessions = connection.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?;
+        if !sessions.exists([session.to_string()])? {
+            return Err(Problem::LoginEnded);
+        }
+    }
+    let mut ended = connection
+        .prepare_cached("SELECT 1 FROM logins_ended WHERE person IN (?1, ?2) AND at > ?3")?;
+    let (key, text) = (login.principal.key(), login.principal.to_string());
+    if ended.exists(params![key, text, nanoseconds(login.authenticated_at)?])? {
+        return Err(Problem::LoginEnded);
+    }
+    Ok(())
+}
+
+fn end_logins_of(connection: &Connection, person: &str, at: Timestamp) -> Result<(), Problem> {
+    let mut sessions = connection
         .prepare_cached("DELETE FROM session WHERE principal_key = ?1 OR principal_text = ?1")?;
-    statement.execute([person])?;
+    sessions.execute([person])?;
+    let mut ended = connection.prepare_cached(
+        "INSERT INTO logins_ended (person, at) VALUES (?1, ?2) \
+         ON CONFLICT (person) DO UPDATE SET at = max(at, excluded.at)",
+    )?;
+    ended.execute(params![person, nanoseconds(at)?])?;
     Ok(())
 }
 
@@ -266,6 +293,11 @@ pub(super) fn sweep(
          (SELECT counter FROM attempts WHERE over_at <= ?1 LIMIT ?2)",
     )?;
     counters.execute(params![nanoseconds(now)?, SWEEP_ROWS])?;
+    let mut ended = connection.prepare_cached(
+        "DELETE FROM logins_ended WHERE person IN \
+         (SELECT person FROM logins_ended WHERE at <= ?1 LIMIT ?2)",
+    )?;
+    ended.execute(params![nanoseconds(now - ON_ITS_WAY)?, SWEEP_ROWS])?;
     Ok(())
 }
 

@@ -14,6 +14,8 @@ pub(super) enum Problem {
     Moved(LeaseId),
     #[error("a live lease for this request key exists already")]
     KeyTaken,
+    #[error("the login has ended")]
+    LoginEnded,
     #[error("{0}")]
     Unreadable(String),
     #[error("{0} cannot be written")]
@@ -46,6 +48,7 @@ impl Problem {
         match self {
             Self::Moved(lease) => StoreError::Moved { lease },
             Self::KeyTaken => StoreError::KeyTaken,
+            Self::LoginEnded => StoreError::LoginEnded,
             Self::Unreadable(what) => StoreError::Unreadable { path, what },
             Self::Engine(source) => StoreError::Failed { path, doing, source: Box::new(source) },
             Self::NotCommitted(source) => {

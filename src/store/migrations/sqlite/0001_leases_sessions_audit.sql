@@ -63,6 +63,12 @@ CREATE TABLE session (
 CREATE INDEX session_of_person ON session (principal_key);
 CREATE INDEX session_of_person_as_printed ON session (principal_text);
 
+-- Nothing that this person proved before this moment counts any more.
+CREATE TABLE logins_ended (
+    person TEXT    NOT NULL PRIMARY KEY, -- method:issuer:subject, or method:subject
+    at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE attempts (
     counter      TEXT    NOT NULL PRIMARY KEY,
     count        INTEGER NOT NULL,
