@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,6 +262,40 @@ async fn an_operator_ends_the_leases_of_a_person_and_nobody_else_can() {
     bed.login("alice").await;
 }
 
+#[tokio::test]
+async fn a_log_in_held_back_until_its_role_is_gone_is_ended_when_it_shows() {
+    for (major, options) in [
+        (15, "-c post_auth_delay=4 -c role=orders_read"),
+        (15, "-c post_auth_delay=4"),
+        (16, "-c post_auth_delay=4"),
+    ] {
+        let bed = TestBed::start(major);
+        bed.postgres.set("log_connections", "on");
+        let token = bed.login("alice").await;
+        let answer = issue(&bed, Caller::Session(&token), read_orders()).await;
+        let (id, role, _) = held(&answer);
+        let session = || {
+            let mut psql = Command::new("psql");
+            psql.args(["-XAtq", "-c", "SELECT 1; SELECT pg_sleep(60)", &answer.text("/uri")]);
+            psql.env("PGOPTIONS", options).stdout(Stdio::null()).stderr(Stdio::piped());
+            psql.spawn().unwrap()
+        };
+        let hidden = session();
+        let proven = format!("connection authenticated: identity=\"{role}\"");
+        wait_for("the log-in", SOON, || bed.postgres.log().contains(&proven).then_some(()));
+        let path = format!("/v1/leases/{id}");
+        let ended = bed.call(Method::DELETE, &path, Caller::Session(&token), None).await;
+        assert_eq!(ended.text("/state"), "revoked", "{ended:?}");
+        assert!(bed.lease_roles().is_empty());
+        let ended = hidden.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("terminating connection"), "{major}: {said}");
+        let left = "SELECT count(*) FROM pg_stat_activity AS a WHERE usesysid IS NOT NULL AND \
+                    NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = a.usesysid)";
+        assert_eq!(bed.postgres.sql("postgres", left), [["0"]]);
+    }
+}
+
 /// A request that has shown who it is, and whose body has not come yet.
 struct HeldBack(tokio_rustls::client::TlsStream<tokio::net::TcpStream>);
 
@@ -278,7 +312,7 @@ impl HeldBack {
         let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = rustls_pki_types::ServerName::from(std::net::Ipv4Addr::LOCALHOST);
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let mut held = Self(connector.connect(name.into(), socket).await.unwrap());
+        let mut held = Self(connector.connect(name, socket).await.unwrap());
         let head = format!(
             "POST /v1/leases HTTP/1.1\r\nhost: {address}\r\nauthorization: {authorization}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\

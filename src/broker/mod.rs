@@ -5,6 +5,7 @@
 
 mod access;
 mod health;
+mod hidden;
 mod hushed;
 mod issue;
 mod reconcile;
@@ -93,6 +94,8 @@ struct Site {
     work: Notify,
     /// Wakes the worker that compares.
     compare: Notify,
+    /// When a role was last gone here.
+    last_gone: hidden::LastGone,
 }
 
 /// Where a call comes from, for the audit.
@@ -153,6 +156,7 @@ impl Broker {
                 reconciled: AtomicBool::new(false),
                 work: Notify::new(),
                 compare: Notify::new(),
+                last_gone: hidden::LastGone::start(),
                 cluster,
             };
             (site.cluster.name().clone(), site)

@@ -41,7 +41,7 @@ impl Broker {
                 warn!(cluster = %site.cluster.name(), cause = with_causes(&failed), "a difference between store and cluster is not mended yet");
             }
         }
-        Ok(())
+        self.end_hidden(site).await
     }
 
     async fn live_leases(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {

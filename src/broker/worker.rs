@@ -85,8 +85,8 @@ impl Workers {
 }
 
 impl Broker {
-    /// Begins the broker's own work: for each cluster one worker that takes leases away and one
-    /// that compares, and one sweeper of the store.
+    /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
+    /// compares and one that watches for log-ins held back; and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -95,6 +95,8 @@ impl Broker {
             workers.tasks.spawn(async move { broker.take_away_for_ever(&name_, stop).await });
             let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
             workers.tasks.spawn(async move { broker.compare_for_ever(&name_, stop).await });
+            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
+            workers.tasks.spawn(async move { broker.watch_for_ever(&name_, stop).await });
         }
         let (broker, stop) = (self.clone(), workers.stop.clone());
         workers.tasks.spawn(async move { broker.sweep_for_ever(stop).await });
@@ -182,6 +184,7 @@ impl Broker {
         };
         match site.cluster.remove(&target, lease.owned_objects).await {
             Ok(Removal::Gone) => {
+                site.last_gone.note();
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
                 let cause = closed.end.map(EndReason::as_str);
                 info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");

@@ -340,6 +340,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// The OIDs of roles that have sessions and are gone, of whomever they were.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn without_role(&self) -> Result<Vec<RoleOid>, ClusterError> {
+        let query = Query { sql: include_str!("sql/without_role.sql"), parameters: &[] };
+        let doing = "looking for sessions of roles that are gone";
+        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
+        rows.iter().map(|row| column(&self.name, row, "oid").map(RoleOid)).collect()
+    }
+
+    /// Ends the sessions of a role that is gone and had `oid`, and gives how many there were.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn end_without_role(&self, oid: RoleOid) -> Result<usize, ClusterError> {
+        let sql = include_str!("sql/end_without_role.sql");
+        let query = Query { sql, parameters: &[&oid.0] };
+        let doing = "ending sessions of a role that is gone";
+        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
+        Ok(rows.len())
+    }
+
     /// Proves by OID that nothing is left: no role, nothing that depends on it, no session.
     async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
         let Some(oid) = oid else { return Ok(Removal::Gone) };

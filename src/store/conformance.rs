@@ -35,6 +35,7 @@ macro_rules! conformance {
             leases_are_listed_newest_first_by_what_the_filter_names
             a_session_is_found_by_its_token_until_it_ends
             what_rests_on_a_login_needs_it_to_stand
+            a_role_that_is_gone_is_known_by_its_oid_and_cluster
             a_sweep_removes_what_is_over_and_nothing_else
             attempts_side_by_side_are_never_more_than_the_rule_allows
             one_counter_that_refuses_keeps_all_from_counting
@@ -409,6 +410,25 @@ pub(super) async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn
         assert_eq!(store.session(&alice.token_hash).await.unwrap(), None);
     }
     assert_eq!(store.session(&bob.token_hash).await.unwrap(), Some(bob));
+}
+
+pub(super) async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: Arc<dyn Store>) {
+    let (orders, reports) = ("orders".parse().unwrap(), "reports".parse().unwrap());
+    let lease = intent("alice");
+    opened(&*store, &lease).await;
+    let step = async |lease: Lease| {
+        let change = Change::MoveLease(Box::new(lease.clone()));
+        store.commit(vec![change], vec![record(0)]).await.unwrap();
+        lease
+    };
+    let active = step(lease.activate(RoleOid(77)).unwrap()).await;
+    let ending = step(active.revoke(EndReason::Released, at(10)).unwrap()).await;
+    assert!(!store.had_role(&orders, RoleOid(77)).await.unwrap());
+    let ended = step(ending.end_access(at(11)).unwrap()).await;
+    step(ended.close(at(12)).unwrap()).await;
+    assert!(store.had_role(&orders, RoleOid(77)).await.unwrap());
+    assert!(!store.had_role(&orders, RoleOid(78)).await.unwrap());
+    assert!(!store.had_role(&reports, RoleOid(77)).await.unwrap());
 }
 
 pub(super) async fn what_rests_on_a_login_needs_it_to_stand(store: Arc<dyn Store>) {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{Lease, LeaseState};
-use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// One change, made in the transaction that also writes its audit record.
 #[derive(Clone, Debug)]
@@ -176,6 +176,12 @@ pub trait Store: Send + Sync + Debug {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Lease>, StoreError>;
+
+    /// Whether a lease on `cluster` had the role with `oid`, and has ended.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError>;
 
     /// The session whose token has this hash.
     ///

@@ -33,7 +33,7 @@ use super::{AuditEntry, Change, LeaseFilter, Store, StoreError};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::Lease;
-use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// The store in one file. Dropping it finishes what waits to be written and closes the file.
 #[derive(Debug)]
@@ -180,6 +180,12 @@ impl Store for SqliteStore {
         let cluster = cluster.clone();
         let read = move |connection: &_| reads::due(connection, &cluster, now, limit);
         self.readers.call("reading what is due", read).await
+    }
+
+    async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError> {
+        let cluster = cluster.clone();
+        let read = move |connection: &_| reads::had_role(connection, &cluster, oid);
+        self.readers.call("reading whose role it was", read).await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

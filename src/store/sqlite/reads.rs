@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::rows::{self, nanoseconds};
 use crate::auth::Session;
 use crate::lease::Lease;
-use crate::names::{ClusterName, LeaseId, Principal, RequestKey, TokenHash};
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{AuditEntry, LeaseFilter};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
@@ -86,6 +86,16 @@ pub(super) fn due(
         ":limit": limit,
     };
     all(connection, SQL, values, rows::lease)
+}
+
+pub(super) fn had_role(
+    connection: &Connection,
+    cluster: &ClusterName,
+    oid: RoleOid,
+) -> Result<bool, Problem> {
+    const SQL: &str =
+        "SELECT 1 FROM lease WHERE cluster = ?1 AND role_oid = ?2 AND gone_at IS NOT NULL";
+    Ok(connection.prepare_cached(SQL)?.exists(params![cluster.as_str(), oid.0])?)
 }
 
 pub(super) fn session(

@@ -46,6 +46,7 @@ CREATE INDEX lease_due ON lease (cluster, due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX lease_of_person ON lease (principal_key, requested_at, id);
 CREATE INDEX lease_of_cluster ON lease (cluster, state, requested_at, id);
 CREATE INDEX lease_by_age ON lease (requested_at, id);
+CREATE INDEX lease_of_gone_role ON lease (cluster, role_oid) WHERE gone_at IS NOT NULL;
 -- Always empty, so that looking for what an older broker cannot understand costs nothing.
 CREATE INDEX lease_unknown ON lease (id)
     WHERE state NOT IN ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted');

@@ -1,0 +1,70 @@
+//! Log-ins that were on their way when their role went. The server shows a session only once its
+//! log-in is complete, and the client may hold that up (manual, "Developer Options",
+//! `post_auth_delay`); so whoever begins a session after its role is gone is ended when seen.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::access::with_causes;
+use super::reconcile::ReconcileError;
+use super::{Broker, Site};
+use crate::clock::Stopwatch;
+use crate::names::ClusterName;
+
+/// How often it is looked for them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long after a role is gone: `post_auth_delay` is at most 2147 s.
+const LOOK_FOR: Duration = Duration::from_secs(2200);
+
+/// When a role was last gone on a cluster. At the start nobody knows, so it counts as just now.
+pub(super) struct LastGone(Mutex<Stopwatch>);
+
+impl LastGone {
+    pub(super) fn start() -> Self {
+        Self(Mutex::new(Stopwatch::start()))
+    }
+
+    /// Notes that a role is gone.
+    pub(super) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
+    }
+
+    fn is_recent(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < LOOK_FOR
+    }
+}
+
+impl Broker {
+    pub(super) async fn watch_for_ever(&self, name: &ClusterName, stop: CancellationToken) {
+        let Some(site) = self.site(name) else { return };
+        while !stop.is_cancelled() {
+            // A cluster that cannot be asked is in the log already; it is asked again.
+            if site.last_gone.is_recent()
+                && let Err(failed) = self.end_hidden(site).await
+            {
+                tracing::debug!(cluster = %name, cause = with_causes(&failed), "sessions without a role could not be looked for");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Ends the sessions of our roles that are gone; those of others are not ours to touch.
+    pub(super) async fn end_hidden(&self, site: &Site) -> Result<(), ReconcileError> {
+        let name = site.cluster.name();
+        for oid in site.cluster.without_role().await? {
+            if !self.store().had_role(name, oid).await? {
+                continue;
+            }
+            let sessions = site.cluster.end_without_role(oid).await?;
+            warn!(cluster = %name, role_oid = %oid, sessions, "a log-in was held back until its role was gone; its session was ended");
+        }
+        Ok(())
+    }
+}
