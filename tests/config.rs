@@ -146,6 +146,13 @@ const TWINS: &[Twins] = &[
          public_url = \"https://b.example.test\"",
     ),
     twins(LISTEN, "public_url = \"http://b.test\"", "public_url = \"https://b.test\""),
+    twins(
+        LISTEN,
+        "public_url = \"http://127.0.0.1:8432\"\ncertificate_file = \"server.crt\"\n\
+         key_file = \"server.key\"",
+        "public_url = \"https://127.0.0.1:8432\"\ncertificate_file = \"server.crt\"\n\
+         key_file = \"server.key\"",
+    ),
     twins(LISTEN, "public_url = \"https://b.test/x\"", "public_url = \"http://127.0.0.1:8432\""),
     twins(LISTEN, "allowed_origins = [\"*\"]", "allowed_origins = [\"https://t.example.test\"]"),
     twins(LISTEN, "max_body = \"64\"", "max_body = \"64KiB\""),

@@ -214,6 +214,19 @@ async fn a_party_that_is_away_is_said_to_be_and_nothing_more_is_said() {
     let back = issue(&bed, Caller::Session(&token), wish()).await;
     assert_eq!(back.status, 201, "{back:?}");
 
+    bed.postgres.stop();
+    let path = format!("/v1/leases/{}", back.text("/lease/id"));
+    let longer = Some(json!({ "ttl": "2h" }));
+    let renew = format!("{path}/renew");
+    let renewed = bed.call(Method::POST, &renew, Caller::Session(&token), longer.clone()).await;
+    assert_eq!((renewed.status, problem(&renewed).as_str()), (502, "not-extended"), "{renewed:?}");
+    let lease = get(&bed, Caller::Session(&token), &path).await;
+    assert_eq!(lease.text("/expires_at"), back.text("/lease/expires_at"), "the former end holds");
+    bed.postgres.start_again();
+    let renewed = bed.call(Method::POST, &renew, Caller::Session(&token), longer).await;
+    assert_eq!(renewed.status, 200, "{renewed:?}");
+    assert!(renewed.text("/expires_at") > lease.text("/expires_at"));
+
     bed.directory.stop();
     let body = json!({ "username": "alice", "password": password_of("alice") });
     let away = bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;

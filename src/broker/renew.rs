@@ -1,5 +1,6 @@
 //! Renewing: the end moves, if the caller could still ask for the role today.
 
+use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::access::with_causes;
@@ -52,8 +53,8 @@ pub enum RenewLeaseError {
 
 impl Broker {
     /// Moves the end of the caller's own lease to `ttl` from now (the profile's TTL when left
-    /// out), never past its ceiling. The store moves first: if the cluster then fails, the
-    /// shorter limit is in force.
+    /// out), never past its ceiling. The store moves first, and moves back if the cluster then
+    /// fails: so no role outlives its lease.
     ///
     /// # Errors
     /// When the lease is not the caller's, the role is not on offer any more, the TTL is too
@@ -73,6 +74,7 @@ impl Broker {
             let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
             return Err(RenewLeaseError::TtlTooLong { role, ttl, max_ttl });
         }
+        let former = lease.expires_at;
         let renewed = lease.renew(self.now(), ttl)?;
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
@@ -82,7 +84,10 @@ impl Broker {
             StoreError::LoginEnded => RenewLeaseError::LoginEnded,
             source => RenewLeaseError::Lease(LeaseError::Store(source)),
         })?;
-        self.extend(request, &renewed).await?;
+        if let Err(failed) = self.extend(request, &renewed).await {
+            self.take_back(request, caller, renewed, former, &failed).await;
+            return Err(failed);
+        }
         info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
         Ok(renewed)
     }
@@ -96,6 +101,29 @@ impl Broker {
                 warn!(request.id, lease = %lease.id, cluster = %cluster, cause = with_causes(&source), "the end of the role was not moved");
                 self.compare_soon(cluster);
                 Err(RenewLeaseError::NotExtended { cluster: cluster.clone(), source })
+            }
+        }
+    }
+
+    /// Lets the former end hold again, and writes down why.
+    async fn take_back(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        renewed: Lease,
+        former: Timestamp,
+        failed: &RenewLeaseError,
+    ) {
+        let id = renewed.id;
+        // Whoever ended it meanwhile has the last word.
+        let Ok(lease) = renewed.renewal_failed(former) else { return };
+        let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&lease);
+        let record = record.ended(Outcome::Failed, "not_extended", &with_causes(failed));
+        let moved = Change::MoveLease(Box::new(lease));
+        match self.store().commit(vec![moved], vec![record]).await {
+            Ok(()) | Err(StoreError::Moved { .. }) => {}
+            Err(failed) => {
+                warn!(request.id, lease = %id, cause = with_causes(&failed), "a renewal that failed was not taken back; the role ends at its own time");
             }
         }
     }

@@ -108,7 +108,7 @@ fn public_url(table: &Table<'_>, listen: Option<SocketAddr>, transport: &Transpo
         form::parsed("where clients reach the broker, such as \"https://pgbridge.example.test\"");
     let url: Option<Url> = table.optional("public_url", &form);
     if table.has("public_url") {
-        return url.filter(|url| is_usable(table, url));
+        return url.filter(|url| is_usable(table, url, transport));
     }
     let listen = listen?;
     if listen.ip().is_unspecified() {
@@ -120,7 +120,7 @@ fn public_url(table: &Table<'_>, listen: Option<SocketAddr>, transport: &Transpo
     Url::parse(&format!("{scheme}://{listen}")).ok()
 }
 
-fn is_usable(table: &Table<'_>, url: &Url) -> bool {
+fn is_usable(table: &Table<'_>, url: &Url, transport: &Transport) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();
@@ -137,6 +137,10 @@ fn is_usable(table: &Table<'_>, url: &Url) -> bool {
     if !is_safe {
         let what = "must begin with https:// unless its host is this machine";
         table.mistake("public_url", what, "clients send passwords there");
+    } else if url.scheme() == "http" && *transport != Transport::Plain {
+        let what = "begins with http://, but with a certificate the broker answers https:// only";
+        table.mistake("public_url", what, "write https://, or remove the certificate");
+        return false;
     }
     is_safe
 }

@@ -313,6 +313,18 @@ impl Lease {
         Ok(Self { expires_at, ..self.next() })
     }
 
+    /// The cluster did not follow a renewal: the `former` end holds again, or the new one where
+    /// that is earlier. Whatever the cluster did, no role outlives it.
+    ///
+    /// # Errors
+    /// When it is ending or has ended meanwhile.
+    pub fn renewal_failed(self, former: Timestamp) -> Result<Self, MoveError> {
+        if self.state != LeaseState::Active {
+            return Err(self.not_allowed());
+        }
+        Ok(Self { expires_at: self.expires_at.min(former), ..self.next() })
+    }
+
     /// It must end, for `reason`; the first attempt to take it away is due at once.
     ///
     /// # Errors

@@ -258,6 +258,17 @@ fn the_first_time_that_access_ended_is_the_one_that_counts() {
 }
 
 #[test]
+fn a_renewal_that_the_cluster_did_not_follow_leaves_the_earlier_end() {
+    let renewed =
+        |ttl: &str| lease(LeaseState::Active).renew(at(50), ttl.parse().unwrap()).unwrap();
+    let failed = |ttl| renewed(ttl).renewal_failed(at(100)).unwrap();
+    assert_eq!((failed("120s").expires_at, failed("120s").version), (at(100), 9));
+    assert_eq!(failed("10s").expires_at, at(60));
+    let ending = renewed("120s").revoke(EndReason::Released, at(51)).unwrap();
+    assert!(ending.renewal_failed(at(100)).is_err());
+}
+
+#[test]
 fn a_renewal_counts_from_now_and_ends_at_the_ceiling() {
     let renew = |now, ttl: &str| {
         let renewed = lease(LeaseState::Active).renew(at(now), ttl.parse().unwrap())?;
