@@ -19,7 +19,7 @@ Examples:
   pgbridge roles
   pgbridge psql orders
   pgbridge psql orders/archive --role orders_read -- -c 'select count(*) from orders'
-  eval \"$(pgbridge issue orders --ttl 30m --format env)\"
+  credential=$(pgbridge issue orders --ttl 30m --format env) && eval \"$credential\"
   pgbridge serve --config /etc/pgbridge/pgbridge.toml
 
 Exit codes:
@@ -94,7 +94,7 @@ pub enum PersonCommand {
     #[command(after_help = "Examples:
   pgbridge issue orders
   pgbridge issue orders/archive --role orders_read --ttl 30m --reason 'ticket 4711'
-  eval \"$(pgbridge issue orders --format env)\"
+  credential=$(pgbridge issue orders --format env) && eval \"$credential\"
 
 Formats:
   table    for reading
@@ -261,7 +261,7 @@ pub struct Psql {
 /// Options of `leases`.
 #[derive(Debug, Args)]
 pub struct Leases {
-    /// List those of every state, also ended ones [default: active ones]
+    /// List those of every state, also ended ones [default: those that are not gone yet]
     #[arg(long)]
     pub all: bool,
     /// How to print them.

@@ -325,13 +325,13 @@ async fn take_back(client: &Client, lease: LeaseId, source: CredentialError) -> 
 }
 
 async fn list_leases(state: &StateDir, leases: &Leases, clock: &Clock) -> Result<Exit, Failure> {
-    let path = if leases.all { "v1/leases" } else { "v1/leases?state=active" };
+    let path = if leases.all { "v1/leases" } else { "v1/leases?state=active,revoking,quarantined" };
     let answer = connect(state)?.get(path).await?;
     let now = clock.now();
     print(leases.output, &answer, |list: &answers::Leases| {
         let rows: Vec<Vec<Shown>> = list.leases.iter().map(|lease| lease_row(lease, now)).collect();
         if rows.is_empty() {
-            note(if leases.all { "you have no lease" } else { "you have no active lease" });
+            note(if leases.all { "you have no lease" } else { "you have no lease that is live" });
         }
         let headings = ["LEASE", "STATE", "CLUSTER", "DATABASE", "ROLE", "USER", "ENDS"];
         table::table(&headings, &rows)
@@ -382,13 +382,22 @@ async fn revoke_lease(state: &StateDir, revoke: &Revoke, clock: &Clock) -> Resul
     let now = clock.now();
     print(revoke.output, &answer, |lease: &Lease| {
         let mut text = lease_text(lease, now);
-        if let Ending::Closed(_) = ending(lease) {
-            text.push_str(TRIED_AGAIN);
+        match ending(lease) {
+            Ending::Gone(_) => {}
+            Ending::Closed(_) => text.push_str(TRIED_AGAIN),
+            Ending::Ahead(_) => text.push_str(STILL_OPEN),
         }
         text
+    })?;
+    let lease: Lease = answer.read()?;
+    Ok(match ending(&lease) {
+        Ending::Gone(_) | Ending::Closed(_) => Exit::Done,
+        Ending::Ahead(_) => Exit::Failed,
     })
 }
 
+const STILL_OPEN: &str =
+    "it can still be used: the cluster does not answer, and it is tried again until it is gone\n";
 const TRIED_AGAIN: &str = "nobody can log in with it any more; what is left of it is tried again\n";
 
 fn lease_text(lease: &Lease, now: Timestamp) -> String {

@@ -123,6 +123,27 @@ fn a_lease_is_listed_renewed_and_revoked() {
 }
 
 #[test]
+fn a_revocation_that_cannot_reach_the_cluster_says_so_and_is_done_later() {
+    let mut bed = TestBed::start(16);
+    bed.cli_login("alice");
+    let issued = json(&bed, "alice", &["issue", "orders", "--format", "json"]);
+    let id = text(&issued, "/lease/id");
+    bed.postgres.stop();
+    let outcome = run(&bed, "alice", &["revoke", id]);
+    outcome.check(1, "");
+    assert!(outcome.stdout.contains("it can still be used"), "{}", outcome.stdout);
+    let listed = done(&bed, "alice", &["leases"]);
+    assert!(listed.contains(id) && listed.contains("revoking"), "{listed}");
+    bed.postgres.start_again();
+    wait_for("the role to be gone", SOON, || bed.lease_roles().is_empty().then_some(()));
+    wait_for("the lease to be gone", SOON, || {
+        (!done(&bed, "alice", &["leases"]).contains(id)).then_some(())
+    });
+    let again = done(&bed, "alice", &["revoke", id]);
+    assert!(again.contains("gone") && !again.contains("still"), "{again}");
+}
+
+#[test]
 fn each_refusal_has_its_exit_code_beside_its_accepted_twin() {
     let bed = TestBed::start(15);
     for person in ["alice", "bob"] {
