@@ -1,12 +1,15 @@
 //! Issuing: from an entitlement to a live role, with its password handed out once.
 
+mod error;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use metrics::counter;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+
+pub use error::IssueError;
 
 use super::access::with_causes;
 use super::{Broker, Caller, Request, Site};
@@ -16,8 +19,8 @@ use crate::cluster::{ClientConnection, CreateError};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
 use crate::names::{
-    ClusterName, DatabaseName, LeaseId, Password, RequestKey, RoleName, RoleOid, ScramIterations,
-    Ttl, Verifier, printable,
+    DatabaseName, Password, RequestKey, RoleName, RoleOid, ScramIterations, Ttl, Verifier,
+    printable,
 };
 use crate::store::{Change, StoreError};
 
@@ -49,118 +52,6 @@ pub struct Credential {
     pub password: Password,
     /// How to connect.
     pub connection: ClientConnection,
-}
-
-/// Why no credential was handed out.
-#[derive(Debug, thiserror::Error)]
-pub enum IssueError {
-    /// The role is not on offer; the audit says why.
-    #[error("{} on cluster `{cluster}` is not on offer to you", asked(.role))]
-    NotOnOffer {
-        /// The cluster asked for.
-        cluster: String,
-        /// The role asked for.
-        role: String,
-    },
-    /// No role was named, and not exactly one is on offer.
-    #[error("name a role for cluster `{cluster}`; on offer: {}", offered(.roles))]
-    RoleNeeded {
-        /// The cluster asked for.
-        cluster: String,
-        /// What is on offer there.
-        roles: Vec<RoleName>,
-    },
-    /// The profile does not lend this database.
-    #[error("role `{role}` is lent for {}, not for database `{database}`", listed(.databases))]
-    DatabaseNotLent {
-        /// The role.
-        role: RoleName,
-        /// The database asked for.
-        database: String,
-        /// The databases it is lent for.
-        databases: Vec<DatabaseName>,
-    },
-    /// The TTL is longer than the profile allows.
-    #[error("a lease of role `{role}` lives at most {max_ttl}, {ttl} was asked for")]
-    TtlTooLong {
-        /// The role.
-        role: RoleName,
-        /// What was asked for.
-        ttl: Ttl,
-        /// The most that is allowed.
-        max_ttl: Ttl,
-    },
-    /// The profile asks for a reason and none was given.
-    #[error("role `{role}` is lent only with a reason")]
-    ReasonNeeded {
-        /// The role.
-        role: RoleName,
-    },
-    /// The reason is too long, or holds what cannot be seen.
-    #[error("a reason is at most 500 characters, without control or invisible characters")]
-    ReasonUnfit,
-    /// The login ends too soon for a lease.
-    #[error("the login ends at {ends_at}; log in again")]
-    LoginTooOld {
-        /// When the login ends.
-        ends_at: Timestamp,
-    },
-    /// The login has ended since the request began.
-    #[error("the login has ended")]
-    LoginEnded,
-    /// The same wish is being fulfilled right now.
-    #[error("a request with this idempotency key is being worked on")]
-    InProgress,
-    /// The cluster has not been compared with the store since the start.
-    #[error(
-        "cluster `{cluster}` could not be reached or checked since the broker started; try again soon, or tell the administrators"
-    )]
-    NotReady {
-        /// The cluster.
-        cluster: ClusterName,
-    },
-    /// Nothing could be written down, so nothing was created.
-    #[error("the lease could not be recorded, nothing was created")]
-    NotRecorded(#[source] StoreError),
-    /// The cluster did not make the role.
-    #[error("the role for lease {lease} could not be created on cluster `{cluster}`")]
-    RoleNotCreated {
-        /// The lease, aborted.
-        lease: LeaseId,
-        /// The cluster.
-        cluster: ClusterName,
-        /// What the cluster said.
-        source: Box<CreateError>,
-    },
-    /// The role exists but could not be recorded; it is taken away again.
-    #[error("lease {lease} has its role but could not be activated; it is being taken away")]
-    NotActivated {
-        /// The lease.
-        lease: LeaseId,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// The lease was ended by somebody else while its role was made.
-    #[error("lease {lease} was ended while its role was being made")]
-    Overtaken {
-        /// The lease.
-        lease: LeaseId,
-    },
-    /// The task that issued has died.
-    #[error("issuing was interrupted; what it left is being taken away")]
-    Interrupted,
-}
-
-fn asked(role: &str) -> String {
-    if role.is_empty() { "a role".to_owned() } else { format!("role `{role}`") }
-}
-
-fn offered(roles: &[RoleName]) -> String {
-    if roles.is_empty() { "none".to_owned() } else { listed(roles) }
-}
-
-fn listed<Name: ToString>(names: &[Name]) -> String {
-    names.iter().map(|name| format!("`{}`", name.to_string())).collect::<Vec<_>>().join(", ")
 }
 
 impl Broker {
