@@ -300,7 +300,7 @@ async fn a_log_in_held_back_until_its_role_is_gone_is_ended_when_it_shows() {
 struct HeldBack(tokio_rustls::client::TlsStream<tokio::net::TcpStream>);
 
 impl HeldBack {
-    async fn begin(bed: &TestBed, authorization: &str, body: &str) -> Self {
+    async fn begin(bed: &TestBed, path: &str, authorization: &str, body: &str) -> Self {
         let address = bed.url().trim_start_matches("https://").to_owned();
         let socket = tokio::net::TcpStream::connect(&address).await.unwrap();
         let mut roots = rustls::RootCertStore::empty();
@@ -314,7 +314,7 @@ impl HeldBack {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let mut held = Self(connector.connect(name, socket).await.unwrap());
         let head = format!(
-            "POST /v1/leases HTTP/1.1\r\nhost: {address}\r\nauthorization: {authorization}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {authorization}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\
              expect: 100-continue\r\nconnection: close\r\n\r\n",
             body.len()
@@ -349,23 +349,37 @@ async fn a_request_held_back_gives_nothing_once_its_login_has_ended() {
         assert_eq!(ended.status, 200, "{ended:?}");
     };
     let bearer = format!("Bearer {}", bed.login("alice").await);
-    let held =
-        [HeldBack::begin(&bed, &bearer, &body).await, HeldBack::begin(&bed, &basic, &body).await];
+    let late = [
+        HeldBack::begin(&bed, "/v1/leases", &bearer, &body).await,
+        HeldBack::begin(&bed, "/v1/leases", &basic, &body).await,
+    ];
     revoke().await;
-    for held in held {
-        assert_eq!(held.finish(&body).await, "401");
+    for late in late {
+        assert_eq!(late.finish(&body).await, "401");
     }
     let token = bed.login("alice").await;
-    let held = HeldBack::begin(&bed, &format!("Bearer {token}"), &body).await;
+    let late = HeldBack::begin(&bed, "/v1/leases", &format!("Bearer {token}"), &body).await;
     let out = bed.call(Method::POST, "/v1/logout", Caller::Session(&token), None).await;
     assert_eq!(out.status, 204, "{out:?}");
-    assert_eq!(held.finish(&body).await, "401");
+    assert_eq!(late.finish(&body).await, "401");
     assert!(bed.lease_roles().is_empty());
+
+    // A renewal too: after a logout the lease keeps its end.
+    let token = bed.login("alice").await;
+    let (id, _, _) = held(&issue(&bed, Caller::Session(&token), read_orders()).await);
+    let (renew, longer) = (format!("/v1/leases/{id}/renew"), json!({ "ttl": "1h" }).to_string());
+    let bearer = format!("Bearer {token}");
+    let in_time = HeldBack::begin(&bed, &renew, &bearer, &longer).await;
+    assert_eq!(in_time.finish(&longer).await, "200");
+    let late = HeldBack::begin(&bed, &renew, &bearer, &longer).await;
+    bed.call(Method::POST, "/v1/logout", Caller::Session(&token), None).await;
+    assert_eq!(late.finish(&longer).await, "401");
+    revoke().await;
 
     let bearer = format!("Bearer {}", bed.login("alice").await);
     for authorization in [bearer, basic] {
-        let held = HeldBack::begin(&bed, &authorization, &body).await;
-        assert_eq!(held.finish(&body).await, "201");
+        let in_time = HeldBack::begin(&bed, "/v1/leases", &authorization, &body).await;
+        assert_eq!(in_time.finish(&body).await, "201");
     }
     revoke().await;
     assert!(bed.lease_roles().is_empty());

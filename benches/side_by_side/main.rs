@@ -2,7 +2,8 @@
 //! login beside a bare bind. One JSON line a measurement; every write is synced to disk.
 //!
 //! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
-//! round runs (1 unless set).
+//! round runs (1 unless set), `BENCH_CLIENTS` measures issuing with that many clients only, and
+//! `BENCH_POSTGRES` names another major than 15.
 
 #![expect(
     clippy::expect_used,

@@ -103,8 +103,7 @@ impl Broker {
         let principal = session.identity.principal().clone();
         let subject = Subject::Person { principal, session: Some(id) };
         let record = self.record(request, Action::Login, subject);
-        let mut changes = vec![proven(&session.identity)];
-        changes.extend(counters.cleared());
+        let mut changes = counters.cleared();
         changes.push(Change::BeginSession(Box::new(session.clone())));
         self.accept(request, &session.identity, changes, record).await?;
         info!(request.id, principal = %session.identity.principal(), "logged in");
@@ -125,9 +124,7 @@ impl Broker {
         let (identity, counters) = self.prove(request, way, username, password).await?;
         let caller = self.caller(identity, None);
         let record = self.record(request, Action::Login, caller.subject());
-        let mut changes = vec![proven(caller.identity())];
-        changes.extend(counters.cleared());
-        self.accept(request, caller.identity(), changes, record).await?;
+        self.accept(request, caller.identity(), counters.cleared(), record).await?;
         Ok(caller)
     }
 
@@ -178,9 +175,10 @@ impl Broker {
         &self,
         request: &Request,
         identity: &Identity,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         record: Record,
     ) -> Result<(), AccessError> {
+        changes.push(Change::NeedLogin(Login::of(identity, None)));
         match self.store().commit(changes, vec![record]).await {
             Err(StoreError::LoginEnded) => {
                 let principal = identity.principal().clone();
@@ -333,15 +331,6 @@ impl Broker {
         let record = record.ended(Outcome::Refused, cause, detail);
         self.store().commit(changes, vec![record]).await
     }
-}
-
-/// What a login that was proven by a password rests on until it is a session or over.
-fn proven(identity: &Identity) -> Change {
-    Change::NeedLogin(Login {
-        principal: identity.principal().clone(),
-        authenticated_at: identity.authenticated_at(),
-        session: None,
-    })
 }
 
 /// The address under which attempts are counted: an IPv6 host owns its whole /64.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::access::with_causes;
 use super::reconcile::ReconcileError;
@@ -46,7 +46,7 @@ impl Broker {
             if site.last_gone.is_recent()
                 && let Err(failed) = self.end_hidden(site).await
             {
-                tracing::debug!(cluster = %name, cause = with_causes(&failed), "sessions without a role could not be looked for");
+                debug!(cluster = %name, cause = with_causes(&failed), "sessions without a role could not be looked for");
             }
             tokio::select! {
                 () = stop.cancelled() => {}

@@ -209,11 +209,11 @@ impl Broker {
     ) -> Result<(), IssueError> {
         let record = |action| self.record(request, action, caller.subject());
         let (mut changes, mut records) = (vec![Change::NeedLogin(caller.login())], Vec::new());
-        let mut replaces = false;
-        if let Some(replaced) = self.replaced(lease).await? {
+        let replaced = self.replaced(lease).await?;
+        let replaces = replaced.is_some();
+        if let Some(replaced) = replaced {
             records.push(record(Action::RevokeRequested).about(&replaced));
             changes.push(Change::MoveLease(Box::new(replaced)));
-            replaces = true;
         }
         records.push(record(Action::LeaseRequested).about(lease));
         changes.push(Change::OpenLease(Box::new(lease.clone())));

@@ -137,8 +137,7 @@ impl Caller {
     }
 
     fn login(&self) -> Login {
-        let (principal, session) = (self.principal().clone(), self.session);
-        Login { principal, authenticated_at: self.identity.authenticated_at(), session }
+        Login::of(&self.identity, self.session)
     }
 
     fn subject(&self) -> Subject {

@@ -79,11 +79,16 @@ impl Broker {
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
         let changes = vec![Change::NeedLogin(caller.login()), moved];
-        self.store().commit(changes, vec![record]).await.map_err(|source| match source {
-            StoreError::Moved { .. } => RenewLeaseError::Overtaken,
-            StoreError::LoginEnded => RenewLeaseError::LoginEnded,
-            source => RenewLeaseError::Lease(LeaseError::Store(source)),
-        })?;
+        match self.store().commit(changes, vec![record.clone()]).await {
+            Ok(()) => {}
+            Err(StoreError::Moved { .. }) => return Err(RenewLeaseError::Overtaken),
+            Err(StoreError::LoginEnded) => {
+                let record = record.ended(Outcome::Refused, "login_ended", "");
+                self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+                return Err(RenewLeaseError::LoginEnded);
+            }
+            Err(source) => return Err(LeaseError::Store(source).into()),
+        }
         if let Err(failed) = self.extend(request, &renewed).await {
             self.take_back(request, caller, renewed, former, &failed).await;
             return Err(failed);

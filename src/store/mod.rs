@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::audit::Record;
-use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
+use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{Lease, LeaseState};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
@@ -59,6 +59,15 @@ pub struct Login {
     pub authenticated_at: Timestamp,
     /// The session that remembers it, if one does.
     pub session: Option<Uuid>,
+}
+
+impl Login {
+    /// The login that proved `identity`, remembered by `session` if by any.
+    #[must_use]
+    pub fn of(identity: &Identity, session: Option<Uuid>) -> Self {
+        let principal = identity.principal().clone();
+        Self { principal, authenticated_at: identity.authenticated_at(), session }
+    }
 }
 
 /// Which leases to list; newest first.
