@@ -246,7 +246,7 @@ fn lease(group: &str) -> Lease {
         gone_at: None,
         attempts: 0,
         retry_at: None,
-        blockers: None,
+        blockers: Vec::new(),
     }
 }
 

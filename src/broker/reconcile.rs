@@ -9,7 +9,7 @@ use super::worker::Setback;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
-use crate::lease::{EndReason, Finding, FoundRole, Lease, LeaseState, compare};
+use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
 use crate::mapping::ObjectPolicy;
 use crate::names::LeaseId;
 use crate::store::{LeaseFilter, StoreError};
@@ -127,7 +127,7 @@ impl Broker {
             warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
             record
         } else {
-            record.ended(Outcome::Failed, "blocked", &blockers.join("; "))
+            record.ended(Outcome::Failed, "blocked", &Blocker::join(&blockers))
         };
         Ok(self.store().commit(Vec::new(), vec![record]).await?)
     }

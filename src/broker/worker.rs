@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
-use crate::cluster::{AccessEnd, Removal, RoleTarget};
-use crate::lease::{EndReason, Lease, LeaseState, MoveError};
+use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use crate::lease::{Blocker, BlockerKind, EndReason, Lease, LeaseState, MoveError};
 use crate::names::{ClusterName, LeaseId};
 use crate::store::{Change, StoreError};
 
@@ -172,7 +172,7 @@ impl Broker {
         let target = RoleTarget::of(&lease);
         let ended = match site.cluster.end_access(&target).await {
             Ok(ended) => ended,
-            Err(failed) => return self.hold(lease, vec![with_causes(&failed)]).await,
+            Err(failed) => return self.hold(lease, vec![blocked_by(&failed)]).await,
         };
         if let AccessEnd::Blocked(blockers) = ended {
             return self.hold(lease, blockers).await;
@@ -191,7 +191,7 @@ impl Broker {
                 Ok(())
             }
             Ok(Removal::Blocked(blockers)) => self.hold(lease, blockers).await,
-            Err(failed) => self.hold(lease, vec![with_causes(&failed)]).await,
+            Err(failed) => self.hold(lease, vec![blocked_by(&failed)]).await,
         }
     }
 
@@ -203,20 +203,20 @@ impl Broker {
     }
 
     /// Writes down what kept the attempt from completing, and when the next one is due.
-    async fn hold(&self, lease: Lease, blockers: Vec<String>) -> Result<(), Setback> {
+    async fn hold(&self, lease: Lease, blockers: Vec<Blocker>) -> Result<(), Setback> {
         let now = self.now();
         // While somebody may still have access, there is no long pause.
         let longest = if lease.access_ended_at.is_some() { PAUSE_MAX } else { PAUSE_IN_ACCESS };
         let pause = longest.min(Duration::from_secs(1_u64 << lease.attempts.min(12)));
-        let blockers = blockers.join("; ");
-        warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, attempts = lease.attempts, blockers, "a lease could not be taken away completely; tried again");
-        let held = lease.hold(blockers.clone(), now + pause)?;
+        let detail = Blocker::join(&blockers);
+        warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, attempts = lease.attempts, blockers = detail, "a lease could not be taken away completely; tried again");
+        let held = lease.hold(blockers, now + pause)?;
         let action = match held.state {
             LeaseState::Quarantined => Action::LeaseQuarantined,
             _ => Action::AccessEnded,
         };
         let record = Record::new(now, action, Subject::Broker).about(&held);
-        let record = record.ended(Outcome::Failed, held.state.as_str(), &blockers);
+        let record = record.ended(Outcome::Failed, held.state.as_str(), &detail);
         self.store().commit(vec![Change::MoveLease(Box::new(held))], vec![record]).await?;
         Ok(())
     }
@@ -255,6 +255,15 @@ impl Broker {
             }
         }
     }
+}
+
+/// A cluster's failure as what keeps the lease.
+fn blocked_by(failed: &ClusterError) -> Blocker {
+    let kind = match failed {
+        ClusterError::NotOurs { .. } => BlockerKind::Role,
+        _ => BlockerKind::Cluster,
+    };
+    Blocker::new(kind, with_causes(failed))
 }
 
 /// Why an attempt did not go on.

@@ -84,7 +84,15 @@ pub(super) struct Lease {
     #[serde(default)]
     pub gone_at: Option<Timestamp>,
     #[serde(default)]
-    pub blockers: Option<Shown>,
+    pub blockers: Vec<Blocker>,
+}
+
+/// One thing that keeps a lease's role from being dropped.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Blocker {
+    pub detail: Shown,
+    #[serde(default)]
+    pub remedy: Option<Shown>,
 }
 
 /// `GET /v1/leases`.

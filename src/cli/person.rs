@@ -407,7 +407,10 @@ fn lease_text(lease: &Lease, now: Timestamp) -> String {
         Ending::Ahead(at) => ("ends", table::time(at, now)),
     };
     let mut pairs = vec![("lease", Shown::new(lease.id)), ("state", lease.state.clone()), ends];
-    pairs.extend(lease.blockers.clone().map(|blockers| ("held by", blockers)));
+    for blocker in &lease.blockers {
+        pairs.push(("held by", blocker.detail.clone()));
+        pairs.extend(blocker.remedy.clone().map(|remedy| ("what to do", remedy)));
+    }
     table::pairs(&pairs)
 }
 

@@ -37,7 +37,7 @@ use self::look::Looks;
 pub use self::settings::{
     ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
 };
-use crate::lease::{Lease, MarkerKey};
+use crate::lease::{Blocker, Lease, MarkerKey};
 use crate::names::{BrokerId, ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, RolePrefix};
 
 /// One PostgreSQL server where lease roles live. Connects when first needed, reconnects by itself.
@@ -95,9 +95,8 @@ pub enum AccessEnd {
     Gone,
     /// The role cannot log in, is in no group, and no session of it is left.
     Ended(RoleOid),
-    /// Something of its access is left; what could be taken away is gone. Each text says what is
-    /// left and what a person can do.
-    Blocked(Vec<String>),
+    /// Something of its access is left; what could be taken away is gone.
+    Blocked(Vec<Blocker>),
 }
 
 /// What became of a role that was to be removed.
@@ -105,9 +104,8 @@ pub enum AccessEnd {
 pub enum Removal {
     /// Verified: no role, no session, nothing that depends on it.
     Gone,
-    /// It is still there, without access unless a text says otherwise. Each text says what keeps
-    /// it and what a person can do.
-    Blocked(Vec<String>),
+    /// It is still there, without access unless a blocker says otherwise.
+    Blocked(Vec<Blocker>),
 }
 
 /// How a cluster is, as its server says.

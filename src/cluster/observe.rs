@@ -12,7 +12,7 @@ use super::{Cluster, ClusterHealth, RoleTarget};
 use crate::lease::plan::{
     self, Dependency, Estate, Membership, PreparedTransaction, RoleView, ServerVersion,
 };
-use crate::lease::{FoundRole, Lease, Marker, MarkerReading};
+use crate::lease::{Blocker, BlockerKind, FoundRole, Holder, Lease, Marker, MarkerReading};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, printable};
 
 /// The role that a target names.
@@ -209,30 +209,22 @@ impl Cluster {
         Ok(Some(estate))
     }
 
-    /// Who holds the lock that a session of the broker waits for on `role`, a text for each.
+    /// Who holds the lock that a session of the broker waits for on `role`.
     pub(super) async fn in_the_way(
         &self,
         lane: Lane,
         role: &SeenRole,
-    ) -> Result<Vec<String>, ClusterError> {
+    ) -> Result<Vec<Blocker>, ClusterError> {
         let sql = include_str!("sql/in_the_way.sql");
         let query = Query { sql, parameters: &[&role.name] };
         let doing = "reading who holds a lock on a role";
         let [rows] = self.connections.read(lane, doing, [query]).await?;
-        let text = |row: &Row| {
+        let blocker = |row: &Row| {
             let pid: i32 = column(&self.name, row, "pid")?;
             let owner: String = column(&self.name, row, "owner")?;
-            Ok(match pid {
-                0 => "a prepared transaction holds a lock on it: look in pg_prepared_xacts, and \
-                      ROLLBACK PREPARED as its owner or as a superuser"
-                    .to_owned(),
-                pid => format!(
-                    "server process {pid} of {} holds a lock on it: end its transaction",
-                    printable(&owner)
-                ),
-            })
+            Ok(holds_a_lock(pid, &owner))
         };
-        rows.iter().map(text).collect()
+        rows.iter().map(blocker).collect()
     }
 
     fn membership(&self, row: &Row) -> Result<Membership, ClusterError> {
@@ -267,6 +259,21 @@ impl Cluster {
     pub(super) fn unreadable(&self, what: &'static str) -> ClusterError {
         ClusterError::Unreadable { cluster: self.name.clone(), what }
     }
+}
+
+/// Whoever holds a lock on a role; process 0 stands for a prepared transaction.
+fn holds_a_lock(pid: i32, owner: &str) -> Blocker {
+    if pid == 0 {
+        return Blocker::new(BlockerKind::Lock, "a prepared transaction holds a lock on it")
+            .held_by(Holder { pid: None, role: None })
+            .remedy(
+                "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
+            );
+    }
+    let detail = format!("server process {pid} of {} holds a lock on it", printable(owner));
+    Blocker::new(BlockerKind::Lock, detail)
+        .held_by(Holder { pid: Some(pid), role: Some(owner.to_owned()) })
+        .remedy("end its transaction")
 }
 
 /// Whether the name is that of a role made for `lease`: mark and name agree.

@@ -17,6 +17,7 @@ use super::observe::{Located, SeenRole, column, moved_on};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Clearing, Rollback, Statement};
+use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::mapping::ObjectPolicy;
 use crate::names::{RoleName, RoleOid, printable};
 
@@ -62,8 +63,8 @@ impl Cluster {
                 if !contended(&failure) {
                     return Err(failure.on(&self.name, CLOSING));
                 }
-                let mut blockers =
-                    vec![format!("the role (OID {oid}) cannot be closed to log-ins: {failure}")];
+                let detail = format!("the role (OID {oid}) cannot be closed to log-ins: {failure}");
+                let mut blockers = vec![Blocker::new(BlockerKind::Role, detail)];
                 blockers.extend(in_the_way);
                 blockers.extend(sessions?);
                 Ok(AccessEnd::Blocked(blockers))
@@ -104,8 +105,8 @@ impl Cluster {
                 Removed::Dropped => return self.verify_gone(Some(role.oid)).await,
                 Removed::Moved if tries < RETRIES => tries += 1,
                 Removed::Moved => {
-                    let again = "the role is being changed by somebody else: it is tried again";
-                    return Ok(Removal::Blocked(vec![again.to_owned()]));
+                    let again = "the role is being changed by somebody else";
+                    return Ok(Removal::Blocked(vec![Blocker::new(BlockerKind::Role, again)]));
                 }
                 Removed::Blocked(blockers) => return Ok(Removal::Blocked(blockers)),
             }
@@ -149,7 +150,7 @@ impl Cluster {
         &self,
         role: &SeenRole,
         statements: &[Statement],
-    ) -> (Result<Vec<String>, Failure>, Vec<String>) {
+    ) -> (Result<Vec<Blocker>, Failure>, Vec<Blocker>) {
         let mut closing = pin!(self.close_by(statements));
         let mut in_the_way = Vec::new();
         loop {
@@ -167,36 +168,39 @@ impl Cluster {
 
     /// Ends, once, what can hold a lock in the role's name: its sessions and its prepared
     /// transactions. Gives a text for each that does not give way, and for who else holds one.
-    async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<String> {
+    async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<Blocker> {
         let mut left = Vec::new();
         match self.signal_sessions(lane, role.oid).await {
             Ok(_) => {}
             Err(error) if not_permitted(&error) => {
                 left.extend(self.signal_as_member(lane, role).await.err());
             }
-            Err(error) => left.push(with_cause(&error)),
+            Err(error) => left.push(away(&error)),
         }
         match self.estate(lane, role).await {
             Ok(Some(estate)) => left.extend(self.roll_all_back(&plan::roll_back(&estate)).await),
             Ok(None) => {}
-            Err(error) => left.push(with_cause(&error)),
+            Err(error) => left.push(away(&error)),
         }
         match self.in_the_way(lane, role).await {
             Ok(holders) => left.extend(holders),
-            Err(error) => left.push(with_cause(&error)),
+            Err(error) => left.push(away(&error)),
         }
         left
     }
 
     /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
     /// would make it a member of the role, but that one waits.
-    async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), String> {
-        let estate = self.estate(lane, role).await.map_err(|error| with_cause(&error))?;
+    async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), Blocker> {
+        let estate = self.estate(lane, role).await.map_err(|error| away(&error))?;
         let join = estate.map(|estate| plan::join(&estate)).unwrap_or_default();
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
-        joined.map_err(|failure| format!("the broker cannot act for the role: {failure}"))?;
+        joined.map_err(|failure| {
+            let detail = format!("the broker cannot act for the role: {failure}");
+            Blocker::new(BlockerKind::BrokerRight, detail)
+        })?;
         let signalled = self.signal_sessions(lane, role.oid).await;
-        signalled.map(|_| ()).map_err(|error| with_cause(&error))
+        signalled.map(|_| ()).map_err(|error| away(&error))
     }
 
     /// Tells every session of the role `oid` to end, and gives those that there were.
@@ -207,13 +211,20 @@ impl Cluster {
     }
 
     /// All at once; when the server refuses one of them, as many as it lets us.
-    async fn close_by(&self, statements: &[Statement]) -> Result<Vec<String>, Failure> {
+    async fn close_by(&self, statements: &[Statement]) -> Result<Vec<Blocker>, Failure> {
         let (lane, limits, vital) = (Lane::Revoke, &self.limits, plan::VITAL_TO_END_ACCESS);
         match self.connections.apply(lane, limits, statements, Duration::MAX).await {
             Ok(_) => Ok(Vec::new()),
             Err(failure) if failure.kind == FailureKind::Rejected && !moved_on(&failure) => {
-                let within = Duration::MAX;
-                self.connections.apply_what_can_be(lane, limits, statements, vital, within).await
+                let run = self.connections.apply_what_can_be(
+                    lane,
+                    limits,
+                    statements,
+                    vital,
+                    Duration::MAX,
+                );
+                let refused = run.await?;
+                Ok(refused.into_iter().map(not_revoked).collect())
             }
             Err(failure) => Err(failure),
         }
@@ -221,17 +232,19 @@ impl Cluster {
 
     /// Ends every session of the role `oid`, whether the role exists or not. Gives a text when
     /// one is left.
-    async fn end_sessions(&self, oid: RoleOid) -> Result<Option<String>, ClusterError> {
+    async fn end_sessions(&self, oid: RoleOid) -> Result<Option<Blocker>, ClusterError> {
         let begun = Stopwatch::start();
         let mut pause = Duration::from_millis(5);
         loop {
             let sessions = match self.signal_sessions(Lane::Revoke, oid).await {
                 Err(error) if not_permitted(&error) => {
-                    return Ok(Some(format!(
-                        "a session of the role (OID {oid}) is open and the broker may not end it; \
-                         grant pg_signal_backend to the broker's login: {}",
+                    let detail = format!(
+                        "a session of the role (OID {oid}) is open and the broker may not end it: {}",
                         with_cause(&error)
-                    )));
+                    );
+                    let blocker = Blocker::new(BlockerKind::BrokerRight, detail);
+                    let remedy = "grant pg_signal_backend to the broker's login";
+                    return Ok(Some(blocker.remedy(remedy)));
                 }
                 answer => answer?,
             };
@@ -241,10 +254,12 @@ impl Cluster {
             if begun.elapsed() > SESSIONS_END_WITHIN {
                 let pids = sessions.iter().map(|row| column::<i32>(&self.name, row, "pid"));
                 let pids = pids.collect::<Result<Vec<_>, _>>()?;
-                return Ok(Some(format!(
+                let detail = format!(
                     "sessions of the role (OID {oid}) do not end although they were told to, \
                      server processes {pids:?}"
-                )));
+                );
+                let holder = Holder { pid: pids.first().copied(), role: None };
+                return Ok(Some(Blocker::new(BlockerKind::Session, detail).held_by(holder)));
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
@@ -267,7 +282,9 @@ impl Cluster {
             match self.clear(role.oid, clearing).await {
                 Ok(()) => {}
                 Err(failure) if self.lacks_attic(&failure) => {
-                    blockers.push(format!("the attic role is missing: {failure}"));
+                    let detail = format!("the attic role is missing: {failure}");
+                    let blocker = Blocker::new(BlockerKind::Object, detail);
+                    blockers.push(blocker.remedy("make the role that `attic_role` names"));
                 }
                 Err(failure) if moved_on(&failure) => return Ok(Removed::Moved),
                 Err(failure) => blockers.push(not_cleared(clearing, &failure)),
@@ -291,22 +308,24 @@ impl Cluster {
             Ok(_) => Ok(Removed::Dropped),
             Err(failure) if moved_on(&failure) => Ok(Removed::Moved),
             Err(failure) if failure.kind == FailureKind::Rejected => {
-                Ok(Removed::Blocked(vec![format!("the role cannot be dropped: {failure}")]))
+                let detail = format!("the role cannot be dropped: {failure}");
+                Ok(Removed::Blocked(vec![Blocker::new(BlockerKind::Privilege, detail)]))
             }
             Err(failure) => Err(failure.on(&self.name, "dropping a role")),
         }
     }
 
     /// Gives a text for each that could not be rolled back.
-    async fn roll_all_back(&self, rollbacks: &[Rollback]) -> Vec<String> {
+    async fn roll_all_back(&self, rollbacks: &[Rollback]) -> Vec<Blocker> {
         let mut left = Vec::new();
         for rollback in rollbacks {
             if let Err(failure) = self.roll_back(rollback).await {
-                left.push(format!(
-                    "prepared transaction {} in database {} is not rolled back: {failure}",
-                    printable(&rollback.gid),
-                    printable(&rollback.database)
-                ));
+                let (gid, database) = (printable(&rollback.gid), printable(&rollback.database));
+                let detail = format!(
+                    "prepared transaction {gid} in database {database} is not rolled back: {failure}"
+                );
+                let blocker = Blocker::new(BlockerKind::PreparedTransaction, detail);
+                left.push(blocker.within(&rollback.database).about(&rollback.gid));
             }
         }
         left
@@ -367,16 +386,18 @@ impl Cluster {
     async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
         let Some(oid) = oid else { return Ok(Removal::Gone) };
         // A session may have begun between the last look and the drop.
-        let mut blockers: Vec<String> = self.end_sessions(oid).await?.into_iter().collect();
+        let mut blockers: Vec<Blocker> = self.end_sessions(oid).await?.into_iter().collect();
         let query = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };
         let doing = "verifying that a role is gone";
         let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
         let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
         if column(&self.name, row, "role")? {
-            blockers.push(format!("the role (OID {oid}) is back, or is not ours any more"));
+            let detail = format!("the role (OID {oid}) is back, or is not ours any more");
+            blockers.push(Blocker::new(BlockerKind::Role, detail));
         }
         if column(&self.name, row, "dependencies")? {
-            blockers.push(format!("pg_shdepend still names the role (OID {oid})"));
+            let detail = format!("pg_shdepend still names the role (OID {oid})");
+            blockers.push(Blocker::new(BlockerKind::Object, detail));
         }
         Ok(if blockers.is_empty() { Removal::Gone } else { Removal::Blocked(blockers) })
     }
@@ -387,10 +408,10 @@ enum Closed {
     /// There is no such role; `oid` is what its sessions are known by, if it had one and nobody
     /// else has it now.
     Absent { oid: Option<RoleOid> },
-    /// They are gone, but for what the texts say.
-    Done { oid: RoleOid, blockers: Vec<String> },
-    /// They are not, and each text names something that may be in the way.
-    Not { oid: RoleOid, failure: Failure, in_the_way: Vec<String> },
+    /// They are gone, but for the blockers.
+    Done { oid: RoleOid, blockers: Vec<Blocker> },
+    /// They are not, and each of these may be in the way.
+    Not { oid: RoleOid, failure: Failure, in_the_way: Vec<Blocker> },
 }
 
 /// Whether a role was not closed because somebody keeps its row locked or changing.
@@ -412,26 +433,44 @@ enum Removed {
     Dropped,
     /// Somebody else changed it meanwhile: look again.
     Moved,
-    Blocked(Vec<String>),
+    Blocked(Vec<Blocker>),
 }
 
-fn not_cleared(clearing: &Clearing, failure: &Failure) -> String {
+/// A cluster that cannot be asked, as what keeps the role.
+fn away(error: &ClusterError) -> Blocker {
+    Blocker::new(BlockerKind::Cluster, with_cause(error))
+}
+
+/// A membership that the server did not let the broker revoke.
+fn not_revoked(refused: String) -> Blocker {
+    Blocker::new(BlockerKind::Membership, refused)
+}
+
+fn not_cleared(clearing: &Clearing, failure: &Failure) -> Blocker {
     let place = clearing.database.as_deref().unwrap_or("the maintenance database");
     let hint = match failure.code.as_deref() {
         Some("42501") if failure.text.contains("for schema") => {
-            "; to take over an object there, the attic role needs CREATE on the schema"
+            Some("to take over an object there, the attic role needs CREATE on the schema")
         }
         // The server quotes the name when it refuses to connect, and does not when an object of
         // the whole database, such as a schema, is to be taken over.
         Some("42501") if failure.text.contains("for database \"") => {
-            "; the broker's login needs CONNECT on the database"
+            Some("the broker's login needs CONNECT on the database")
         }
         Some("42501") if failure.text.contains("for database ") => {
-            "; to take over a schema, the attic role needs CREATE on the database"
+            Some("to take over a schema, the attic role needs CREATE on the database")
         }
-        Some("42501") => "; the broker's login must be a member of the attic role",
-        Some("55P03") => "; somebody is using an object of the role",
-        _ => "",
+        Some("42501") => Some("the broker's login must be a member of the attic role"),
+        Some("55P03") => Some("somebody is using an object of the role"),
+        _ => None,
     };
-    format!("database {} is not cleared: {failure}{hint}", printable(place))
+    let kind = match failure.code.as_deref() {
+        Some("55P03") => BlockerKind::Lock,
+        Some("42501") => BlockerKind::BrokerRight,
+        Some("2BP01") => BlockerKind::Object,
+        _ => BlockerKind::Database,
+    };
+    let detail = format!("database {} is not cleared: {failure}", printable(place));
+    let blocker = Blocker { database: clearing.database.clone(), ..Blocker::new(kind, detail) };
+    Blocker { remedy: hint.map(str::to_owned), ..blocker }
 }

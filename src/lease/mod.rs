@@ -2,11 +2,13 @@
 //!
 //! Invariant: nothing here does I/O, reads the time, is async or makes its own randomness.
 
+mod blocker;
 mod diff;
 mod marker;
 pub mod plan;
 mod state;
 
+pub use blocker::{Blocker, BlockerKind, Holder};
 pub use diff::{Finding, FoundRole, compare};
 pub use marker::{Marker, MarkerKey, MarkerKeyError, MarkerReading};
 pub use state::{EndReason, Lease, LeaseState, MoveError, Order, RenewError, Terms};

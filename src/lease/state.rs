@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use super::Blocker;
 use crate::mapping::{Entitlement, MapRevision, ObjectPolicy, RuleRef};
 use crate::names::{
     ClusterName, DatabaseName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleName, RoleOid,
@@ -185,8 +186,8 @@ pub struct Lease {
     pub attempts: u32,
     /// When the next attempt is due.
     pub retry_at: Option<Timestamp>,
-    /// What kept the last attempt from completing.
-    pub blockers: Option<String>,
+    /// What kept the last attempt from completing; empty when nothing did.
+    pub blockers: Vec<Blocker>,
 }
 
 /// A move that the lease's state does not allow.
@@ -259,7 +260,7 @@ impl Lease {
             gone_at: None,
             attempts: 0,
             retry_at: None,
-            blockers: None,
+            blockers: Vec::new(),
         }
     }
 
@@ -360,14 +361,14 @@ impl Lease {
     ///
     /// # Errors
     /// When it is not being taken away.
-    pub fn hold(self, blockers: String, retry_at: Timestamp) -> Result<Self, MoveError> {
+    pub fn hold(self, blockers: Vec<Blocker>, retry_at: Timestamp) -> Result<Self, MoveError> {
         let state = match self.state {
             LeaseState::Revoking if self.access_ended_at.is_none() => LeaseState::Revoking,
             LeaseState::Revoking | LeaseState::Quarantined => LeaseState::Quarantined,
             _ => return Err(self.not_allowed()),
         };
         let (attempts, retry_at) = (self.attempts.saturating_add(1), Some(retry_at));
-        Ok(Self { state, attempts, retry_at, blockers: Some(blockers), ..self.next() })
+        Ok(Self { state, attempts, retry_at, blockers, ..self.next() })
     }
 
     /// Nothing of it is left on the cluster, verified by OID.
@@ -381,7 +382,7 @@ impl Lease {
                 access_ended_at: Some(self.access_ended_at.unwrap_or(now)),
                 gone_at: Some(now),
                 retry_at: None,
-                blockers: None,
+                blockers: Vec::new(),
                 ..self.next()
             }),
             _ => Err(self.not_allowed()),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{AuditEntry, Change, LeaseFilter, Login, Store, StoreError};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
-use crate::lease::{EndReason, Lease, LeaseState};
+use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState};
 use crate::mapping::{ObjectPolicy, RuleRef};
 use crate::names::{
     LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
@@ -103,7 +103,7 @@ pub(super) fn intent(account: &str) -> Lease {
         gone_at: None,
         attempts: 0,
         retry_at: None,
-        blockers: None,
+        blockers: Vec::new(),
     }
 }
 
@@ -119,7 +119,16 @@ fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
         gone_at: Some(at(4002)),
         attempts: u32::MAX,
         retry_at: Some(Timestamp::UNIX_EPOCH - micros(1)),
-        blockers: Some("role \"we\"ird'x\" owns\nσ things; DROP TABLE lease".to_owned()),
+        blockers: vec![
+            Blocker::new(
+                BlockerKind::Object,
+                "role \"we\"ird'x\" owns\nσ things; DROP TABLE lease",
+            )
+            .within("we\"ird'x\n")
+            .about("\u{0}")
+            .held_by(Holder { pid: Some(i32::MAX), role: Some("ü".to_owned()) })
+            .remedy("';"),
+        ],
         ..lease.clone()
     }
 }

@@ -12,7 +12,7 @@ use super::uri::connection_uri;
 use crate::auth::{Identity, SessionTimes};
 use crate::broker::{Caller, Credential, LoggedIn};
 use crate::cluster::ClientConnection;
-use crate::lease::Lease;
+use crate::lease::{Blocker, Holder, Lease};
 use crate::mapping::{Entitlement, ReasonRule, RuleRef};
 
 /// A time as RFC 3339 text in UTC with whole seconds, never later than the time itself.
@@ -241,9 +241,58 @@ pub(in crate::http) struct LeaseAnswer {
     /// Since when its role is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone_at: Option<Moment>,
-    /// What keeps its role from being dropped.
+    /// What keeps its role from being dropped; left out when nothing does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blockers: Vec<BlockerAnswer>,
+}
+
+/// One thing that keeps the role of a lease from being dropped. It is tried again for ever.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Blocker)]
+struct BlockerAnswer {
+    /// What sort of thing: `session`, `lock`, `prepared_transaction`, `replication_slot`, `object`,
+    /// `privilege`, `membership`, `database`, `broker_right`, `role` or `cluster`.
+    kind: &'static str,
+    /// The database it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    blockers: Option<String>,
+    database: Option<String>,
+    /// The object, in the server's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<String>,
+    /// Who holds what is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<HolderAnswer>,
+    /// What happened.
+    detail: String,
+    /// What a person can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Whoever holds a lock on the cluster.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Holder)]
+struct HolderAnswer {
+    /// The server process; left out for a prepared transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    /// The role it runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+}
+
+impl BlockerAnswer {
+    fn of(blocker: &Blocker) -> Self {
+        let holder = |holder: &Holder| HolderAnswer { pid: holder.pid, role: holder.role.clone() };
+        Self {
+            kind: blocker.kind.as_str(),
+            database: blocker.database.clone(),
+            object: blocker.object.clone(),
+            held_by: blocker.held_by.as_ref().map(holder),
+            detail: blocker.detail.clone(),
+            remedy: blocker.remedy.clone(),
+        }
+    }
 }
 
 impl LeaseAnswer {
@@ -266,7 +315,7 @@ impl LeaseAnswer {
             end: lease.end.map(crate::lease::EndReason::as_str),
             access_ended_at: lease.access_ended_at.map(Moment),
             gone_at: lease.gone_at.map(Moment),
-            blockers: lease.blockers.clone(),
+            blockers: lease.blockers.iter().map(BlockerAnswer::of).collect(),
         }
     }
 }

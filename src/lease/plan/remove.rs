@@ -2,6 +2,7 @@
 
 use super::create::let_broker_act_for;
 use super::{ServerVersion, Statement, guard};
+use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::ObjectPolicy;
 use crate::names::{RoleName, RoleOid, identifier, literal, printable};
 
@@ -57,7 +58,7 @@ pub struct RemovalPlan {
     /// The last transaction.
     pub drop: Vec<Statement>,
     /// What keeps the role whatever is done, and what a person can do about it.
-    pub blockers: Vec<String>,
+    pub blockers: Vec<Blocker>,
 }
 
 /// How to roll back one prepared transaction.
@@ -210,25 +211,25 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
     }
 }
 
-fn owns(estate: &Estate, object: &str) -> String {
-    format!(
-        "role {} owns the {}: give it another owner, then the role is dropped",
-        printable(&estate.name),
-        printable(object)
-    )
+fn owns(estate: &Estate, object: &str) -> Blocker {
+    let (role, printed) = (printable(&estate.name), printable(object));
+    Blocker::new(BlockerKind::Object, format!("role {role} owns the {printed}"))
+        .about(object)
+        .remedy("give it another owner, then the role is dropped")
 }
 
-fn closed_database(dependency: &Dependency) -> String {
-    format!(
-        "database {} takes no connections and holds {} objects of the role: allow connections \
-         for a while, or clear it by hand",
-        printable(&dependency.database),
-        dependency.owned
-    )
+fn closed_database(dependency: &Dependency) -> Blocker {
+    let (database, owned) = (printable(&dependency.database), dependency.owned);
+    let detail =
+        format!("database {database} takes no connections and holds {owned} objects of the role");
+    Blocker::new(BlockerKind::Database, detail)
+        .within(&dependency.database)
+        .remedy("allow connections for a while, or clear it by hand")
 }
 
-fn no_attic() -> String {
-    "its objects are to be kept, but the cluster has no attic_role configured for them".to_owned()
+fn no_attic() -> Blocker {
+    Blocker::new(BlockerKind::Object, "its objects are to be kept, and there is no role for them")
+        .remedy("set `attic_role` of the cluster")
 }
 
 #[cfg(test)]
@@ -300,14 +301,17 @@ mod tests {
         let plan = remove(&estate(&[("old", false), ("orders", true)]), ObjectPolicy::Drop, None);
         assert_eq!(cleared(&plan), [Some("orders")]);
         assert_eq!(plan.blockers.len(), 1);
-        assert!(plan.blockers[0].contains("database old takes no connections"), "{plan:?}");
+        assert!(
+            plan.blockers[0].to_string().contains("database old takes no connections"),
+            "{plan:?}"
+        );
     }
 
     #[test]
     fn objects_to_be_kept_are_never_dropped_for_lack_of_an_attic() {
         let plan = remove(&estate(&[("orders", true)]), ObjectPolicy::Reassign, None);
         assert!(plan.clearings.is_empty(), "{plan:?}");
-        assert!(plan.blockers[0].contains("attic_role"), "{plan:?}");
+        assert!(plan.blockers[0].to_string().contains("attic_role"), "{plan:?}");
     }
 
     #[test]
@@ -317,7 +321,7 @@ mod tests {
         estate.owned_shared = vec!["database payroll".into()];
         let plan = remove(&estate, ObjectPolicy::Reassign, Some(&attic));
         assert!(plan.clearings.is_empty(), "{plan:?}");
-        assert!(plan.blockers[0].contains("owns the database payroll"), "{plan:?}");
+        assert!(plan.blockers[0].to_string().contains("owns the database payroll"), "{plan:?}");
     }
 
     #[test]

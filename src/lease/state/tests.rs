@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::auth::Identity;
+use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::{IdentMap, Maps, Policy, Profile, ReasonRule, Target};
 use crate::names::{ConnectionLimit, ScramIterations};
 
@@ -44,7 +45,7 @@ pub(in crate::lease) fn lease(state: LeaseState) -> Lease {
         gone_at: None,
         attempts: 0,
         retry_at: ending.then(|| at(50)),
-        blockers: None,
+        blockers: Vec::new(),
     }
 }
 
@@ -140,6 +141,10 @@ fn a_new_lease_is_an_intent_that_names_its_order_and_its_evidence() {
 
 /// The move is allowed from `from` and leads to the state beside it, one version on; from
 /// every other state it is an error that names that state.
+fn busy() -> Vec<Blocker> {
+    vec![Blocker::new(BlockerKind::Object, "owns a table")]
+}
+
 #[track_caller]
 fn check(go: impl Fn(Lease) -> Result<Lease, MoveError>, from: &[(LeaseState, LeaseState)]) {
     for state in LeaseState::ALL {
@@ -168,10 +173,7 @@ fn a_lease_moves_forward_only() {
         &[(Intent, Revoking), (Active, Revoking)],
     );
     check(|lease| lease.end_access(at(9)), &[(Revoking, Revoking), (Quarantined, Quarantined)]);
-    check(
-        |lease| lease.hold("busy".to_owned(), at(9)),
-        &[(Revoking, Revoking), (Quarantined, Quarantined)],
-    );
+    check(|lease| lease.hold(busy(), at(9)), &[(Revoking, Revoking), (Quarantined, Quarantined)]);
     check(|lease| lease.close(at(9)), &[(Revoking, Revoked), (Quarantined, Revoked)]);
     check(|lease| lease.lose(at(9)), &[(Active, Revoked)]);
 }
@@ -191,13 +193,13 @@ fn each_move_writes_down_what_it_means_and_nothing_else() {
     let harmless = revoking.clone().end_access(at(41)).unwrap();
     assert_eq!(harmless, Lease { version: 10, access_ended_at: Some(at(41)), ..revoking });
 
-    let held = harmless.clone().hold("owns a table".to_owned(), at(60)).unwrap();
+    let held = harmless.clone().hold(busy(), at(60)).unwrap();
     let expected = Lease {
         version: 11,
         state: LeaseState::Quarantined,
         attempts: 1,
         retry_at: Some(at(60)),
-        blockers: Some("owns a table".to_owned()),
+        blockers: busy(),
         ..harmless
     };
     assert_eq!(held, expected);
@@ -208,7 +210,7 @@ fn each_move_writes_down_what_it_means_and_nothing_else() {
         state: LeaseState::Revoked,
         gone_at: Some(at(70)),
         retry_at: None,
-        blockers: None,
+        blockers: Vec::new(),
         ..held
     };
     assert_eq!(closed, expected);
@@ -239,11 +241,11 @@ fn each_move_writes_down_what_it_means_and_nothing_else() {
 #[test]
 fn a_lease_is_quarantined_only_once_nobody_can_use_it() {
     let revoking = lease(LeaseState::Revoking);
-    let usable = revoking.clone().hold("cluster is away".to_owned(), at(60)).unwrap();
+    let usable = revoking.clone().hold(busy(), at(60)).unwrap();
     assert_eq!(usable.state, LeaseState::Revoking);
     let harmless = usable.end_access(at(61)).unwrap();
     assert_eq!(harmless.state, LeaseState::Revoking);
-    let held = harmless.hold("owns a table".to_owned(), at(90)).unwrap();
+    let held = harmless.hold(busy(), at(90)).unwrap();
     assert_eq!((held.state, held.attempts), (LeaseState::Quarantined, 2));
 }
 

@@ -88,7 +88,7 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":gone_at": nanoseconds_if(lease.gone_at)?,
         ":attempts": lease.attempts,
         ":retry_at": nanoseconds_if(lease.retry_at)?,
-        ":blockers": lease.blockers,
+        ":blockers": rows::blockers(&lease.blockers)?,
     });
     inserted.map(drop).map_err(|error| conflict(lease, error))
 }
@@ -113,7 +113,7 @@ fn move_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":gone_at": nanoseconds_if(lease.gone_at)?,
         ":attempts": lease.attempts,
         ":retry_at": nanoseconds_if(lease.retry_at)?,
-        ":blockers": lease.blockers,
+        ":blockers": rows::blockers(&lease.blockers)?,
     });
     match updated {
         Ok(1) => Ok(()),

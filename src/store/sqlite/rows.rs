@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use crate::auth::{Attempts, Identity, Session};
-use crate::lease::Lease;
+use crate::lease::{Blocker, Lease};
 use crate::names::{LeaseRoleName, RoleOid, TokenHash};
 use crate::store::AuditEntry;
 
@@ -51,6 +51,11 @@ pub(super) fn word(value: &impl Serialize) -> Result<String, Problem> {
 /// A value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Problem> {
     serde_json::to_string(value).map_err(|_| Problem::Unwritable("a value that is no JSON"))
+}
+
+/// Blockers as their column holds them: JSON, and nothing when there are none.
+pub(super) fn blockers(blockers: &[Blocker]) -> Result<Option<String>, Problem> {
+    (!blockers.is_empty()).then(|| json(&blockers)).transpose()
 }
 
 /// One row being read; `of` says which, for the reader of an error.
@@ -95,6 +100,12 @@ impl Columns<'_> {
         serde_json::from_str(&text).map_err(|error| self.unreadable(column, error))
     }
 
+    fn json_if<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Problem> {
+        let text: Option<String> = self.get(column)?;
+        let read = text.map(|text| serde_json::from_str(&text));
+        read.transpose().map_err(|error| self.unreadable(column, error))
+    }
+
     fn time(&self, column: &str) -> Result<Timestamp, Problem> {
         let nanoseconds: i64 = self.get(column)?;
         Timestamp::from_nanosecond(i128::from(nanoseconds))
@@ -137,7 +148,7 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Problem> {
         gone_at: columns.time_if("gone_at")?,
         attempts: columns.get("attempts")?,
         retry_at: columns.time_if("retry_at")?,
-        blockers: columns.get("blockers")?,
+        blockers: columns.json_if("blockers")?.unwrap_or_default(),
     };
     // The key decides whose the lease is, the principal is what is shown: both or neither.
     if columns.get::<String>("principal_key")? == lease.principal.key() {

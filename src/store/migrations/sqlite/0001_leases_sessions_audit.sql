@@ -27,7 +27,7 @@ CREATE TABLE lease (
     gone_at         INTEGER,
     attempts        INTEGER NOT NULL,
     retry_at        INTEGER,
-    blockers        TEXT,
+    blockers        TEXT, -- JSON
     -- When the broker must act next without being asked. An ending lease without a time for its
     -- next attempt is due at once: it is never forgotten.
     due_at          INTEGER GENERATED ALWAYS AS (
