@@ -1,49 +1,106 @@
 //! The one place that reads the time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A source of the time, given to whoever must know it. Cloning gives the same clock.
+///
+/// It goes on evenly from where it was set, whatever becomes of the machine's own clock meanwhile:
+/// a clock on the wall that somebody moves neither prolongs a lease nor ends all of them. Whoever
+/// has looked at other clocks too sets it anew ([`Self::set`]).
 #[derive(Clone)]
 pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    System,
-    Manual(Arc<Mutex<Timestamp>>),
+    Steady(Arc<Steady>),
+    Manual(Arc<Mutex<Hands>>),
+}
+
+/// Where it was set, and how long ago by a count that nobody can move.
+struct Steady {
+    started: Stopwatch,
+    at_start: Mutex<Timestamp>,
+}
+
+/// A clock of the tests.
+struct Hands {
+    now: Timestamp,
+    wall: Timestamp,
 }
 
 impl Clock {
-    /// The machine's own clock.
+    /// A clock that begins with what the machine's own shows.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        let at_start = Mutex::new(system_now());
+        Self(Source::Steady(Arc::new(Steady { started: Stopwatch::start(), at_start })))
     }
 
     /// A clock that stands at `start` until it is moved by [`Self::advance`].
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(start))))
+        Self(Source::Manual(Arc::new(Mutex::new(Hands { now: start, wall: start }))))
     }
 
     /// The time now, UTC.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => system_now(),
-            Source::Manual(at) => *at.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Steady(steady) => {
+                let at_start = *locked(&steady.at_start);
+                at_start.saturating_add(steady.started.elapsed()).unwrap_or(Timestamp::MAX)
+            }
+            Source::Manual(hands) => locked(hands).now,
         }
     }
 
-    /// Moves a manual clock forward by `by`; the machine's own clock is not moved.
-    pub fn advance(&self, by: Duration) {
-        if let Source::Manual(at) = &self.0 {
-            let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
-            *at = at.saturating_add(by).unwrap_or(Timestamp::MAX);
+    /// What the machine's own clock shows, which anybody with the right may have moved.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            Source::Steady(_) => system_now(),
+            Source::Manual(hands) => locked(hands).wall,
         }
     }
+
+    /// Moves what [`Self::now`] says by `by`, and goes on evenly from there.
+    pub fn set_by(&self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.saturating_add(by).unwrap_or(at);
+        match &self.0 {
+            Source::Steady(steady) => {
+                let mut at_start = locked(&steady.at_start);
+                *at_start = moved(*at_start);
+            }
+            Source::Manual(hands) => {
+                let mut hands = locked(hands);
+                hands.now = moved(hands.now);
+            }
+        }
+    }
+
+    /// Lets `by` pass on a manual clock; the time passes by itself on every other.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(hands) = &self.0 {
+            let mut hands = locked(hands);
+            hands.now = hands.now.saturating_add(by).unwrap_or(Timestamp::MAX);
+            hands.wall = hands.wall.saturating_add(by).unwrap_or(Timestamp::MAX);
+        }
+    }
+
+    /// Moves the wall of a manual clock, as an operator may do with a machine's clock; no other.
+    pub fn move_wall(&self, by: SignedDuration) {
+        if let Source::Manual(hands) = &self.0 {
+            let mut hands = locked(hands);
+            hands.wall = hands.wall.saturating_add(by).unwrap_or(Timestamp::MAX);
+        }
+    }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the time")]
@@ -79,6 +136,26 @@ mod tests {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);
         clock.clone().advance(Duration::from_mins(1));
-        assert_eq!(clock.now().as_second(), 60);
+        assert_eq!((clock.now().as_second(), clock.wall().as_second()), (60, 60));
+    }
+
+    #[test]
+    fn a_wall_that_is_moved_leaves_the_time_alone_until_it_is_set() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        clock.move_wall(SignedDuration::from_hours(1));
+        assert_eq!((clock.now().as_second(), clock.wall().as_second()), (0, 3600));
+        clock.set_by(SignedDuration::from_hours(1));
+        assert_eq!((clock.now().as_second(), clock.wall().as_second()), (3600, 3600));
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_where_it_is_set() {
+        let (clock, hour) = (Clock::system(), SignedDuration::from_hours(1));
+        let before = clock.now();
+        clock.set_by(hour);
+        assert!(clock.now() >= before + hour);
+        clock.set_by(-hour - hour);
+        assert!(clock.now() < before);
+        assert!(clock.now() <= clock.now());
     }
 }

@@ -13,7 +13,7 @@ use pgbridge::auth::ldap::LdapWay;
 use pgbridge::broker::{Broker, Parts};
 use pgbridge::cli::{self, Cli, Command, Exit};
 use pgbridge::clock::Clock;
-use pgbridge::cluster::Cluster;
+use pgbridge::cluster::{Cluster, LeaseRoles};
 use pgbridge::config::{self, Config, Diagnostic, LogFormat, LogLevel, LogSettings, StoreSettings};
 use pgbridge::http::{self, Listening};
 use pgbridge::lease::MarkerKey;
@@ -65,7 +65,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
         let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
-        Ok((cluster, entry.client))
+        Ok((Box::new(cluster) as Box<dyn LeaseRoles>, entry.client))
     });
     let broker = Broker::new(Parts {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
@@ -76,6 +76,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         terms: settings.terms,
         session,
         lockout,
+        max_clock_skew: settings.max_clock_skew,
         reconcile_every: settings.reconcile_every,
     });
     let shutdown = server.shutdown_timeout;

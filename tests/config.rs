@@ -113,6 +113,7 @@ const TWINS: &[Twins] = &[
     twins(BROKER, "[broker]\nid = \"Main\"\n", "[broker]\nid = \"main\"\n"),
     twins(BROKER, "[broker]\nrole_prefix = \"pg_x_\"\n", "[broker]\nrole_prefix = \"pgx_\"\n"),
     twins(BROKER, "[broker]\nreconcile_evry = \"1m\"\n", "[broker]\nreconcile_every = \"1m\"\n"),
+    twins(BROKER, "[broker]\nmax_clock_skew = \"2s\"\n", "[broker]\nmax_clock_skew = \"30s\"\n"),
     twins(BROKER, "[broker]\nreconcile_every = \"2h\"\n", "[broker]\nreconcile_every = \"1h\"\n"),
     twins(BROKER, "[brokers]\n", "[broker]\n"),
     twins(BROKER, "[[broker]]\n", "[broker]\n"),

@@ -55,6 +55,9 @@ pub enum Action {
     /// A role with our mark, but without a lease, was taken away, or that was tried.
     #[serde(rename = "orphan.removed")]
     OrphanRemoved,
+    /// The broker's own time was set: clocks did not agree.
+    #[serde(rename = "clock.set")]
+    ClockSet,
     /// Somebody with a duty read what is not theirs: all leases, or the audit.
     #[serde(rename = "review.read")]
     ReviewRead,

@@ -186,7 +186,14 @@ impl Broker {
     fn ready_site(&self, entitlement: &Entitlement) -> Result<&Site, IssueError> {
         let cluster = entitlement.cluster();
         let site = self.site(cluster).filter(|site| site.is_reconciled());
-        site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })
+        let site = site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })?;
+        match self.clocks_apart(site) {
+            None => Ok(site),
+            Some(apart) => Err(IssueError::ClocksApart {
+                cluster: cluster.clone(),
+                seconds: apart.as_secs().unsigned_abs(),
+            }),
+        }
     }
 
     /// Opens the lease, unless the login ends before it could be used.

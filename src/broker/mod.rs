@@ -12,6 +12,7 @@ mod reconcile;
 mod renew;
 mod review;
 mod revoke;
+mod time;
 mod turns;
 mod worker;
 
@@ -28,7 +29,7 @@ use crate::audit::{Action, Record, Subject};
 use crate::auth::ldap::LdapWay;
 use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
-use crate::cluster::{ClientConnection, Cluster};
+use crate::cluster::{ClientConnection, LeaseRoles};
 use crate::lease::Terms;
 use crate::mapping::{Duties, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
@@ -52,7 +53,7 @@ pub struct Parts {
     /// Who may become what.
     pub policy: Policy,
     /// The clusters, each with what clients are told about it.
-    pub clusters: Vec<(Cluster, ClientConnection)>,
+    pub clusters: Vec<(Box<dyn LeaseRoles>, ClientConnection)>,
     /// The terms of every lease.
     pub terms: Terms,
     /// How long sessions live.
@@ -61,6 +62,8 @@ pub struct Parts {
     pub lockout: Lockout,
     /// How often store and clusters are compared.
     pub reconcile_every: Ttl,
+    /// How far clocks may be apart for leases to be issued.
+    pub max_clock_skew: Ttl,
 }
 
 /// The broker. Cloning gives the same broker.
@@ -77,6 +80,8 @@ struct Inner {
     session: SessionTimes,
     lockout: Lockout,
     reconcile_every: Ttl,
+    max_clock_skew: Ttl,
+    time: time::Time,
     /// Counts the moves of leases that workers made, so that others can wait for one.
     moves: watch::Sender<u64>,
     health: health::Cache,
@@ -86,7 +91,7 @@ struct Inner {
 
 /// One cluster, and what the broker knows of it beside its settings.
 struct Site {
-    cluster: Cluster,
+    cluster: Box<dyn LeaseRoles>,
     client: ClientConnection,
     /// Whether store and cluster have been compared since the start. Nothing is issued before.
     reconciled: AtomicBool,
@@ -96,6 +101,8 @@ struct Site {
     compare: Notify,
     /// When a role was last gone here.
     last_gone: hidden::LastGone,
+    /// The cluster's clock.
+    clock: time::OtherClock,
 }
 
 /// Where a call comes from, for the audit.
@@ -156,6 +163,7 @@ impl Broker {
                 work: Notify::new(),
                 compare: Notify::new(),
                 last_gone: hidden::LastGone::start(),
+                clock: time::OtherClock::default(),
                 cluster,
             };
             (site.cluster.name().clone(), site)
@@ -171,6 +179,8 @@ impl Broker {
             lockout: parts.lockout,
             hushed: hushed::Hushed::default(),
             reconcile_every: parts.reconcile_every,
+            max_clock_skew: parts.max_clock_skew,
+            time: time::Time::default(),
             moves: watch::Sender::new(0),
             health: health::Cache::default(),
             turns: turns::Turns::default(),

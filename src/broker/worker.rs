@@ -86,7 +86,8 @@ impl Workers {
 
 impl Broker {
     /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
-    /// compares and one that watches for log-ins held back; and one sweeper of the store.
+    /// compares, one that watches for log-ins held back and one that reads its clock; one that
+    /// keeps the time; and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -97,7 +98,11 @@ impl Broker {
             workers.tasks.spawn(async move { broker.compare_for_ever(&name_, stop).await });
             let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
             workers.tasks.spawn(async move { broker.watch_for_ever(&name_, stop).await });
+            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
+            workers.tasks.spawn(async move { broker.read_clock_for_ever(&name_, stop).await });
         }
+        let (broker, stop) = (self.clone(), workers.stop.clone());
+        workers.tasks.spawn(async move { broker.keep_time(stop).await });
         let (broker, stop) = (self.clone(), workers.stop.clone());
         workers.tasks.spawn(async move { broker.sweep_for_ever(stop).await });
         workers
@@ -125,7 +130,7 @@ impl Broker {
         while !stop.is_cancelled() {
             match self.store().due(name, self.now(), BATCH).await {
                 Ok(due) => {
-                    for lease in in_hand.choose(due) {
+                    for lease in in_hand.choose(self.judged(due)) {
                         work.push(self.take_away(site, lease));
                     }
                 }
@@ -141,6 +146,15 @@ impl Broker {
             }
         }
         while work.next().await.is_some() {}
+    }
+
+    /// Those of `due` that may be taken away now: none for being over, before the broker's time
+    /// was held against another clock.
+    fn judged(&self, mut due: Vec<Lease>) -> Vec<Lease> {
+        if !self.0.time.is_settled() {
+            due.retain(|lease| lease.state != LeaseState::Active);
+        }
+        due
     }
 
     /// One attempt at one lease. Whatever fails is written down and tried again.

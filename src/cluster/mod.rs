@@ -21,6 +21,7 @@ mod error;
 mod look;
 mod observe;
 mod revoke;
+mod roles;
 mod settings;
 
 use std::fmt;
@@ -34,6 +35,7 @@ pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 use self::look::Looks;
+pub use self::roles::LeaseRoles;
 pub use self::settings::{
     ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
 };

@@ -61,6 +61,18 @@ impl Cluster {
         rows.iter().map(|row| self.found_role(row)).collect()
     }
 
+    /// Reads the cluster's clock.
+    ///
+    /// # Errors
+    /// When the cluster failed.
+    pub async fn clock(&self) -> Result<Timestamp, ClusterError> {
+        let sql = "SELECT clock_timestamp() AS server_time";
+        let query = Query { sql, parameters: &[] };
+        let [rows] = self.connections.read(Lane::Help, "reading its clock", [query]).await?;
+        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        self.time(row, "server_time")
+    }
+
     /// Connects and asks how the cluster is.
     ///
     /// # Errors

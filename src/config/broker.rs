@@ -20,6 +20,8 @@ pub struct BrokerSettings {
     pub terms: Terms,
     /// How often what is on the clusters is compared with the store.
     pub reconcile_every: Ttl,
+    /// How far clocks may be apart for leases to be issued.
+    pub max_clock_skew: Ttl,
 }
 
 pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
@@ -34,6 +36,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     let create_within = table.defaulted("create_within", "\"30s\"", &form::duration("1s", "10m"));
     let outlive_login = table.defaulted("outlive_login", "false", &form::flag());
     let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
+    let max_clock_skew = table.defaulted("max_clock_skew", "\"2m\"", &form::duration("30s", "1d"));
     table.finish();
     Some(BrokerSettings {
         id: id?,
@@ -44,6 +47,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
             outlive_login: outlive_login?,
         },
         reconcile_every: reconcile_every?,
+        max_clock_skew: max_clock_skew?,
     })
 }
 

@@ -62,7 +62,7 @@ impl From<IssueError> for Problem {
             IssueError::LoginTooOld { .. } => Kind::LoginTooOld,
             IssueError::LoginEnded => return not_logged_in(),
             IssueError::InProgress => Kind::InProgress,
-            IssueError::NotReady { .. } => Kind::NotReady,
+            IssueError::NotReady { .. } | IssueError::ClocksApart { .. } => Kind::NotReady,
             IssueError::NotRecorded(source) => return store_away(source),
             IssueError::RoleNotCreated { cluster, source, .. } => {
                 return role_not_created(&error, cluster, source);
@@ -78,9 +78,9 @@ impl From<IssueError> for Problem {
         };
         let problem = Self::new(kind, error.to_string());
         match error {
-            IssueError::InProgress | IssueError::NotReady { .. } => {
-                problem.retry_after(SOON_SECONDS)
-            }
+            IssueError::InProgress
+            | IssueError::NotReady { .. }
+            | IssueError::ClocksApart { .. } => problem.retry_after(SOON_SECONDS),
             IssueError::Interrupted => problem.because("the task that issued has died"),
             _ => problem,
         }

@@ -85,6 +85,7 @@ impl Stand {
             session: SessionTimes { idle: "30m".parse().unwrap(), absolute: "8h".parse().unwrap() },
             lockout: Lockout { account: rule, everywhere: rule, source: rule },
             reconcile_every: "1m".parse().unwrap(),
+            max_clock_skew: "2m".parse().unwrap(),
         });
         Self { settings: settings(), broker, store, _folder: folder }
     }

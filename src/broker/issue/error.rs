@@ -74,6 +74,16 @@ pub enum IssueError {
         /// The cluster.
         cluster: ClusterName,
     },
+    /// The clocks of the cluster, the broker and its machine do not agree.
+    #[error(
+        "the clock of cluster `{cluster}` or of the broker's machine is {seconds} s off; nothing is issued there until the administrators have set it"
+    )]
+    ClocksApart {
+        /// The cluster.
+        cluster: ClusterName,
+        /// How far the clock is from the broker's time.
+        seconds: u64,
+    },
     /// Nothing could be written down, so nothing was created.
     #[error("the lease could not be recorded, nothing was created")]
     NotRecorded(#[source] StoreError),
