@@ -19,7 +19,7 @@
 //! | 3 | `broker`, `config` | use cases; composing the settings that the edges declare |
 //! | 2 | `auth::ldap`, `cluster`, `store` | I/O, each with one outside party |
 //! | 1 | `auth::identity` -> `mapping` -> `lease` -> `audit` | pure: no I/O, no clock, no async, no randomness of their own |
-//! | 0 | `names`, `clock` | words of the field |
+//! | 0 | `names`, `clock`, `crash` | words of the field, the time, and where tests end the process |
 //!
 //! Two words that never mix: the *store* is the broker's own database, a *cluster* is a
 //! PostgreSQL server where lease roles live.
@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod crash;
 pub mod http;
 pub mod lease;
 pub mod mapping;

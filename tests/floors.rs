@@ -13,9 +13,10 @@ struct Part {
     place: u8,
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     Part { name: "names", floor: 0, place: 0 },
     Part { name: "clock", floor: 0, place: 0 },
+    Part { name: "crash", floor: 0, place: 0 },
     Part { name: "auth::identity", floor: 1, place: 0 },
     Part { name: "mapping", floor: 1, place: 1 },
     Part { name: "lease", floor: 1, place: 2 },

@@ -11,6 +11,7 @@ mod bridge;
 mod cli;
 mod cluster;
 mod config;
+mod crash;
 mod floors;
 mod http;
 mod ldap;

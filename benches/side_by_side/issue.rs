@@ -90,14 +90,14 @@ async fn create(
 }
 
 /// A verifier made beforehand, so that the bare side does nothing but its statement.
-fn verifier(iterations: u32) -> String {
+pub fn verifier(iterations: u32) -> String {
     use pgbridge::names::{Password, ScramIterations};
     let mut rng = rand::rng();
     let iterations = ScramIterations::try_from(iterations).expect("in bounds");
     Password::random(&mut rng).verifier(iterations, &mut rng).expose().to_owned()
 }
 
-async fn connect(stand: &Stand) -> Client {
+pub async fn connect(stand: &Stand) -> Client {
     let mut config = Config::new();
     config.host("127.0.0.1").port(stand.postgres.port()).dbname("postgres");
     config.user(BROKER_LOGIN).password(BROKER_PASSWORD);
@@ -107,7 +107,7 @@ async fn connect(stand: &Stand) -> Client {
     client
 }
 
-fn tls(stand: &Stand) -> ClientConfig {
+pub fn tls(stand: &Stand) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let pem = std::fs::read(stand.postgres.ca_file()).expect("the authority's certificate");
     for certificate in CertificateDer::pem_slice_iter(&pem) {

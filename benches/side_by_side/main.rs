@@ -1,5 +1,5 @@
 //! pgbridge beside the bare thing, in one run on one machine: issuing beside `CREATE ROLE`, a
-//! login beside a bare bind. One JSON line a measurement; every write is synced to disk.
+//! login beside a bare bind, revoking beside the bare statements of a revocation. One JSON line a measurement; every write is synced to disk.
 //!
 //! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
 //! round runs (1 unless set), `BENCH_CLIENTS` measures issuing with that many clients only, and
@@ -21,7 +21,9 @@ mod support;
 mod issue;
 mod login;
 mod measure;
+mod revoke;
 mod stand;
+mod stock;
 mod wire;
 
 use stand::Stand;
@@ -32,6 +34,12 @@ async fn main() {
     let names: Vec<String> =
         std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    if wanted("revoke") {
+        revoke::run().await;
+    }
+    if !wanted("issue") && !wanted("login") {
+        return;
+    }
     let stand = Stand::start().await;
     if wanted("issue") {
         issue::run(&stand).await;

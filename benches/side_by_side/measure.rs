@@ -51,6 +51,39 @@ impl Tally {
         back
     }
 
+    /// Notes one time that was measured elsewhere.
+    pub fn note(&mut self, time: Duration) {
+        self.times.push(time);
+    }
+
+    /// Lets each of `clients` do its thing until there is nothing left to do.
+    pub async fn until_done<Client, Turn>(
+        &mut self,
+        clients: Vec<Client>,
+        turn: impl Fn(Client) -> Turn + Clone + Send + 'static,
+    ) where
+        Client: Send + 'static,
+        Turn: Future<Output = Option<Client>> + Send,
+    {
+        let begun = Instant::now();
+        let tasks = clients.into_iter().map(|mut client| {
+            let turn = turn.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                loop {
+                    let started = Instant::now();
+                    let Some(back) = turn(client).await else { return times };
+                    client = back;
+                    times.push(started.elapsed());
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            self.times.extend(task.await.expect("a client ended early"));
+        }
+        self.ran += begun.elapsed();
+    }
+
     pub fn per_second(&self) -> f64 {
         f64::from(u32::try_from(self.times.len()).expect("a count")) / self.ran.as_secs_f64()
     }

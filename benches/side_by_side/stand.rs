@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::support::scratch::free_port;
 use super::support::{
@@ -31,17 +31,26 @@ pub struct Stand {
     pub directory: Directory,
     pub port: u16,
     pub token: String,
+    /// From the start of the program until it is ready.
+    pub started_in: Duration,
     broker: Child,
     _scratch: Scratch,
 }
 
 impl Stand {
     pub async fn start() -> Self {
+        Self::start_prepared(|_, _| {}).await
+    }
+
+    /// Lets `prepare` write into the broker's directory, and onto the server, before it starts.
+    pub async fn start_prepared(prepare: impl FnOnce(&Scratch, &Postgres)) -> Self {
         let postgres = Postgres::start_with(major(), AS_IN_USE);
         let directory = Directory::start();
         let scratch = Scratch::new("bench");
         let port = free_port();
         write_settings(&scratch, &postgres, &directory, port);
+        prepare(&scratch, &postgres);
+        let begun = Instant::now();
         let log = fs::File::create(scratch.join("broker.log")).expect("a log");
         let broker = Command::new(env!("CARGO_BIN_EXE_pgbridge"))
             .args(["serve", "--config"])
@@ -52,12 +61,13 @@ impl Stand {
             .spawn()
             .expect("pgbridge starts");
         wait_until_ready(port, &scratch.join("broker.log"));
+        let started_in = begun.elapsed();
         let body = format!(r#"{{"username": "alice", "password": "{}"}}"#, password_of("alice"));
         let (status, answer) = Wire::connect(port).await.post("/v1/login", None, &body).await;
         assert_eq!(status, 200, "{answer}");
         let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
         let token = answer["token"].as_str().expect("a token").to_owned();
-        Self { postgres, directory, port, token, broker, _scratch: scratch }
+        Self { postgres, directory, port, token, started_in, broker, _scratch: scratch }
     }
 
     /// The most memory that the broker ever held, in MiB.
@@ -91,7 +101,7 @@ fn wait_until_ready(port: u16, log: &Path) {
             .expect("curl");
         ask.success().then_some(())
     };
-    let waited = std::panic::catch_unwind(|| wait_for("pgbridge", Duration::from_secs(20), ready));
+    let waited = std::panic::catch_unwind(|| wait_for("pgbridge", Duration::from_mins(5), ready));
     if waited.is_err() {
         panic!("pgbridge is not ready:\n{}", fs::read_to_string(log).unwrap_or_default());
     }

@@ -26,10 +26,21 @@ impl Wire {
 
     /// Posts `body` and gives the answer's status and body.
     pub async fn post(&mut self, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+        self.send("POST", path, token, body).await
+    }
+
+    /// Sends `body` by `method` and gives the answer's status and body.
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> (u16, String) {
         let authorization =
             token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{authorization}content-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{authorization}content-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );

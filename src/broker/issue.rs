@@ -16,6 +16,7 @@ use super::{Broker, Caller, Request, Site};
 use crate::audit::{Action, Outcome, Record, cut};
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError};
+use crate::crash;
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
 use crate::names::{
@@ -161,6 +162,7 @@ impl Broker {
         let site = self.ready_site(entitlement)?;
         let lease = self.open(entitlement, order)?;
         let profile = entitlement.profile();
+        crash::at("issue before the intent");
         // The credential is drawn while the disk writes.
         let (written, drawn) = tokio::join!(
             self.write_intent(request, caller, &lease),
@@ -169,12 +171,15 @@ impl Broker {
         written?;
         let (password, verifier) = drawn?;
         let (ttl, within) = (lease.remaining(self.now()), self.0.terms.create_within.duration());
+        crash::at("issue before the role");
         let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {
             Ok(created) => created.role_oid,
             Err(source) => return Err(self.not_created(request, caller, lease, source).await),
         };
+        crash::at("issue before activation");
         let lease = self.activate(request, caller, lease, role_oid).await?;
+        crash::at("issue before the answer");
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("pgbridge_issue_seconds").record(seconds);
         counter!("pgbridge_leases_issued_total", "cluster" => lease.cluster.to_string())

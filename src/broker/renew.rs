@@ -7,6 +7,7 @@ use super::access::with_causes;
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Outcome};
 use crate::cluster::ClusterError;
+use crate::crash;
 use crate::lease::{Lease, RenewError};
 use crate::mapping::{Entitlement, Refusal};
 use crate::names::{ClusterName, LeaseId, RoleName, Ttl};
@@ -79,6 +80,7 @@ impl Broker {
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
         let changes = vec![Change::NeedLogin(caller.login()), moved];
+        crash::at("renew before the store");
         match self.store().commit(changes, vec![record.clone()]).await {
             Ok(()) => {}
             Err(StoreError::Moved { .. }) => return Err(RenewLeaseError::Overtaken),
@@ -89,10 +91,12 @@ impl Broker {
             }
             Err(source) => return Err(LeaseError::Store(source).into()),
         }
+        crash::at("renew before the cluster");
         if let Err(failed) = self.extend(request, &renewed).await {
             self.take_back(request, caller, renewed, former, &failed).await;
             return Err(failed);
         }
+        crash::at("renew before the answer");
         info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
         Ok(renewed)
     }

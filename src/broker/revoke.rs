@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::{Broker, Caller, LeaseError, Listing, Request};
 use crate::audit::{Action, Record, Subject, cut};
+use crate::crash;
 use crate::lease::{EndReason, Lease};
 use crate::names::LeaseId;
 use crate::store::{Change, StoreError};
@@ -86,6 +87,7 @@ impl Broker {
         let Ok(ending) = lease.revoke(reason, now) else { return Ok(()) };
         let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
         let record = record.unwrap_or_else(broker).about(&ending);
+        crash::at("revoke before it is requested");
         self.store().commit(vec![Change::MoveLease(Box::new(ending))], vec![record]).await?;
         self.nudge(&cluster);
         Ok(())

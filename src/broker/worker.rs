@@ -14,6 +14,7 @@ use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use crate::crash;
 use crate::lease::{Blocker, BlockerKind, EndReason, Lease, LeaseState, MoveError};
 use crate::names::{ClusterName, LeaseId};
 use crate::store::{Change, StoreError};
@@ -184,6 +185,7 @@ impl Broker {
             _ => lease,
         };
         let target = RoleTarget::of(&lease);
+        crash::at("revoke before the access ends");
         let ended = match site.cluster.end_access(&target).await {
             Ok(ended) => ended,
             Err(failed) => return self.hold(lease, vec![blocked_by(&failed)]).await,
@@ -191,13 +193,16 @@ impl Broker {
         if let AccessEnd::Blocked(blockers) = ended {
             return self.hold(lease, blockers).await;
         }
+        crash::at("revoke before its end is written");
         let lease = if lease.access_ended_at.is_none() {
             self.step(lease.end_access(self.now())?, Action::AccessEnded).await?
         } else {
             lease
         };
+        crash::at("revoke before the role is removed");
         match site.cluster.remove(&target, lease.owned_objects).await {
             Ok(Removal::Gone) => {
+                crash::at("revoke before the last record");
                 site.last_gone.note();
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
                 let cause = closed.end.map(EndReason::as_str);

@@ -16,6 +16,7 @@ use super::error::{ClusterError, Failure, FailureKind};
 use super::observe::{Located, SeenRole, column, moved_on};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
+use crate::crash;
 use crate::lease::plan::{self, Clearing, Rollback, Statement};
 use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::mapping::ObjectPolicy;
@@ -279,6 +280,7 @@ impl Cluster {
         let mut blockers = plan.blockers;
         blockers.extend(self.roll_all_back(&plan.rollbacks).await);
         for clearing in &plan.clearings {
+            crash::at("revoke before a database is cleared");
             match self.clear(role.oid, clearing).await {
                 Ok(()) => {}
                 Err(failure) if self.lacks_attic(&failure) => {
@@ -293,6 +295,7 @@ impl Cluster {
         if !blockers.is_empty() {
             return Ok(Removed::Blocked(blockers));
         }
+        crash::at("revoke before the drop");
         self.drop_role(&plan.drop).await
     }
 

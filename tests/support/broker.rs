@@ -145,6 +145,19 @@ impl TestBed {
         assert!(ready, "pgbridge does not start again:\n{}", self.log());
     }
 
+    /// Starts the broker again, to end itself when it comes to `place`.
+    pub fn start_again_to_crash(&mut self, place: &str) {
+        assert!(!self.daemon.is_running(), "pgbridge runs already");
+        self.daemon = run_within(&self.scratch, &[(pgbridge::crash::VARIABLE, place)]);
+        let ready = is_ready(&mut self.daemon, &self.scratch, self.port);
+        assert!(ready, "pgbridge does not start again:\n{}", self.log());
+    }
+
+    /// Waits until the broker has ended by itself.
+    pub fn wait_for_its_end(&mut self) {
+        wait_for("the end of pgbridge", STARTING, || (!self.daemon.is_running()).then_some(()));
+    }
+
     /// The lease roles on the cluster, whatever the broker thinks of them.
     pub fn lease_roles(&self) -> Vec<String> {
         let starting = format!(
@@ -177,6 +190,9 @@ impl TestBed {
     }
 
     /// One request to the broker; `body` is sent as JSON.
+    ///
+    /// # Panics
+    /// When it does not answer.
     pub async fn call(
         &self,
         method: Method,
@@ -184,6 +200,20 @@ impl TestBed {
         caller: Caller<'_>,
         body: Option<Value>,
     ) -> Answer {
+        self.try_call(method, path, caller, body).await.expect("the broker answers")
+    }
+
+    /// One request to the broker; `body` is sent as JSON.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        caller: Caller<'_>,
+        body: Option<Value>,
+    ) -> Result<Answer, reqwest::Error> {
         let mut request = Self::client().request(method, format!("{}{path}", self.url()));
         request = match caller {
             Caller::Nobody => request,
@@ -193,10 +223,10 @@ impl TestBed {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.expect("the broker answers");
+        let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.text().await.expect("the answer is text");
-        Answer { status, headers, body }
+        let body = response.text().await?;
+        Ok(Answer { status, headers, body })
     }
 
     /// An HTTP client that trusts the authority of the test and no other.
@@ -308,10 +338,15 @@ max_ttl = "8h"
 }
 
 fn run(scratch: &Scratch) -> Daemon {
+    run_within(scratch, &[])
+}
+
+fn run_within(scratch: &Scratch, environment: &[(&str, &str)]) -> Daemon {
     let config = scratch.join("pgbridge.toml").display().to_string();
     let arguments = ["serve".to_owned(), "--config".to_owned(), config];
     let program = Path::new(env!("CARGO_BIN_EXE_pgbridge"));
-    Daemon::start(program, &arguments, None, &scratch.join("pgbridge.log"), Signal::Terminate)
+    let log = scratch.join("pgbridge.log");
+    Daemon::start_within(program, &arguments, None, &log, Signal::Terminate, environment)
 }
 
 /// Waits until the broker says that it is ready; `false` when it ended instead.

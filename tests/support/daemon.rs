@@ -65,7 +65,20 @@ impl Daemon {
         log: &Path,
         ending: Signal,
     ) -> Self {
+        Self::start_within(program, arguments, user, log, ending, &[])
+    }
+
+    /// The same with `environment` beside the test's own.
+    pub fn start_within(
+        program: &Path,
+        arguments: &[String],
+        user: Option<ServiceUser>,
+        log: &Path,
+        ending: Signal,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new("setpriv");
+        command.envs(environment.iter().copied());
         if let Some(ServiceUser { uid, gid }) = user {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
             command.arg("--clear-groups");
