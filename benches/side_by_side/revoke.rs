@@ -215,7 +215,7 @@ async fn bare_roles(stand: &Stand, count: usize) -> Vec<(String, u32)> {
 /// Lets 5,000 leases expire in one second, and asks for a new one twenty times a second all the
 /// while; before that as often for ten seconds.
 async fn expire_burst(stand: &Arc<Stand>) {
-    let ends_at = Instant::now() + Duration::from_secs(60);
+    let ends_at = Instant::now() + Duration::from_mins(1);
     let mut tasks = Vec::new();
     for _ in 0..CLIENTS {
         let stand = Arc::clone(stand);
