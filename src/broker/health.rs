@@ -1,9 +1,12 @@
 //! Whether the broker and the parties it needs are there.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Broker;
@@ -13,6 +16,9 @@ use super::access::with_causes;
 /// ready" is kept for a shorter while: whoever waits for a start wants to know soon.
 const GOOD_FOR: SignedDuration = SignedDuration::from_secs(5);
 const BAD_FOR: SignedDuration = SignedDuration::from_secs(1);
+
+/// How long a party may take to answer: one that hangs keeps nobody from knowing of the others.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether one party can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +79,38 @@ impl Broker {
 
     async fn ask(&self, at: Timestamp) -> Health {
         let changes = &self.0.health;
-        let store = changes.note("store", "", self.store().probe().await);
+        let store = async { changes.note("store", "", answered(self.store().probe()).await) };
         let ways = futures::future::join_all(self.0.ways.values().map(|way| async move {
             let name = way.name().to_string();
-            let health = changes.note("directory", &name, way.probe().await);
+            let health = changes.note("directory", &name, answered(way.probe()).await);
             (name, health)
         }));
         let clusters = futures::future::join_all(self.0.clusters.values().map(|site| async move {
             let name = site.cluster.name().to_string();
-            let answered = changes.note("cluster", &name, site.cluster.probe().await);
+            let answered = changes.note("cluster", &name, answered(site.cluster.probe()).await);
             let up = answered == PartHealth::Up && site.is_reconciled();
             (name, if up { PartHealth::Up } else { PartHealth::Down })
         }));
-        let (ways, clusters) = futures::join!(ways, clusters);
+        let (store, ways, clusters) = futures::join!(store, ways, clusters);
         Health { at, store, ways, clusters }
+    }
+}
+
+/// Why a party does not count as up.
+#[derive(Debug, thiserror::Error)]
+enum ProbeError<Failure> {
+    #[error(transparent)]
+    Failed(Failure),
+    #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
+    NoAnswer,
+}
+
+async fn answered<Answer, Failure>(
+    probe: impl Future<Output = Result<Answer, Failure>>,
+) -> Result<Answer, ProbeError<Failure>> {
+    match timeout(ANSWER_WITHIN, probe).await {
+        Ok(answer) => answer.map_err(ProbeError::Failed),
+        Err(_) => Err(ProbeError::NoAnswer),
     }
 }
 
