@@ -1,9 +1,11 @@
 //! The one place that reads the time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+// As std's, but a test can let its time pass.
+use tokio::time::Instant;
 
 /// A source of the time, given to whoever must know it. Cloning gives the same clock.
 ///

@@ -201,6 +201,7 @@ impl Broker {
             return Some("way_removed");
         }
         match session.end_at(self.now(), self.0.session)? {
+            SessionEnd::NotYetBegun => Some("session_not_yet_begun"),
             SessionEnd::TooOld => Some("session_too_old"),
             SessionEnd::Idle => Some("session_idle"),
         }

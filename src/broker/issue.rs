@@ -191,6 +191,7 @@ impl Broker {
     fn ready_site(&self, entitlement: &Entitlement) -> Result<&Site, IssueError> {
         let cluster = entitlement.cluster();
         let site = self.site(cluster).filter(|site| site.is_reconciled());
+        let site = site.filter(|_| self.0.time.is_settled());
         let site = site.ok_or_else(|| IssueError::NotReady { cluster: cluster.clone() })?;
         match self.clocks_apart(site) {
             None => Ok(site),
@@ -256,7 +257,7 @@ impl Broker {
         let Some(former) = former.map_err(IssueError::NotRecorded)? else { return Ok(None) };
         match former.state {
             LeaseState::Active => {
-                let replaced = former.revoke(EndReason::Replaced, self.now());
+                let replaced = former.revoke(EndReason::Replaced);
                 replaced.map(Some).map_err(|_| IssueError::InProgress)
             }
             _ => Err(IssueError::InProgress),
@@ -327,7 +328,7 @@ impl Broker {
     /// is found overdue by reconciling.
     async fn end_undelivered(&self, request: &Request, caller: &Caller, lease: Lease) {
         let (id, cluster) = (lease.id, lease.cluster.clone());
-        let Ok(ending) = lease.revoke(EndReason::Undelivered, self.now()) else { return };
+        let Ok(ending) = lease.revoke(EndReason::Undelivered) else { return };
         let record = self.record(request, Action::RevokeRequested, caller.subject()).about(&ending);
         let moved = Change::MoveLease(Box::new(ending));
         match self.store().commit(vec![moved], vec![record]).await {

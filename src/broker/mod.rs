@@ -8,6 +8,8 @@ mod health;
 mod hidden;
 mod hushed;
 mod issue;
+#[cfg(test)]
+mod model;
 mod reconcile;
 mod renew;
 mod review;

@@ -30,7 +30,10 @@ impl Broker {
         let roles = site.cluster.lease_roles().await?;
         let leases = self.live_leases(site).await?;
         report(site, &leases);
-        let findings = compare(&roles, &leases, self.now());
+        let mut findings = compare(&roles, &leases, self.now());
+        for finding in &mut findings {
+            self.unmask(finding).await?;
+        }
         let strangers = findings.iter().filter(|found| matches!(found, Finding::Stranger { .. }));
         let cluster = site.cluster.name().to_string();
         #[expect(clippy::cast_precision_loss, reason = "a count of roles is far below 2^52")]
@@ -49,6 +52,16 @@ impl Broker {
         let cluster = Some(site.cluster.name().clone());
         let filter = LeaseFilter { principal: None, cluster, states, limit: None };
         self.store().leases(&filter).await
+    }
+
+    /// An orphan that only has the mark is a stranger: somebody copied the comment.
+    async fn unmask(&self, finding: &mut Finding) -> Result<(), StoreError> {
+        let Finding::Orphan { role, lease } = finding else { return Ok(()) };
+        let oid = self.store().lease(*lease).await?.and_then(|lease| lease.role_oid);
+        if !role.is_of(*lease, oid) {
+            *finding = Finding::Stranger { role: role.clone() };
+        }
+        Ok(())
     }
 
     async fn mend(&self, site: &Site, finding: Finding) -> Result<(), ReconcileError> {
@@ -82,7 +95,7 @@ impl Broker {
                 Ok(stepped(self.step(lost, Action::LeaseLost).await)?)
             }
             Finding::Stranger { role } => {
-                warn!(role = %role.name.escape_debug(), oid = %role.oid, cluster = %site.cluster.name(), "a role has a name like ours but not our mark; it is left alone");
+                warn!(role = %role.name.escape_debug(), oid = %role.oid, cluster = %site.cluster.name(), "a role has a name or a mark like ours and was not made by us; it is left alone");
                 Ok(())
             }
         }

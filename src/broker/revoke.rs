@@ -84,7 +84,7 @@ impl Broker {
     ) -> Result<(), StoreError> {
         let cluster = lease.cluster.clone();
         let now = self.now();
-        let Ok(ending) = lease.revoke(reason, now) else { return Ok(()) };
+        let Ok(ending) = lease.revoke(reason) else { return Ok(()) };
         let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
         let record = record.unwrap_or_else(broker).about(&ending);
         crash::at("revoke before it is requested");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -40,16 +41,23 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 /// What is known of the time.
 #[derive(Default)]
 pub(super) struct Time {
-    /// Whether another clock was asked since the start. Nothing expires before.
-    settled: AtomicBool,
+    /// Whether another clock was asked since the start. Nothing is due before.
+    settled: watch::Sender<bool>,
     /// Whether the wall tells another time than the broker, and was said to.
     doubtful: AtomicBool,
 }
 
 impl Time {
-    /// Whether a lease may be called over: the broker's time was held against another clock.
+    /// Whether the broker's time was held against another clock.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+        *self.settled.borrow()
+    }
+
+    /// Returns once it was. A cluster whose leases could be taken away has a clock to be asked, so
+    /// this keeps nothing from being revoked.
+    pub(super) async fn settled(&self) {
+        // It fails only when the sender is gone, which is ours.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 }
 
@@ -206,7 +214,7 @@ impl Broker {
             clock.set_by(by);
             self.note_set(by, "the machine's clock does not tell the time of other clocks").await;
         }
-        self.0.time.settled.store(true, Ordering::Release);
+        self.0.time.settled.send_replace(true);
     }
 
     async fn note_set(&self, by: SignedDuration, why: &str) {

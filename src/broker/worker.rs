@@ -126,12 +126,15 @@ impl Broker {
     /// Keeps a steady stream of attempts going: whenever one ends, the next begins.
     async fn take_away_for_ever(&self, name: &ClusterName, stop: CancellationToken) {
         let Some(site) = self.site(name) else { return };
+        if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
+            return;
+        }
         let mut work = FuturesUnordered::new();
         let mut in_hand = InHand::default();
         while !stop.is_cancelled() {
             match self.store().due(name, self.now(), BATCH).await {
                 Ok(due) => {
-                    for lease in in_hand.choose(self.judged(due)) {
+                    for lease in in_hand.choose(due) {
                         work.push(self.take_away(site, lease));
                     }
                 }
@@ -147,15 +150,6 @@ impl Broker {
             }
         }
         while work.next().await.is_some() {}
-    }
-
-    /// Those of `due` that may be taken away now: none for being over, before the broker's time
-    /// was held against another clock.
-    fn judged(&self, mut due: Vec<Lease>) -> Vec<Lease> {
-        if !self.0.time.is_settled() {
-            due.retain(|lease| lease.state != LeaseState::Active);
-        }
-        due
     }
 
     /// One attempt at one lease. Whatever fails is written down and tried again.
@@ -179,8 +173,7 @@ impl Broker {
     async fn attempt(&self, site: &Site, lease: Lease) -> Result<(), Setback> {
         let lease = match lease.state {
             LeaseState::Intent | LeaseState::Active => {
-                self.step(lease.revoke(EndReason::Expired, self.now())?, Action::RevokeRequested)
-                    .await?
+                self.step(lease.revoke(EndReason::Expired)?, Action::RevokeRequested).await?
             }
             _ => lease,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{Lease, LeaseState, MarkerReading};
-use crate::names::{LeaseId, RoleOid};
+use crate::names::{LeaseId, LeaseRoleName, RoleOid};
 
 /// A role found on a cluster that has a mark, or a name like ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +18,21 @@ pub struct FoundRole {
     pub marker: MarkerReading,
 }
 
+impl FoundRole {
+    /// Whether it is the role that was made for `lease`, whose role had `oid` if that is known: by
+    /// its OID, or by its name, which leads back to the lease. A mark alone can be copied.
+    #[must_use]
+    pub fn is_of(&self, lease: LeaseId, oid: Option<RoleOid>) -> bool {
+        let name = LeaseRoleName::try_from(self.name.clone()).ok();
+        oid == Some(self.oid) || name.and_then(|name| name.lease_id()) == Some(lease)
+    }
+}
+
 /// One difference between store and cluster, and so what must be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A role with our mark whose lease is unknown or over: it is taken away.
+    /// A role with our mark whose lease is unknown or over: it is taken away, if it is the role
+    /// that was made for it ([`FoundRole::is_of`]).
     Orphan {
         /// The role.
         role: FoundRole,
@@ -43,7 +54,8 @@ pub enum Finding {
         /// The lease.
         lease: LeaseId,
     },
-    /// A role with a name like ours, without our mark: reported, never touched.
+    /// A role with a name like ours, without our mark, or with a copied one: reported, never
+    /// touched.
     Stranger {
         /// The role.
         role: FoundRole,
@@ -174,6 +186,23 @@ mod tests {
         let stranger = Finding::Stranger { role: ours('a', 9) };
         check(&[ours('a', 1), ours('a', 9)], &active, 0, std::slice::from_ref(&stranger));
         check(&[ours('a', 9)], &active, 0, &[stranger, Finding::Lost { lease: id('a') }]);
+    }
+
+    #[test]
+    fn a_role_is_known_by_its_oid_or_its_name_and_not_by_its_mark_alone() {
+        let named = |name: &str| FoundRole { name: name.to_owned(), ..ours('a', 1) };
+        let own = format!("pgb_alice_{}", id('a'));
+        for (name, oid, is_its) in [
+            (own.as_str(), None, true),
+            (own.as_str(), Some(2), true),
+            ("renamed", Some(1), true),
+            ("renamed", Some(2), false),
+            ("renamed", None, false),
+            ("payroll", None, false),
+        ] {
+            assert_eq!(named(name).is_of(id('a'), oid.map(RoleOid)), is_its, "{name} {oid:?}");
+        }
+        assert!(!named(&own).is_of(id('b'), None));
     }
 
     #[test]

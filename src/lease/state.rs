@@ -330,12 +330,13 @@ impl Lease {
     ///
     /// # Errors
     /// When it is already ending or ended.
-    pub fn revoke(self, reason: EndReason, now: Timestamp) -> Result<Self, MoveError> {
+    pub fn revoke(self, reason: EndReason) -> Result<Self, MoveError> {
         match self.state {
             LeaseState::Intent | LeaseState::Active => Ok(Self {
                 state: LeaseState::Revoking,
                 end: Some(reason),
-                retry_at: Some(now),
+                // Nothing is due sooner than what has no time, whatever clock whoever looks has.
+                retry_at: None,
                 ..self.next()
             }),
             _ => Err(self.not_allowed()),

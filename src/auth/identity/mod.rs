@@ -4,7 +4,7 @@
 
 mod lockout;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -84,9 +84,14 @@ pub struct Session {
     pub seen_at: Timestamp,
 }
 
+/// How far the clocks of brokers that share a store may be apart.
+const APART: SignedDuration = SignedDuration::from_mins(5);
+
 /// Why a session is no longer good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
+    /// It was begun by a clock that was ahead: nobody knows how old it is.
+    NotYetBegun,
     /// Its absolute life is over.
     TooOld,
     /// It was not used for longer than the idle time.
@@ -104,6 +109,9 @@ impl Session {
     #[must_use]
     pub fn end_at(&self, now: Timestamp, times: SessionTimes) -> Option<SessionEnd> {
         let oldest = self.identity.authenticated_at + times.absolute.span();
+        if self.identity.authenticated_at > now + APART {
+            return Some(SessionEnd::NotYetBegun);
+        }
         if now >= self.identity.expires_at || now >= oldest {
             return Some(SessionEnd::TooOld);
         }
@@ -190,6 +198,9 @@ mod tests {
         session.seen_at = at(479);
         assert_eq!(session.end_at(at(479), times()), None);
         assert_eq!(session.end_at(at(480), times()), Some(SessionEnd::TooOld));
+        // Begun by a clock that was ahead.
+        assert_eq!(session.end_at(at(-5), times()), None);
+        assert_eq!(session.end_at(at(-6), times()), Some(SessionEnd::NotYetBegun));
     }
 
     #[test]
