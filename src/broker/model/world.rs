@@ -746,7 +746,10 @@ impl World {
     fn check_nothing_is_left(&self) {
         let leases: Vec<Lease> = self.store.rows().tables.leases.values().cloned().collect();
         for lease in &leases {
-            if !lease.state.is_final() {
+            // After a restore somebody else's role may have its OID: it is not touched, and whether
+            // the lease's role is gone nobody can know.
+            let is_taken = lease.role_oid.is_some_and(|oid| self.foreign.contains_key(&oid));
+            if !lease.state.is_final() && !is_taken {
                 self.broken("a lease is not over", Some(lease));
             }
         }
