@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,9 +13,11 @@ use super::chance::{Chance, Fate};
 use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::clock::Clock;
-use crate::lease::{Lease, LeaseState};
+use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
-use crate::store::{AuditEntry, Change, LeaseFilter, Login, Store, StoreError};
+use crate::store::{
+    AuditEntry, CLAIM_LASTS, Change, Claimant, LeaseFilter, Login, OneTimeValue, Store, StoreError,
+};
 
 /// The audit, and all other rows of a store.
 #[derive(Default)]
@@ -30,6 +33,8 @@ pub(super) struct Tables {
     logins_ended: BTreeMap<String, Timestamp>,
     attempts: BTreeMap<String, Attempts>,
     spent: BTreeMap<String, Timestamp>,
+    claims: BTreeMap<LeaseId, (Claimant, Timestamp)>,
+    marker_key: Option<KeyFingerprint>,
 }
 
 /// The store. Cloning gives the same one.
@@ -96,8 +101,8 @@ impl Tables {
             Change::OpenLease(lease) => self.open(*lease),
             Change::MoveLease(lease) => self.shift(*lease),
             Change::BeginSession(session) => {
-                self.sessions.insert(session_key(&session.token_hash), *session);
-                Ok(())
+                let before = self.sessions.insert(session_key(&session.token_hash), *session);
+                before.map_or(Ok(()), |_| Err(ModelStore::failed("beginning a session again")))
             }
             Change::EndSession(id) => {
                 self.sessions.retain(|_, session| session.id != id);
@@ -116,7 +121,7 @@ impl Tables {
             }
             Change::GiveBackAttempt(counter) => {
                 if let Some(attempts) = self.attempts.get_mut(&counter) {
-                    attempts.count = attempts.count.saturating_sub(1);
+                    *attempts = attempts.give_back();
                 }
                 Ok(())
             }
@@ -145,6 +150,9 @@ impl Tables {
         let Some(stored) = stored.filter(|stored| stored.version + 1 == lease.version) else {
             return Err(StoreError::Moved { lease: lease.id });
         };
+        if lease.state.is_final() {
+            self.claims.remove(&lease.id);
+        }
         *stored = Lease {
             version: lease.version,
             state: lease.state,
@@ -166,7 +174,7 @@ impl Tables {
             login.session.is_none_or(|id| self.sessions.values().any(|session| session.id == id));
         let ended = self.logins_ended.iter();
         let mut ended = ended.filter(|(person, _)| is_of(&login.principal, person));
-        let login_stands = ended.all(|(_, at)| *at < login.authenticated_at);
+        let login_stands = ended.all(|(_, at)| *at <= login.authenticated_at);
         if session_stands && login_stands { Ok(()) } else { Err(StoreError::LoginEnded) }
     }
 }
@@ -262,23 +270,43 @@ impl Store for ModelStore {
         self.read(|rows| rows.tables.leases.values().find(wanted).cloned()).await
     }
 
-    async fn due(
+    async fn claim(
         &self,
         cluster: &ClusterName,
         now: Timestamp,
         limit: u32,
+        by: Claimant,
     ) -> Result<Vec<Lease>, StoreError> {
-        let is_due = |lease: &&Lease| {
-            lease.cluster == *cluster && due_at(lease).is_some_and(|due| due <= now)
-        };
-        self.read(|rows| {
-            let mut leases: Vec<Lease> =
-                rows.tables.leases.values().filter(is_due).cloned().collect();
-            leases.sort_by_key(|lease| (lease.attempts > 0, due_at(lease), lease.id.to_string()));
-            leases.truncate(limit as usize);
-            leases
-        })
-        .await
+        let fate = self.begin().await?;
+        let (clock, mut claimed) = (self.time.now(), Vec::new());
+        {
+            let mut rows = self.rows();
+            rows.tables.claims.retain(|_, (_, until)| *until > clock);
+            let is_due = |lease: &&Lease| {
+                lease.cluster == *cluster
+                    && due_at(lease).is_some_and(|due| due <= now)
+                    && !rows.tables.claims.contains_key(&lease.id)
+            };
+            claimed.extend(rows.tables.leases.values().filter(is_due).cloned());
+            claimed.sort_by_key(|lease| (lease.attempts > 0, due_at(lease), lease.id.to_string()));
+            claimed.truncate(limit as usize);
+            for lease in &claimed {
+                rows.tables.claims.insert(lease.id, (by, clock + CLAIM_LASTS));
+            }
+        }
+        self.end(fate, claimed).await
+    }
+
+    async fn unclaim(&self, lease: LeaseId, by: Claimant) -> Result<(), StoreError> {
+        let fate = self.begin().await?;
+        self.rows().tables.claims.retain(|id, (holder, _)| *id != lease || *holder != by);
+        self.end(fate, ()).await
+    }
+
+    async fn live(&self, cluster: &ClusterName) -> Result<Vec<LiveLease>, StoreError> {
+        let wanted = |lease: &&Lease| lease.cluster == *cluster && !lease.state.is_final();
+        self.read(|rows| rows.tables.leases.values().filter(wanted).map(LiveLease::from).collect())
+            .await
     }
 
     async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError> {
@@ -302,11 +330,32 @@ impl Store for ModelStore {
         self.end(fate, ()).await
     }
 
+    async fn spend(
+        &self,
+        value: &OneTimeValue,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let fate = self.begin().await?;
+        let accepted = {
+            let mut rows = self.rows();
+            let key = format!("{value:?}");
+            let is_new = rows.tables.spent.get(&key).is_none_or(|until| *until <= now);
+            let accepted = until > now && is_new;
+            if accepted {
+                rows.tables.spent.insert(key, until);
+            }
+            accepted
+        };
+        self.end(fate, accepted).await
+    }
+
     async fn sweep(&self, now: Timestamp, times: SessionTimes) -> Result<(), StoreError> {
         let fate = self.begin().await?;
         {
             let mut rows = self.rows();
             rows.tables.sessions.retain(|_, session| session.end_at(now, times).is_none());
+            rows.tables.spent.retain(|_, until| *until > now);
         }
         self.end(fate, ()).await
     }
@@ -321,8 +370,34 @@ impl Store for ModelStore {
         .await
     }
 
+    async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|rows| rows.audit.last().map(|record| record.at)).await
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|_| None).await
+    }
+
+    async fn marker_key(
+        &self,
+        offered: Option<&KeyFingerprint>,
+    ) -> Result<Option<KeyFingerprint>, StoreError> {
+        let fate = self.begin().await?;
+        let in_force = {
+            let mut rows = self.rows();
+            rows.tables.marker_key = rows.tables.marker_key.clone().or_else(|| offered.cloned());
+            rows.tables.marker_key.clone()
+        };
+        self.end(fate, in_force).await
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         self.read(|_| ()).await
+    }
+
+    async fn broken(&self) -> StoreError {
+        tokio::time::sleep(Duration::MAX).await;
+        Self::failed("nothing")
     }
 }
 
@@ -331,4 +406,4 @@ async fn fresh() -> (Arc<dyn Store>, ()) {
     (Arc::new(ModelStore::new(time, Chance::new(0))), ())
 }
 
-// conformance
+crate::store::conformance::conformance!(fresh);

@@ -182,10 +182,10 @@ fn each_move_writes_down_what_it_means_and_nothing_else() {
     assert_eq!(active, Lease { version: 8, ..lease(LeaseState::Active) });
 
     let revoking = active.clone().revoke(EndReason::Released).unwrap();
-    let (end, retry_at) = (Some(EndReason::Released), Some(at(40)));
+    let end = Some(EndReason::Released);
     let expected =
         Lease { version: 9, state: LeaseState::Revoking, end, retry_at: None, ..active.clone() };
-    let end = Some(EndReason::Released);
+    assert_eq!(revoking, expected);
 
     let harmless = revoking.clone().end_access(at(41)).unwrap();
     assert_eq!(harmless, Lease { version: 10, access_ended_at: Some(at(41)), ..revoking });
