@@ -111,7 +111,7 @@ fn system_now() -> Timestamp {
 }
 
 /// Measures how long something takes, for metrics and deadlines inside one process.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {

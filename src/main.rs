@@ -14,11 +14,10 @@ use pgbridge::broker::{Broker, Parts};
 use pgbridge::cli::{self, Cli, Command, Exit};
 use pgbridge::clock::Clock;
 use pgbridge::cluster::{Cluster, LeaseRoles};
-use pgbridge::config::{self, Config, Diagnostic, LogFormat, LogLevel, LogSettings, StoreSettings};
+use pgbridge::config::{self, Config, Diagnostic, LogFormat, LogLevel, LogSettings};
 use pgbridge::http::{self, Listening};
 use pgbridge::lease::MarkerKey;
-use pgbridge::store::sqlite::SqliteStore;
-use pgbridge::store::{LeaseFilter, Store};
+use pgbridge::store::{self, LeaseFilter, Store};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -59,8 +58,8 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     for note in notes {
         tracing::warn!("{note}");
     }
-    let store = Arc::new(open_store(store).await?);
-    let key = Arc::new(marker_key(&settings.marker_key_file, &store).await?);
+    let store = store::open(store).await?;
+    let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
     let ways = ways.into_iter().map(LdapWay::new).collect::<Result<_, _>>()?;
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
@@ -69,7 +68,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     });
     let broker = Broker::new(Parts {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
-        store: Arc::clone(&store) as Arc<dyn Store>,
+        store: Arc::clone(&store),
         clock: Clock::system(),
         ways,
         policy,
@@ -83,7 +82,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let listening = Listening::open(broker.clone(), server).await?;
     broker.record_start().await.context("the start could not be recorded, so nothing is served")?;
     let workers = broker.start();
-    run_until_told(listening, &store).await?;
+    run_until_told(listening, &*store).await?;
     if tokio::time::timeout(shutdown, workers.stop()).await.is_err() {
         tracing::warn!("work was still in hand at the end; the next start takes it up");
     }
@@ -100,7 +99,7 @@ fn told(mistakes: &[Diagnostic]) -> anyhow::Error {
 
 /// Serves until told to stop, or until the store's disk has failed: then what was written last is
 /// in doubt, and only a restart can read it anew.
-async fn run_until_told(listening: Listening, store: &SqliteStore) -> anyhow::Result<()> {
+async fn run_until_told(listening: Listening, store: &dyn Store) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let told = http::until_told_to_stop(stop.clone(), listening.renew_certificate())?;
     let _told = AbortOnDropHandle::new(tokio::spawn(told));
@@ -122,33 +121,48 @@ fn start_log(settings: LogSettings) {
     }
 }
 
-async fn open_store(settings: StoreSettings) -> anyhow::Result<SqliteStore> {
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&settings.path)).await?;
-    Ok(opened?)
-}
-
-/// The key of the marks. It is made when there is none and the store has never had a lease: with
-/// another key, the broker would not know the roles that it made.
-async fn marker_key(path: &Path, store: &SqliteStore) -> anyhow::Result<MarkerKey> {
+/// The key of the marks, the same on every broker of the store: with another key, a broker would
+/// not know the roles that the others made.
+async fn marker_key(path: &Path, store: &dyn Store) -> anyhow::Result<MarkerKey> {
     let file = path.display();
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(MarkerKey::from_hex(&text).with_context(|| format!("{file}"))?),
+    let (key, is_new) = match fs::read_to_string(path) {
+        Ok(text) => (MarkerKey::from_hex(&text).with_context(|| format!("{file}"))?, false),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let any = LeaseFilter { limit: Some(1), ..LeaseFilter::default() };
-            anyhow::ensure!(
-                store.leases(&any).await?.is_empty(),
-                "the marker key {file} is missing, and the store holds leases whose roles are marked \
-                 with it; bring the file back from the backup"
-            );
-            let key = MarkerKey::random(&mut rand::rng());
-            let written = write_private(path, &key.expose_hex());
-            written.with_context(|| format!("the marker key {file} could not be written"))?;
-            Ok(key)
+            (new_marker_key(path, store).await?, true)
         }
         Err(error) => {
-            Err(error).with_context(|| format!("the marker key {file} could not be read"))
+            return Err(error).with_context(|| format!("the marker key {file} could not be read"));
         }
+    };
+    let fingerprint = key.fingerprint();
+    if store.marker_key(Some(&fingerprint)).await?.is_some_and(|in_force| in_force != fingerprint) {
+        if is_new {
+            // Another broker was quicker by a moment.
+            fs::remove_file(path).with_context(|| format!("{file} could not be removed"))?;
+        }
+        anyhow::bail!(
+            "the marker key {file} is not the one that the store's roles are marked with; copy the \
+             file from another broker of this store, or bring it back from the backup"
+        );
     }
+    Ok(key)
+}
+
+/// Makes the key when the store knows none and has never had a lease.
+async fn new_marker_key(path: &Path, store: &dyn Store) -> anyhow::Result<MarkerKey> {
+    let file = path.display();
+    let any = LeaseFilter { limit: Some(1), ..LeaseFilter::default() };
+    let is_in_use =
+        store.marker_key(None).await?.is_some() || !store.leases(&any).await?.is_empty();
+    anyhow::ensure!(
+        !is_in_use,
+        "the marker key {file} is missing, and the store is in use with one; copy the file from \
+         another broker of this store, or bring it back from the backup"
+    );
+    let key = MarkerKey::random(&mut rand::rng());
+    let written = write_private(path, &key.expose_hex());
+    written.with_context(|| format!("the marker key {file} could not be written"))?;
+    Ok(key)
 }
 
 /// Writes a file that is private from its first moment, and on disk when this returns.

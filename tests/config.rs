@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pgbridge::cluster::ClientSslMode;
-use pgbridge::config::{self, Config, Transport};
+use pgbridge::config::{self, Config, StoreSettings, Transport};
 use pgbridge::mapping::ObjectPolicy;
 
 use crate::support::{Scratch, TestCa};
@@ -158,6 +158,63 @@ const TWINS: &[Twins] = &[
     twins(LISTEN, "allowed_origins = [\"*\"]", "allowed_origins = [\"https://t.example.test\"]"),
     twins(LISTEN, "max_body = \"64\"", "max_body = \"64KiB\""),
     twins(LISTEN, "max_body = \"1MB\"", "max_body = \"1MiB\""),
+    // [store]
+    twins(
+        BROKER,
+        "[store]\npath = \"a.db\"\nurl = \"postgresql://p@127.0.0.1/s\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@127.0.0.1/s\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\npassword_file = \"orders.password\"\nca_file = \"ca.crt\"\n\
+         sslmode = \"disable\"\n[broker]\n",
+        "[store]\npath = \"a.db\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p:hunter2@db.test/s\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@db.test,db2.test:6432/s\"\n\
+         password_file = \"orders.password\"\nca_file = \"ca.crt\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p@db.test/s?sslmode=require\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@db.test/s\"\nsslmode = \"verify-full\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p@db.test/s\"\nsslmode = \"disable\"\n\
+         ca_file = \"ca.crt\"\npassword_file = \"orders.password\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@[::1]/s\"\nsslmode = \"disable\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p@127.0.0.1/s\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@%2Frun%2Fpostgresql/s\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p@%2Frun,db.test/s\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@%2Frun/s\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"sqlite:pgbridge.db\"\n[broker]\n",
+        "[store]\npath = \"pgbridge.db\"\n[broker]\n",
+    ),
+    twins(
+        BROKER,
+        "[store]\nurl = \"postgresql://p@127.0.0.1/s\"\nsslmode = \"prefer\"\n\
+         password = \"x\"\npassword_file = \"orders.password\"\n[broker]\n",
+        "[store]\nurl = \"postgresql://p@127.0.0.1/s\"\nsslmode = \"verify-full\"\n\
+         password_file = \"orders.password\"\n[broker]\n",
+    ),
     // [session]
     twins(
         BROKER,
@@ -513,7 +570,8 @@ fn what_is_not_written_follows_from_what_is() {
     assert_eq!(profile.networks, None);
     assert_eq!(config.ways[0].lifetime, config.session.absolute);
     assert_eq!(config.ways[0].account_attribute, "uid");
-    assert_eq!(config.store.path, office.0.join("pgbridge.db"));
+    let StoreSettings::Sqlite { path } = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(*path, office.0.join("pgbridge.db"));
 
     let attic = with(HOST, "host = \"10.0.0.1\"\nport = 6432\nattic_role = \"attic\"");
     let config = office.good(&attic);

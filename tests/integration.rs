@@ -8,6 +8,7 @@
 )]
 
 mod bridge;
+mod brokers;
 mod cli;
 mod cluster;
 mod config;
@@ -17,4 +18,7 @@ mod http;
 mod ldap;
 mod mapping;
 mod smoke;
+// The promises of a store are a part of debug builds only.
+#[cfg(debug_assertions)]
+mod store;
 mod support;

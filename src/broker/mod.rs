@@ -35,7 +35,7 @@ use crate::cluster::{ClientConnection, LeaseRoles};
 use crate::lease::Terms;
 use crate::mapping::{Duties, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
-use crate::store::{Login, Store, StoreError};
+use crate::store::{Claimant, Login, Store, StoreError};
 
 pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
@@ -74,6 +74,8 @@ pub struct Broker(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
+    /// Who this broker is when it claims work.
+    claimant: Claimant,
     clock: Clock,
     ways: BTreeMap<WayName, LdapWay>,
     policy: Policy,
@@ -172,6 +174,7 @@ impl Broker {
         });
         Self(Arc::new(Inner {
             store: parts.store,
+            claimant: Claimant::random(&mut rand::rng()),
             clock: parts.clock,
             ways: parts.ways.into_iter().map(|way| (way.name().clone(), way)).collect(),
             policy: parts.policy,

@@ -9,10 +9,10 @@ use super::worker::Setback;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
-use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
+use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, LiveLease, compare};
 use crate::mapping::ObjectPolicy;
 use crate::names::LeaseId;
-use crate::store::{LeaseFilter, StoreError};
+use crate::store::StoreError;
 
 /// Why store and cluster could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ impl Broker {
     pub(super) async fn reconcile(&self, site: &Site) -> Result<(), ReconcileError> {
         // Roles before leases: an intent is in the store before its role exists.
         let roles = site.cluster.lease_roles().await?;
-        let leases = self.live_leases(site).await?;
+        let leases = self.store().live(site.cluster.name()).await?;
         report(site, &leases);
         let mut findings = compare(&roles, &leases, self.now());
         for finding in &mut findings {
@@ -45,13 +45,6 @@ impl Broker {
             }
         }
         self.end_hidden(site).await
-    }
-
-    async fn live_leases(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {
-        let states = LeaseState::ALL.into_iter().filter(|state| !state.is_final()).collect();
-        let cluster = Some(site.cluster.name().clone());
-        let filter = LeaseFilter { principal: None, cluster, states, limit: None };
-        self.store().leases(&filter).await
     }
 
     /// An orphan that only has the mark is a stranger: somebody copied the comment.
@@ -146,7 +139,7 @@ impl Broker {
     }
 }
 
-fn report(site: &Site, leases: &[Lease]) {
+fn report(site: &Site, leases: &[LiveLease]) {
     for state in LeaseState::ALL.into_iter().filter(|state| !state.is_final()) {
         let count = leases.iter().filter(|lease| lease.state == state).count();
         let cluster = site.cluster.name().to_string();

@@ -15,6 +15,9 @@ use crate::store::{Change, StoreError};
 /// How long an answer waits for the role to be gone; the work goes on after it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often an answer that waits looks whether another broker has done the work.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 impl Broker {
     /// Ends the caller's own lease. The answer waits a while for the role to be gone; the lease
     /// it gives says how far that is. Ending a lease that has ended is no error.
@@ -120,10 +123,11 @@ impl Broker {
             loop {
                 let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
                 let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
-                let held = lease.attempts > 0;
-                if lease.state.is_final() || held || moves.changed().await.is_err() {
+                if lease.state.is_final() || lease.attempts > 0 {
                     return Ok(lease);
                 }
+                // Another broker may be the one that moves it, of which nobody tells us.
+                drop(tokio::time::timeout(LOOK_EVERY, moves.changed()).await);
             }
         });
         if let Ok(settled) = waited.await {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::access::with_causes;
 use super::{Broker, Site};
@@ -24,9 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Leases that are taken away side by side on one cluster.
 const SIDE_BY_SIDE: usize = 4;
-
-/// Leases that one look reads, more than there is room for.
-const BATCH: u32 = 64;
 
 /// Longest pause between two attempts at one lease.
 const PAUSE_MAX: Duration = Duration::from_hours(1);
@@ -46,10 +43,16 @@ enum Try {
 }
 
 impl InHand {
-    /// Takes up as many of `due` as there is room for. Leases that were tried before get half of
-    /// it at most, so that those which resist hold up nobody else.
-    fn choose(&mut self, due: Vec<Lease>) -> Vec<Lease> {
-        let mut chosen = Vec::new();
+    /// How many more there is room for.
+    fn room(&self) -> u32 {
+        u32::try_from(SIDE_BY_SIDE.saturating_sub(self.0.len())).unwrap_or(0)
+    }
+
+    /// Takes up as many of the claimed leases `due` as there is room for, and gives the ids of
+    /// those that are left for others. Leases that were tried before get half of the room at
+    /// most, so that those which resist hold up nobody else.
+    fn choose(&mut self, due: Vec<Lease>) -> (Vec<Lease>, Vec<LeaseId>) {
+        let (mut chosen, mut left) = (Vec::new(), Vec::new());
         for lease in due {
             let this = if lease.attempts == 0 { Try::First } else { Try::Again };
             let again = self.0.values().filter(|tried| **tried == Try::Again).count();
@@ -57,12 +60,18 @@ impl InHand {
                 Try::First => self.0.len() < SIDE_BY_SIDE,
                 Try::Again => self.0.len() < SIDE_BY_SIDE && again < SIDE_BY_SIDE / 2,
             };
-            if is_room && !self.0.contains_key(&lease.id) {
+            // One that is in hand for longer than a claim lasts stays claimed, and in hand.
+            if self.0.contains_key(&lease.id) {
+                continue;
+            }
+            if is_room {
                 self.0.insert(lease.id, this);
                 chosen.push(lease);
+            } else {
+                left.push(lease.id);
             }
         }
-        chosen
+        (chosen, left)
     }
 
     fn done(&mut self, lease: LeaseId) {
@@ -132,10 +141,15 @@ impl Broker {
         let mut work = FuturesUnordered::new();
         let mut in_hand = InHand::default();
         while !stop.is_cancelled() {
-            match self.store().due(name, self.now(), BATCH).await {
+            let room = in_hand.room();
+            match self.store().claim(name, self.now(), room, self.0.claimant).await {
                 Ok(due) => {
-                    for lease in in_hand.choose(due) {
+                    let (chosen, left) = in_hand.choose(due);
+                    for lease in chosen {
                         work.push(self.take_away(site, lease));
+                    }
+                    for lease in left {
+                        self.give_back(lease).await;
                     }
                 }
                 Err(failed) => {
@@ -166,8 +180,16 @@ impl Broker {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
+        self.give_back(id).await;
         self.0.moves.send_modify(|count| *count = count.wrapping_add(1));
         id
+    }
+
+    /// Lets another attempt at `lease` be made, by whomever. Otherwise the claim ends by itself.
+    async fn give_back(&self, lease: LeaseId) {
+        if let Err(failed) = self.store().unclaim(lease, self.0.claimant).await {
+            debug!(%lease, cause = with_causes(&failed), "a claim could not be given back; it ends by itself");
+        }
     }
 
     async fn attempt(&self, site: &Site, lease: Lease) -> Result<(), Setback> {

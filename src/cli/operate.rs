@@ -9,8 +9,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::terminal::{self, Shown, note, safe_json, warn};
 use crate::config::{self, Diagnostic, StoreSettings};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{AuditEntry, Store, StoreError};
+use crate::store::{self, AuditEntry, StoreError};
 
 /// Why an operator's command failed.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +86,7 @@ fn counted(mistakes: usize) -> String {
 /// Writes the audit, batch by batch, so that it need not fit into memory.
 async fn export(path: &Path, mut after: u64) -> Result<Exit, Failure> {
     let settings = store_of(path)?;
-    let store = SqliteStore::open_read_only(&settings.path).map_err(OperateError::Store)?;
+    let store = store::open_read_only(settings).await.map_err(OperateError::Store)?;
     loop {
         let entries = store.audit_after(after, BATCH).await.map_err(OperateError::Store)?;
         let Some(last) = entries.last() else { return Ok(Exit::Done) };

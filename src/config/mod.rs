@@ -48,12 +48,12 @@ use crate::auth::{Lockout, SessionTimes};
 use crate::mapping::{Maps, Policy, Target};
 use crate::names::WayName;
 
+pub use crate::store::StoreSettings;
 pub use broker::BrokerSettings;
 pub use cluster::ClusterEntry;
 pub use diagnostic::{Diagnostic, Note, Position};
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use server::{ServerSettings, Transport};
-pub use store::StoreSettings;
 
 use diagnostic::Kind;
 use map::NamedMap;

@@ -28,6 +28,28 @@ impl FoundRole {
     }
 }
 
+/// A lease that is not final, reduced to what a cluster can be held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveLease {
+    /// Its id.
+    pub id: LeaseId,
+    /// How often it has moved.
+    pub version: u32,
+    /// Where it stands.
+    pub state: LeaseState,
+    /// OID of its own role, once known.
+    pub role_oid: Option<RoleOid>,
+    /// Until when its role may be made.
+    pub create_before: Timestamp,
+}
+
+impl From<&Lease> for LiveLease {
+    fn from(lease: &Lease) -> Self {
+        let Lease { id, version, state, role_oid, create_before, .. } = *lease;
+        Self { id, version, state, role_oid, create_before }
+    }
+}
+
 /// One difference between store and cluster, and so what must be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -69,8 +91,9 @@ pub enum Finding {
 /// newer than the reading; the caller looks by OID once more before it calls it lost.
 /// An intent counts as over at `now` when its time to be made is past.
 #[must_use]
-pub fn compare(roles: &[FoundRole], leases: &[Lease], now: Timestamp) -> Vec<Finding> {
-    let by_id: BTreeMap<LeaseId, &Lease> = leases.iter().map(|lease| (lease.id, lease)).collect();
+pub fn compare(roles: &[FoundRole], leases: &[LiveLease], now: Timestamp) -> Vec<Finding> {
+    let by_id: BTreeMap<LeaseId, &LiveLease> =
+        leases.iter().map(|lease| (lease.id, lease)).collect();
     let mut found: BTreeMap<LeaseId, &FoundRole> = BTreeMap::new();
     let mut findings = Vec::new();
     for role in roles {
@@ -96,11 +119,11 @@ pub fn compare(roles: &[FoundRole], leases: &[Lease], now: Timestamp) -> Vec<Fin
 }
 
 /// The mark is ours, but the lease's role has another OID: somebody copied the comment.
-fn is_copy(lease: &Lease, role: &FoundRole) -> bool {
+fn is_copy(lease: &LiveLease, role: &FoundRole) -> bool {
     lease.role_oid.is_some_and(|oid| oid != role.oid)
 }
 
-fn overdue(lease: &Lease, has_role: bool, now: Timestamp) -> Option<Finding> {
+fn overdue(lease: &LiveLease, has_role: bool, now: Timestamp) -> Option<Finding> {
     let over = now > lease.create_before;
     match (lease.state, has_role) {
         (LeaseState::Intent, true) if over => Some(Finding::Undelivered { lease: lease.id }),
@@ -120,8 +143,8 @@ mod tests {
     }
 
     /// A lease whose role may be made until second 30.
-    fn lease(letter: char, state: LeaseState, oid: Option<u32>) -> Lease {
-        Lease { id: id(letter), role_oid: oid.map(RoleOid), ..lease_in(state) }
+    fn lease(letter: char, state: LeaseState, oid: Option<u32>) -> LiveLease {
+        LiveLease { id: id(letter), role_oid: oid.map(RoleOid), ..(&lease_in(state)).into() }
     }
 
     fn role(oid: u32, marker: MarkerReading) -> FoundRole {
@@ -133,7 +156,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(roles: &[FoundRole], leases: &[Lease], now: i64, findings: &[Finding]) {
+    fn check(roles: &[FoundRole], leases: &[LiveLease], now: i64, findings: &[Finding]) {
         assert_eq!(compare(roles, leases, at(now)), findings);
     }
 

@@ -1,8 +1,9 @@
 //! The mark on every lease role, so that nothing else is ever touched.
 
 use std::fmt;
+use std::str::FromStr;
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::{constant_time, digest, hmac};
 use rand::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -39,6 +40,43 @@ impl MarkerKey {
     #[must_use]
     pub fn expose_hex(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
+    }
+
+    /// What tells this key from others without giving it away.
+    #[must_use]
+    pub fn fingerprint(&self) -> KeyFingerprint {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"pgbridge marker key fingerprint v1\n");
+        context.update(&self.0);
+        KeyFingerprint(data_encoding::HEXLOWER.encode(context.finish().as_ref()))
+    }
+}
+
+/// SHA-256 over a label and a marker key, as 64 characters of hex. The key has 256 random bits,
+/// so it cannot be found from this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFingerprint(String);
+
+/// The text is no fingerprint of a marker key.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the fingerprint of a marker key: 64 characters of hex are needed")]
+pub struct KeyFingerprintError;
+
+impl KeyFingerprint {
+    /// The fingerprint as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyFingerprint {
+    type Err = KeyFingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, KeyFingerprintError> {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let fits = text.len() == 64 && text.bytes().all(is_hex);
+        fits.then(|| Self(text.to_owned())).ok_or(KeyFingerprintError)
     }
 }
 

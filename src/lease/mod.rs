@@ -9,6 +9,8 @@ pub mod plan;
 mod state;
 
 pub use blocker::{Blocker, BlockerKind, Holder};
-pub use diff::{Finding, FoundRole, compare};
-pub use marker::{Marker, MarkerKey, MarkerKeyError, MarkerReading};
+pub use diff::{Finding, FoundRole, LiveLease, compare};
+pub use marker::{
+    KeyFingerprint, KeyFingerprintError, Marker, MarkerKey, MarkerKeyError, MarkerReading,
+};
 pub use state::{EndReason, Lease, LeaseState, MoveError, Order, RenewError, Terms};

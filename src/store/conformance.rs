@@ -1,28 +1,35 @@
-//! What every store must do, whatever engine it stands on: [`conformance!`] runs all of it on one.
+//! What every store must do, whatever engine it stands on.
 //!
 //! Each function gets a store that is empty and its own. Times are whole microseconds, which every
-//! engine keeps.
+//! engine keeps. It is a part of debug builds, so that the tests that start a server can run it.
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::must_use_candidate,
+    reason = "these are tests, whose names say what they promise"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{AuditEntry, Change, LeaseFilter, Login, Store, StoreError};
+use super::{AuditEntry, Change, Claimant, LeaseFilter, Login, OneTimeValue, Store, StoreError};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
-use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState};
+use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, MarkerKey};
 use crate::mapping::{ObjectPolicy, RuleRef};
 use crate::names::{
-    LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
+    ClusterName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
 };
 
-/// Runs every function of this module as a test. `$fresh` is a function whose future gives an
-/// empty store as `Arc<dyn Store>` and whatever must live as long as it.
-macro_rules! conformance {
-    ($fresh:path) => {
-        $crate::store::conformance::conformance! { $fresh =>
+/// Gives the names of all promises to another macro, behind what stands in the brackets.
+macro_rules! with_every_promise {
+    ($then:ident [$($before:tt)*]) => { $crate::store::conformance::$then! { [$($before)*]
             every_field_of_a_lease_reads_back
             a_move_writes_all_that_a_move_may_change_and_nothing_else
             a_lease_moves_from_one_version_only_once
@@ -31,35 +38,78 @@ macro_rules! conformance {
             nothing_changes_without_a_record
             a_person_has_one_live_lease_for_a_request_key
             a_lease_is_replaced_in_one_step
-            what_is_due_is_found_oldest_first
+            what_is_due_is_claimed_oldest_first
+            a_claim_keeps_everybody_away_until_it_is_given_back
+            a_claimed_lease_is_moved_by_anybody
+            claims_side_by_side_never_give_one_lease_twice
+            live_leases_are_those_that_are_not_final
             leases_are_listed_newest_first_by_what_the_filter_names
             a_session_is_found_by_its_token_until_it_ends
             what_rests_on_a_login_needs_it_to_stand
+            a_person_is_known_by_every_letter_of_their_name
+            a_login_that_ends_beside_a_wish_leaves_no_lease_unseen
             a_role_that_is_gone_is_known_by_its_oid_and_cluster
             a_sweep_removes_what_is_over_and_nothing_else
             attempts_side_by_side_are_never_more_than_the_rule_allows
             one_counter_that_refuses_keeps_all_from_counting
             an_attempt_given_back_or_cleared_counts_no_more
+            a_one_time_value_is_accepted_once
+            one_of_many_who_show_a_one_time_value_is_let_through
             audit_records_are_numbered_without_gaps_and_read_back_exactly
+            the_newest_record_tells_when_it_was_written
+            the_marker_key_of_the_first_broker_is_in_force
             a_store_that_works_can_be_probed
-        }
+    } };
+}
+
+/// A promise that every store keeps.
+#[derive(Clone, Copy)]
+pub struct Promise {
+    /// What is promised.
+    pub name: &'static str,
+    /// Keeps it on a store that is empty, or panics.
+    pub keep: fn(Arc<dyn Store>) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! listed {
+    ([] $($name:ident)+) => {
+        &[$(Promise { name: stringify!($name), keep: |store| Box::pin($name(store)) }),+]
     };
-    ($fresh:path => $($promise:ident)+) => {
+}
+
+/// All of them, for a server that is too costly to be started for each.
+pub const PROMISES: &[Promise] = with_every_promise!(listed []);
+
+/// Runs every promise as a test of its own. `$fresh` is a function whose future gives an empty
+/// store as `Arc<dyn Store>` and whatever must live as long as it.
+#[cfg(test)]
+macro_rules! conformance {
+    ($fresh:path) => {
         mod conformance {
             use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $promise() {
-                    let (store, _kept) = $fresh().await;
-                    $crate::store::conformance::$promise(store).await;
-                }
-            )+
+            $crate::store::conformance::with_every_promise!(tests[$fresh]);
         }
     };
 }
-pub(super) use conformance;
 
-pub(super) fn at(seconds: i64) -> Timestamp {
+#[cfg(test)]
+macro_rules! tests {
+    ([$fresh:path] $($name:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (store, _kept) = $fresh().await;
+                $crate::store::conformance::$name(store).await;
+            }
+        )+
+    };
+}
+
+pub(super) use listed;
+#[cfg(test)]
+pub(super) use {conformance, tests, with_every_promise};
+
+pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
@@ -67,16 +117,16 @@ fn micros(count: i64) -> SignedDuration {
     SignedDuration::from_micros(count)
 }
 
-pub(super) fn person(account: &str) -> Principal {
+pub fn person(account: &str) -> Principal {
     Principal::Ldap { directory: "corp".parse().unwrap(), account: account.to_owned() }
 }
 
-pub(super) fn key(text: &str) -> RequestKey {
+pub fn key(text: &str) -> RequestKey {
     text.parse().unwrap()
 }
 
 /// An intent of `account` on cluster `orders`, asked for at second 0.
-pub(super) fn intent(account: &str) -> Lease {
+pub fn intent(account: &str) -> Lease {
     let (id, principal) = (LeaseId::random(&mut rand::rng()), person(account));
     Lease {
         id,
@@ -133,11 +183,11 @@ fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
     }
 }
 
-pub(super) fn record(seconds: i64) -> Record {
+pub fn record(seconds: i64) -> Record {
     Record::new(at(seconds), Action::LeaseRequested, Subject::Broker)
 }
 
-pub(super) fn session(account: &str, token: &str, authenticated_at: Timestamp) -> Session {
+pub fn session(account: &str, token: &str, authenticated_at: Timestamp) -> Session {
     let identity = serde_json::json!({
         "principal": person(account),
         "groups": ["cn=\"staff\",dc=example,dc=test"],
@@ -149,7 +199,7 @@ pub(super) fn session(account: &str, token: &str, authenticated_at: Timestamp) -
     Session::begin(Uuid::new_v4(), hash, identity, authenticated_at)
 }
 
-pub(super) async fn opened(store: &dyn Store, lease: &Lease) {
+pub async fn opened(store: &dyn Store, lease: &Lease) {
     let change = Change::OpenLease(Box::new(lease.clone()));
     store.commit(vec![change], vec![record(0)]).await.unwrap();
 }
@@ -158,7 +208,7 @@ async fn try_move(store: &dyn Store, lease: &Lease) -> Result<(), StoreError> {
     store.commit(vec![Change::MoveLease(Box::new(lease.clone()))], vec![record(1)]).await
 }
 
-pub(super) async fn audit(store: &dyn Store) -> Vec<AuditEntry> {
+pub async fn audit(store: &dyn Store) -> Vec<AuditEntry> {
     store.audit_after(0, u32::MAX).await.unwrap()
 }
 
@@ -171,7 +221,7 @@ const ENDS: [EndReason; 6] = [
     EndReason::Lost,
 ];
 
-pub(super) async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
+pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
     let hostile = "we\"ird'x\n\u{0}σ'; DROP TABLE lease; --";
     for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
         let bare = Lease { state, ..intent("alice") };
@@ -197,9 +247,7 @@ pub(super) async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn a_move_writes_all_that_a_move_may_change_and_nothing_else(
-    store: Arc<dyn Store>,
-) {
+pub async fn a_move_writes_all_that_a_move_may_change_and_nothing_else(store: Arc<dyn Store>) {
     for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
         let lease = intent("alice");
         opened(&*store, &lease).await;
@@ -210,7 +258,7 @@ pub(super) async fn a_move_writes_all_that_a_move_may_change_and_nothing_else(
     }
 }
 
-pub(super) async fn a_lease_moves_from_one_version_only_once(store: Arc<dyn Store>) {
+pub async fn a_lease_moves_from_one_version_only_once(store: Arc<dyn Store>) {
     let lease = intent("alice");
     opened(&*store, &lease).await;
     let tries = (1..=50).map(|oid| {
@@ -234,20 +282,22 @@ pub(super) async fn a_lease_moves_from_one_version_only_once(store: Arc<dyn Stor
     assert_eq!(audit(&*store).await.len(), 2);
 }
 
-pub(super) async fn what_was_never_stored_is_not_found(store: Arc<dyn Store>) {
+pub async fn what_was_never_stored_is_not_found(store: Arc<dyn Store>) {
     let lease = intent("alice");
     let hash = SessionToken::unverified("none").hash();
     assert_eq!(store.lease(lease.id).await.unwrap(), None);
     assert_eq!(store.lease_of_key(&lease.principal, &key("k")).await.unwrap(), None);
     assert_eq!(store.session(&hash).await.unwrap(), None);
     assert_eq!(store.leases(&LeaseFilter::default()).await.unwrap(), []);
-    assert_eq!(store.due(&lease.cluster, at(i64::from(u32::MAX)), 10).await.unwrap(), []);
+    assert_eq!(claim(&*store, at(i64::from(u32::MAX)), 10, claimant()).await, []);
+    assert_eq!(store.live(&lease.cluster).await.unwrap(), []);
+    assert_eq!(store.latest().await.unwrap(), None);
     let answer = try_move(&*store, &lease.clone().activate(RoleOid(1)).unwrap()).await;
     assert!(matches!(answer, Err(StoreError::Moved { lease: id }) if id == lease.id));
     assert_eq!(audit(&*store).await, []);
 }
 
-pub(super) async fn a_change_and_its_record_happen_together_or_not_at_all(store: Arc<dyn Store>) {
+pub async fn a_change_and_its_record_happen_together_or_not_at_all(store: Arc<dyn Store>) {
     let (known, new) = (intent("alice"), intent("bob"));
     opened(&*store, &known).await;
     let session = session("bob", "token", at(0));
@@ -273,7 +323,7 @@ pub(super) async fn a_change_and_its_record_happen_together_or_not_at_all(store:
     assert_eq!(audit(&*store).await.len(), 3);
 }
 
-pub(super) async fn nothing_changes_without_a_record(store: Arc<dyn Store>) {
+pub async fn nothing_changes_without_a_record(store: Arc<dyn Store>) {
     let lease = intent("alice");
     let open = || vec![Change::OpenLease(Box::new(lease.clone()))];
     assert!(matches!(store.commit(open(), vec![]).await, Err(StoreError::Failed { .. })));
@@ -284,7 +334,7 @@ pub(super) async fn nothing_changes_without_a_record(store: Arc<dyn Store>) {
     assert_eq!(audit(&*store).await.len(), 2);
 }
 
-pub(super) async fn a_person_has_one_live_lease_for_a_request_key(store: Arc<dyn Store>) {
+pub async fn a_person_has_one_live_lease_for_a_request_key(store: Arc<dyn Store>) {
     let keyed = |account| Lease { request_key: Some(key("k")), ..intent(account) };
     let open = async |lease: &Lease| {
         store.commit(vec![Change::OpenLease(Box::new(lease.clone()))], vec![record(0)]).await
@@ -311,7 +361,7 @@ pub(super) async fn a_person_has_one_live_lease_for_a_request_key(store: Arc<dyn
     open(&keyed("alice")).await.unwrap();
 }
 
-pub(super) async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
+pub async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
     let keyed = || Lease { request_key: Some(key("k")), ..intent("alice") };
     let (old, new) = (keyed(), keyed());
     opened(&*store, &old).await;
@@ -323,7 +373,7 @@ pub(super) async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
     assert_eq!(found.map(|lease| lease.id), Some(new.id));
 }
 
-pub(super) async fn what_is_due_is_found_oldest_first(store: Arc<dyn Store>) {
+pub async fn what_is_due_is_claimed_oldest_first(store: Arc<dyn Store>) {
     let lease = |state, expires_at, retry_at| Lease {
         state,
         expires_at: at(expires_at),
@@ -349,13 +399,109 @@ pub(super) async fn what_is_due_is_found_oldest_first(store: Arc<dyn Store>) {
     for lease in not_due.iter().chain(due.iter().rev()) {
         opened(&*store, lease).await;
     }
-    let cluster = "orders".parse().unwrap();
-    assert_eq!(store.due(&cluster, at(100), 10).await.unwrap(), due);
-    assert_eq!(store.due(&cluster, at(100), 2).await.unwrap(), due[..2]);
-    assert_eq!(store.due(&cluster, at(99), 10).await.unwrap(), due[..4]);
+    let by = claimant();
+    for (now, limit, expected) in
+        [(100, 10, &due[..]), (100, 2, &due[..2]), (99, 10, &due[..4]), (100, 0, &[])]
+    {
+        let claimed = claim(&*store, at(now), limit, by).await;
+        assert_eq!(claimed, expected);
+        for lease in claimed {
+            store.unclaim(lease.id, by).await.unwrap();
+        }
+    }
 }
 
-pub(super) async fn leases_are_listed_newest_first_by_what_the_filter_names(store: Arc<dyn Store>) {
+pub fn claimant() -> Claimant {
+    Claimant::random(&mut rand::rng())
+}
+
+/// Claims on cluster `orders`.
+pub async fn claim(store: &dyn Store, now: Timestamp, limit: u32, by: Claimant) -> Vec<Lease> {
+    let orders: ClusterName = "orders".parse().unwrap();
+    store.claim(&orders, now, limit, by).await.unwrap()
+}
+
+/// A lease that is due at second 100, and so that the sooner `age` is high.
+pub fn overdue(age: i64) -> Lease {
+    Lease { state: LeaseState::Active, expires_at: at(100 - age), ..intent("alice") }
+}
+
+pub async fn a_claim_keeps_everybody_away_until_it_is_given_back(store: Arc<dyn Store>) {
+    let (first, second) = (overdue(2), overdue(1));
+    opened(&*store, &first).await;
+    opened(&*store, &second).await;
+    let (alpha, beta) = (claimant(), claimant());
+    assert_eq!(claim(&*store, at(100), 1, alpha).await, std::slice::from_ref(&first));
+    assert_eq!(claim(&*store, at(100), 9, beta).await, std::slice::from_ref(&second));
+    for by in [alpha, beta] {
+        assert_eq!(claim(&*store, at(100), 9, by).await, []);
+    }
+    store.unclaim(first.id, beta).await.unwrap();
+    assert_eq!(claim(&*store, at(100), 9, beta).await, [], "given back by another");
+    store.unclaim(first.id, alpha).await.unwrap();
+    assert_eq!(claim(&*store, at(100), 9, beta).await, [first]);
+    store.unclaim(second.id, beta).await.unwrap();
+    store.unclaim(second.id, beta).await.unwrap();
+    assert_eq!(claim(&*store, at(100), 9, alpha).await, [second]);
+}
+
+pub async fn a_claimed_lease_is_moved_by_anybody(store: Arc<dyn Store>) {
+    let lease = overdue(1);
+    let (id, by) = (lease.id, claimant());
+    opened(&*store, &lease).await;
+    assert_eq!(claim(&*store, at(100), 9, by).await, std::slice::from_ref(&lease));
+    let ending = lease.clone().revoke(EndReason::Operator, at(100)).unwrap();
+    try_move(&*store, &ending).await.unwrap();
+    let stale = lease.revoke(EndReason::Expired, at(100)).unwrap();
+    assert!(matches!(try_move(&*store, &stale).await, Err(StoreError::Moved { .. })));
+    assert_eq!(claim(&*store, at(100), 9, claimant()).await, [], "the claim still stands");
+    store.unclaim(id, by).await.unwrap();
+    assert_eq!(claim(&*store, at(100), 9, by).await, std::slice::from_ref(&ending));
+    try_move(&*store, &ending.close(at(101)).unwrap()).await.unwrap();
+    store.unclaim(id, by).await.unwrap();
+    assert_eq!(claim(&*store, at(999), 9, claimant()).await, []);
+}
+
+pub async fn claims_side_by_side_never_give_one_lease_twice(store: Arc<dyn Store>) {
+    let mut ids = BTreeSet::new();
+    for age in 0..40 {
+        let lease = overdue(age);
+        ids.insert(lease.id);
+        opened(&*store, &lease).await;
+    }
+    let tries = (0..20).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { claim(&*store, at(100), 4, claimant()).await })
+    });
+    let mut claimed = BTreeSet::new();
+    for tried in futures::future::join_all(tries).await {
+        for lease in tried.unwrap() {
+            assert!(claimed.insert(lease.id), "{} was claimed twice", lease.id);
+        }
+    }
+    claimed.extend(claim(&*store, at(100), 40, claimant()).await.iter().map(|lease| lease.id));
+    assert_eq!(claimed, ids);
+}
+
+pub async fn live_leases_are_those_that_are_not_final(store: Arc<dyn Store>) {
+    let mut live = Vec::new();
+    for state in LeaseState::ALL {
+        for role_oid in [None, Some(RoleOid(u32::MAX))] {
+            let lease = Lease { state, role_oid, version: 7, ..intent("alice") };
+            opened(&*store, &lease).await;
+            if !state.is_final() {
+                live.push((&lease).into());
+            }
+        }
+    }
+    let elsewhere = Lease { cluster: "other".parse().unwrap(), ..intent("alice") };
+    opened(&*store, &elsewhere).await;
+    live.sort_by_key(|lease: &crate::lease::LiveLease| lease.id);
+    assert_eq!(store.live(&"orders".parse().unwrap()).await.unwrap(), live);
+    assert_eq!(store.live(&elsewhere.cluster).await.unwrap(), [(&elsewhere).into()]);
+}
+
+pub async fn leases_are_listed_newest_first_by_what_the_filter_names(store: Arc<dyn Store>) {
     let mut leases = Vec::new();
     for (age, (account, cluster)) in
         [("alice", "orders"), ("bob", "orders"), ("alice", "other"), ("alice", "orders")]
@@ -400,7 +546,7 @@ pub(super) async fn leases_are_listed_newest_first_by_what_the_filter_names(stor
     check(LeaseFilter { principal: Some(other), ..any() }, &[]).await;
 }
 
-pub(super) async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn Store>) {
+pub async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn Store>) {
     let (mut alice, bob) = (session("alice", "a", at(0)), session("bob", "b", at(0)));
     let begin = |session: &Session| vec![Change::BeginSession(Box::new(session.clone()))];
     store.commit(begin(&alice), vec![record(0)]).await.unwrap();
@@ -421,7 +567,7 @@ pub(super) async fn a_session_is_found_by_its_token_until_it_ends(store: Arc<dyn
     assert_eq!(store.session(&bob.token_hash).await.unwrap(), Some(bob));
 }
 
-pub(super) async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: Arc<dyn Store>) {
+pub async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: Arc<dyn Store>) {
     let (orders, reports) = ("orders".parse().unwrap(), "reports".parse().unwrap());
     let lease = intent("alice");
     opened(&*store, &lease).await;
@@ -440,7 +586,7 @@ pub(super) async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: A
     assert!(!store.had_role(&reports, RoleOid(77)).await.unwrap());
 }
 
-pub(super) async fn what_rests_on_a_login_needs_it_to_stand(store: Arc<dyn Store>) {
+pub async fn what_rests_on_a_login_needs_it_to_stand(store: Arc<dyn Store>) {
     let stands = async |account: &str, proven: i64, session: Option<Uuid>| {
         let (principal, lease) = (person(account), intent(account));
         let login = Login { principal, authenticated_at: at(proven), session };
@@ -477,11 +623,85 @@ pub(super) async fn what_rests_on_a_login_needs_it_to_stand(store: Arc<dyn Store
     assert!(stands("bob", 0, None).await);
 }
 
+pub async fn a_person_is_known_by_every_letter_of_their_name(store: Arc<dyn Store>) {
+    let names = [
+        "a",
+        "a\0",
+        "a\u{2400}",
+        "a\u{2400}0",
+        "a\u{2400}\u{2400}",
+        "a\\0",
+        "\0",
+        "A",
+        "\u{e4}",
+        "a ",
+    ];
+    let keyed = |name: &str| Lease { request_key: Some(key("k")), ..intent(name) };
+    for name in names {
+        let lease = keyed(name);
+        opened(&*store, &lease).await;
+        let found = store.lease_of_key(&lease.principal, &key("k")).await.unwrap();
+        assert_eq!(found, Some(lease.clone()), "{name:?}");
+        let filter = LeaseFilter { principal: Some(lease.principal.clone()), ..Default::default() };
+        assert_eq!(store.leases(&filter).await.unwrap(), [lease], "{name:?}");
+        let session = session(name, name, at(0));
+        let begin = Change::BeginSession(Box::new(session.clone()));
+        store.commit(vec![begin], vec![record(0)]).await.unwrap();
+        let answer = store.admit(&[(name.to_owned(), rule(1))], at(0)).await.unwrap();
+        assert!(matches!(answer[..], [Admission::Admitted(_)]), "{name:?}");
+    }
+    for (ended, name) in names.into_iter().enumerate() {
+        let counter = Change::ClearAttempts(name.to_owned());
+        let logins = Change::EndLoginsOf { person: person(name).to_string(), at: at(1) };
+        store.commit(vec![counter, logins], vec![record(0)]).await.unwrap();
+        for (index, other) in names.into_iter().enumerate() {
+            let hash = SessionToken::unverified(other).hash();
+            let stands = store.session(&hash).await.unwrap().is_some();
+            assert_eq!(stands, index > ended, "{other:?} after {name:?}");
+        }
+        let answer = store.admit(&[(name.to_owned(), rule(1))], at(0)).await.unwrap();
+        assert!(matches!(answer[..], [Admission::Admitted(_)]), "{name:?}");
+    }
+}
+
+/// An operator ends the logins of a person, then reads their leases and ends those. Whatever was
+/// asked for beside it is either refused or read.
+pub async fn a_login_that_ends_beside_a_wish_leaves_no_lease_unseen(store: Arc<dyn Store>) {
+    for round in 0..20 {
+        let principal = person(&format!("alice{round}"));
+        let wishes = (0..8).map(|_| {
+            let (store, principal) = (Arc::clone(&store), principal.clone());
+            tokio::spawn(async move {
+                let login = Login { principal, authenticated_at: at(0), session: None };
+                let lease = intent(login.principal.subject());
+                let changes =
+                    vec![Change::NeedLogin(login), Change::OpenLease(Box::new(lease.clone()))];
+                let outcome = store.commit(changes, vec![record(0)]).await;
+                match outcome {
+                    Ok(()) => Some(lease.id),
+                    Err(StoreError::LoginEnded) => None,
+                    Err(error) => panic!("{error:?}"),
+                }
+            })
+        });
+        let wishes: Vec<_> = wishes.collect();
+        let ended = Change::EndLoginsOf { person: principal.key(), at: at(1) };
+        store.commit(vec![ended], vec![record(0)]).await.unwrap();
+        let filter = LeaseFilter { principal: Some(principal), ..Default::default() };
+        let seen = store.leases(&filter).await.unwrap();
+        for wish in wishes {
+            if let Some(id) = wish.await.unwrap() {
+                assert!(seen.iter().any(|lease| lease.id == id), "{id} was opened unseen");
+            }
+        }
+    }
+}
+
 fn rule(failures: u32) -> LockoutRule {
     LockoutRule { failures, window: "10m".parse().unwrap(), pause: "5m".parse().unwrap() }
 }
 
-pub(super) async fn a_sweep_removes_what_is_over_and_nothing_else(store: Arc<dyn Store>) {
+pub async fn a_sweep_removes_what_is_over_and_nothing_else(store: Arc<dyn Store>) {
     let times = SessionTimes { idle: "30m".parse().unwrap(), absolute: "4h".parse().unwrap() };
     let minutes = |count: i64| at(count * 60);
     // At minute 600: by idle time, by the absolute time of sessions (4 h), by the identity (8 h).
@@ -502,12 +722,19 @@ pub(super) async fn a_sweep_removes_what_is_over_and_nothing_else(store: Arc<dyn
     for (counter, minute) in counters {
         store.admit(&[(counter.to_owned(), rule(9))], minutes(minute)).await.unwrap();
     }
+    for (value, until) in [("later", 601), ("over", 600)] {
+        let value = OneTimeValue::new("test", value.as_bytes());
+        assert!(store.spend(&value, minutes(until), minutes(599)).await.unwrap());
+    }
     store.sweep(minutes(600), times).await.unwrap();
     for session in &sessions {
         let kept = store.session(&session.token_hash).await.unwrap().is_some();
         let over = session.end_at(minutes(600), times).is_some();
         assert_eq!(kept, !over, "{session:?}");
     }
+    let used = |name: &str| OneTimeValue::new("test", name.as_bytes());
+    assert!(!store.spend(&used("later"), minutes(601), minutes(599)).await.unwrap());
+    assert!(store.spend(&used("over"), minutes(601), minutes(599)).await.unwrap());
     for (counter, minute) in counters {
         // A kept counter goes on counting: with a limit of one more it closes now.
         let answer = store.admit(&[(counter.to_owned(), rule(9))], minutes(600)).await.unwrap();
@@ -516,9 +743,7 @@ pub(super) async fn a_sweep_removes_what_is_over_and_nothing_else(store: Arc<dyn
     }
 }
 
-pub(super) async fn attempts_side_by_side_are_never_more_than_the_rule_allows(
-    store: Arc<dyn Store>,
-) {
+pub async fn attempts_side_by_side_are_never_more_than_the_rule_allows(store: Arc<dyn Store>) {
     let tries = (0..50).map(|_| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
@@ -540,7 +765,7 @@ pub(super) async fn attempts_side_by_side_are_never_more_than_the_rule_allows(
     assert_eq!(source.count, 6, "a refused attempt has counted for the source");
 }
 
-pub(super) async fn one_counter_that_refuses_keeps_all_from_counting(store: Arc<dyn Store>) {
+pub async fn one_counter_that_refuses_keeps_all_from_counting(store: Arc<dyn Store>) {
     let account = ("account".to_owned(), rule(3));
     let source = ("source".to_owned(), rule(1));
     store.admit(std::slice::from_ref(&source), at(0)).await.unwrap();
@@ -558,7 +783,7 @@ pub(super) async fn one_counter_that_refuses_keeps_all_from_counting(store: Arc<
     assert!(matches!(answer[..], [Admission::Admitted(_), Admission::Admitted(_)]));
 }
 
-pub(super) async fn an_attempt_given_back_or_cleared_counts_no_more(store: Arc<dyn Store>) {
+pub async fn an_attempt_given_back_or_cleared_counts_no_more(store: Arc<dyn Store>) {
     let admit = async || {
         let answer = store.admit(&[("account".to_owned(), rule(2))], at(0)).await.unwrap();
         matches!(answer[..], [Admission::Admitted(_)])
@@ -577,9 +802,58 @@ pub(super) async fn an_attempt_given_back_or_cleared_counts_no_more(store: Arc<d
     change(Change::ClearAttempts("nobody".to_owned())).await;
 }
 
-pub(super) async fn audit_records_are_numbered_without_gaps_and_read_back_exactly(
-    store: Arc<dyn Store>,
-) {
+pub async fn a_one_time_value_is_accepted_once(store: Arc<dyn Store>) {
+    let value = OneTimeValue::new("state", b"1");
+    let spend = async |value: &OneTimeValue, until: i64, now: i64| {
+        store.spend(value, at(until), at(now)).await.unwrap()
+    };
+    assert!(!spend(&value, 10, 10).await, "its time is over");
+    assert!(spend(&value, 10, 0).await);
+    assert!(!spend(&value, 10, 0).await);
+    assert!(!spend(&value, 99, 9).await);
+    assert!(spend(&OneTimeValue::new("nonce", b"1"), 10, 0).await, "another kind");
+    assert!(spend(&OneTimeValue::new("state", b"2"), 10, 0).await, "another value");
+    assert!(spend(&value, 20, 10).await, "its first time is over");
+    assert!(!spend(&value, 20, 19).await);
+}
+
+pub async fn one_of_many_who_show_a_one_time_value_is_let_through(store: Arc<dyn Store>) {
+    let tries = (0..50).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let value = OneTimeValue::new("assertion", &[number % 5]);
+            (number % 5, store.spend(&value, at(10), at(0)).await.unwrap())
+        })
+    });
+    let tried = futures::future::join_all(tries).await.into_iter().map(Result::unwrap);
+    let mut accepted: Vec<u8> = tried.filter(|(_, ok)| *ok).map(|(value, _)| value).collect();
+    accepted.sort_unstable();
+    assert_eq!(accepted, [0, 1, 2, 3, 4]);
+}
+
+pub async fn the_newest_record_tells_when_it_was_written(store: Arc<dyn Store>) {
+    for seconds in [5, 9, 7] {
+        store.commit(vec![], vec![record(0), record(seconds)]).await.unwrap();
+        assert_eq!(store.latest().await.unwrap(), Some(at(seconds)));
+    }
+}
+
+pub async fn the_marker_key_of_the_first_broker_is_in_force(store: Arc<dyn Store>) {
+    let fingerprint = || MarkerKey::random(&mut rand::rng()).fingerprint();
+    assert_eq!(store.marker_key(None).await.unwrap(), None);
+    let offers = (0..8).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.marker_key(Some(&fingerprint())).await.unwrap() })
+    });
+    let in_force = store.marker_key(Some(&fingerprint())).await.unwrap();
+    assert!(in_force.is_some());
+    for offered in futures::future::join_all(offers).await {
+        assert_eq!(offered.unwrap(), in_force);
+    }
+    assert_eq!(store.marker_key(None).await.unwrap(), in_force);
+}
+
+pub async fn audit_records_are_numbered_without_gaps_and_read_back_exactly(store: Arc<dyn Store>) {
     let stale = intent("nobody").activate(RoleOid(1)).unwrap();
     let tries = (0..40).map(|number| {
         let (store, stale) = (Arc::clone(&store), stale.clone());
@@ -611,7 +885,7 @@ pub(super) async fn audit_records_are_numbered_without_gaps_and_read_back_exactl
     assert_eq!(store.audit_after(u64::MAX, 5).await.unwrap(), []);
 }
 
-pub(super) async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {
+pub async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {
     store.probe().await.unwrap();
     store.probe().await.unwrap();
 }

@@ -3,21 +3,91 @@
 //! One trait, one implementation per engine, one conformance suite for all of them. Whatever
 //! changes, changes together with its audit record in one transaction that is on disk before the
 //! call returns. Times are kept to the microsecond at least.
+//!
+//! ```text
+//! sqlite      one file, one broker: the default
+//! postgres    one database, several brokers, no leader
+//! ```
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, debug_assertions))]
+#[doc(hidden)]
+pub mod conformance;
+pub mod postgres;
 pub mod sqlite;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use jiff::Timestamp;
+use rand::CryptoRng;
 use uuid::Uuid;
 
+use self::postgres::{PostgresSettings, PostgresStore};
+use self::sqlite::SqliteStore;
 use crate::audit::Record;
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
-use crate::lease::{Lease, LeaseState};
+use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
+
+/// How long a claim lasts unless it is given back.
+pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
+
+/// Where the store is.
+#[derive(Debug)]
+pub enum StoreSettings {
+    /// One SQLite file, for one broker. It is made when it is not there.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A database on PostgreSQL, for one broker or several.
+    Postgres(PostgresSettings),
+}
+
+/// Opens the store to serve it, and brings its schema up to date.
+///
+/// # Errors
+/// When it cannot be used; says what to do.
+pub async fn open(settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match settings {
+        StoreSettings::Sqlite { path } => {
+            blocking(path, |path| Ok(Arc::new(SqliteStore::open(path)?))).await
+        }
+        StoreSettings::Postgres(settings) => Ok(Arc::new(PostgresStore::open(&settings).await?)),
+    }
+}
+
+/// Opens the store to read it only, beside the brokers that serve it or without one. Whatever
+/// would write is refused.
+///
+/// # Errors
+/// When it cannot be used, or is of another version.
+pub async fn open_read_only(settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match settings {
+        StoreSettings::Sqlite { path } => {
+            blocking(path, |path| Ok(Arc::new(SqliteStore::open_read_only(path)?))).await
+        }
+        StoreSettings::Postgres(settings) => {
+            Ok(Arc::new(PostgresStore::open_read_only(&settings).await?))
+        }
+    }
+}
+
+/// Opens a file away from the threads that serve requests.
+async fn blocking(
+    path: PathBuf,
+    open: fn(&std::path::Path) -> Result<Arc<dyn Store>, StoreError>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let name = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || open(&path)).await;
+    opened.unwrap_or_else(|panicked| {
+        Err(StoreError::Failed { path: name, doing: "opening it", source: Box::new(panicked) })
+    })
+}
 
 /// One change, made in the transaction that also writes its audit record.
 #[derive(Clone, Debug)]
@@ -67,6 +137,43 @@ impl Login {
     pub fn of(identity: &Identity, session: Option<Uuid>) -> Self {
         let principal = identity.principal().clone();
         Self { principal, authenticated_at: identity.authenticated_at(), session }
+    }
+}
+
+/// Who claims work: one running broker, from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claimant(Uuid);
+
+impl Claimant {
+    /// A claimant that nobody else is.
+    #[must_use]
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+}
+
+impl fmt::Display for Claimant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// A value that is accepted once: a state, a nonce, the id of an assertion. Kept is a hash of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneTimeValue {
+    kind: &'static str,
+    hash: String,
+}
+
+impl OneTimeValue {
+    /// `value` of one `kind`, a stable word such as `saml-assertion`. Values of two kinds never
+    /// meet.
+    #[must_use]
+    pub fn new(kind: &'static str, value: &[u8]) -> Self {
+        let hash = digest::digest(&digest::SHA256, value);
+        Self { kind, hash: data_encoding::HEXLOWER.encode(hash.as_ref()) }
     }
 }
 
@@ -173,18 +280,38 @@ pub trait Store: Send + Sync + Debug {
         key: &RequestKey,
     ) -> Result<Option<Lease>, StoreError>;
 
-    /// Leases of `cluster` with work due at `now`: active ones whose end is not after `now`, and
-    /// revoking or quarantined ones whose `retry_at` is not after `now`, or missing. Oldest due
-    /// first, at most `limit`.
+    /// Claims leases of `cluster` with work due at `now`: active ones whose end is not after `now`,
+    /// and revoking or quarantined ones whose `retry_at` is not after `now`, or missing. Those
+    /// that were never tried come first, then oldest due first; at most `limit`.
+    ///
+    /// Nobody, `by` included, is given a lease that is claimed. A claim ends with
+    /// [`Self::unclaim`], with a move to a final state, or [`CLAIM_LASTS`] after it was made, by
+    /// the store's own clock. It saves two brokers from doing the same work and nothing else: a
+    /// claimed lease can be moved by anybody, and every move is a compare and swap all the same.
     ///
     /// # Errors
     /// When the engine fails.
-    async fn due(
+    async fn claim(
         &self,
         cluster: &ClusterName,
         now: Timestamp,
         limit: u32,
+        by: Claimant,
     ) -> Result<Vec<Lease>, StoreError>;
+
+    /// Gives back a claim; one that has ended or is another's stays as it is.
+    ///
+    /// # Errors
+    /// When the engine fails. The claim then ends by itself.
+    async fn unclaim(&self, lease: LeaseId, by: Claimant) -> Result<(), StoreError>;
+
+    /// What every lease of `cluster` that is not final must be for the cluster to agree, without
+    /// loading the leases. It is refused as a whole while one of them is in a state that this
+    /// version does not know: its role would look like one without a lease.
+    ///
+    /// # Errors
+    /// When the engine fails, or a lease cannot be read ([`StoreError::Unreadable`]).
+    async fn live(&self, cluster: &ClusterName) -> Result<Vec<LiveLease>, StoreError>;
 
     /// Whether a lease on `cluster` had the role with `oid`, and has ended.
     ///
@@ -205,8 +332,23 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn touch_session(&self, id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
 
-    /// Removes sessions that are over at `now` ([`Session::end_at`]), and counters that would
-    /// begin anew with the next attempt. Many of them are removed in several calls.
+    /// Accepts `value` once, over all brokers, until `until`. `true` is on disk when the call
+    /// returns. A value whose `until` is not after `now` is never accepted, since nothing would
+    /// keep it from being accepted again.
+    ///
+    /// # Errors
+    /// When the engine fails: whether the value counts as accepted is then not known, so it must
+    /// be refused.
+    async fn spend(
+        &self,
+        value: &OneTimeValue,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes sessions that are over at `now` ([`Session::end_at`]), counters that would begin
+    /// anew with the next attempt, and one-time values that are not accepted any more because
+    /// their time is over. Many of them are removed in several calls.
     ///
     /// # Errors
     /// When the engine fails.
@@ -218,9 +360,35 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 
+    /// The time of the newest audit record: it was at least so late when somebody last wrote.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn latest(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// The time now by the store's own clock, when it has one that is not this process's.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// The fingerprint of the marker key that all brokers of this store use: `offered`, if none
+    /// was in force yet. Without an offer nothing is written.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn marker_key(
+        &self,
+        offered: Option<&KeyFingerprint>,
+    ) -> Result<Option<KeyFingerprint>, StoreError>;
+
     /// Whether the store can take a change now: writes and syncs something harmless.
     ///
     /// # Errors
     /// When it cannot.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Returns when nothing can be written any more until a restart, with the reason. Whoever
+    /// serves the store should then stop.
+    async fn broken(&self) -> StoreError;
 }

@@ -214,19 +214,7 @@ impl TestBed {
         caller: Caller<'_>,
         body: Option<Value>,
     ) -> Result<Answer, reqwest::Error> {
-        let mut request = Self::client().request(method, format!("{}{path}", self.url()));
-        request = match caller {
-            Caller::Nobody => request,
-            Caller::Session(token) => request.bearer_auth(token),
-            Caller::Basic(name, password) => request.basic_auth(name, Some(password)),
-        };
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.text().await?;
-        Ok(Answer { status, headers, body })
+        call(self.port, method, path, caller, body).await
     }
 
     /// An HTTP client that trusts the authority of the test and no other.
@@ -242,11 +230,136 @@ impl TestBed {
     /// # Panics
     /// When the login is refused.
     pub async fn login(&self, person: &str) -> String {
-        let body = serde_json::json!({ "username": person, "password": password_of(person) });
-        let answer = self.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.text("/token")
+        login(self.port, person).await
     }
+
+    /// Another broker with the same files, but for its own SQLite store: one that shares the
+    /// cluster, the directory, the marker key and, if the store is on PostgreSQL, the store.
+    pub fn fellow(&self) -> Fellow {
+        let mut fellow = self.fellow_files();
+        let started = fellow.start();
+        assert!(started, "another pgbridge does not start:\n{}", fellow.log());
+        fellow
+    }
+
+    /// The same, not started yet.
+    pub fn fellow_files(&self) -> Fellow {
+        let scratch = Scratch::new("fellow");
+        for entry in fs::read_dir(self.scratch.path()).expect("a directory can be read") {
+            let entry = entry.expect("it can be listed");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_own = name.starts_with("pgbridge.db") || name == "pgbridge.log";
+            if !is_own && entry.path().is_file() {
+                let text = fs::read_to_string(entry.path()).expect("the files are text");
+                scratch.write(&name, &text, None);
+            }
+        }
+        let port = free_port();
+        let config = fs::read_to_string(scratch.join("pgbridge.toml")).expect("it was copied");
+        let config = config.replace(&format!(":{}\"", self.port), &format!(":{port}\""));
+        scratch.write("pgbridge.toml", &config, None);
+        Fellow { scratch, port, daemon: None }
+    }
+}
+
+/// Another broker beside that of a [`TestBed`]. It ends on drop.
+pub struct Fellow {
+    scratch: Scratch,
+    port: u16,
+    daemon: Option<Daemon>,
+}
+
+impl Fellow {
+    /// Starts it; `false` when it ended instead of getting ready.
+    pub fn start(&mut self) -> bool {
+        let daemon = self.daemon.insert(run(&self.scratch));
+        is_ready(daemon, &self.scratch, self.port)
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// A file of it: `pgbridge.toml`, `marker.key`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scratch.join("pgbridge.log")).unwrap_or_default()
+    }
+
+    /// Kills it: no line of it runs any more.
+    pub fn kill(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.end(Signal::Kill);
+        }
+    }
+
+    /// One request to it; `body` is sent as JSON.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        caller: Caller<'_>,
+        body: Option<Value>,
+    ) -> Answer {
+        call(self.port, method, path, caller, body).await.expect("the broker answers")
+    }
+
+    /// A request in the background, whose answer may never come.
+    pub fn calling(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Value,
+    ) -> tokio::task::JoinHandle<Option<Answer>> {
+        let (port, path, token) = (self.port, path.to_owned(), token.to_owned());
+        tokio::spawn(async move {
+            call(port, method, &path, Caller::Session(&token), Some(body)).await.ok()
+        })
+    }
+
+    /// Logs `person` of the seed in and gives the session token.
+    ///
+    /// # Panics
+    /// When the login is refused.
+    pub async fn login(&self, person: &str) -> String {
+        login(self.port, person).await
+    }
+}
+
+async fn login(port: u16, person: &str) -> String {
+    let body = serde_json::json!({ "username": person, "password": password_of(person) });
+    let answer = call(port, Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;
+    let answer = answer.expect("the broker answers");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.text("/token")
+}
+
+async fn call(
+    port: u16,
+    method: Method,
+    path: &str,
+    caller: Caller<'_>,
+    body: Option<Value>,
+) -> Result<Answer, reqwest::Error> {
+    let mut request = TestBed::client().request(method, format!("{}{path}", url(port)));
+    request = match caller {
+        Caller::Nobody => request,
+        Caller::Session(token) => request.bearer_auth(token),
+        Caller::Basic(name, password) => request.basic_auth(name, Some(password)),
+    };
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.text().await?;
+    Ok(Answer { status, headers, body })
 }
 
 fn url(port: u16) -> String {

@@ -12,13 +12,15 @@ pub mod daemon;
 pub mod directory;
 pub mod postgres;
 pub mod scratch;
+pub mod store;
 pub mod tls;
 
-pub use broker::{Answer, Caller, TestBed};
+pub use broker::{Answer, Caller, Fellow, TestBed};
 pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use scratch::Scratch;
+pub use store::StoreServer;
 pub use tls::TestCa;
 
 use std::thread::sleep;

@@ -26,8 +26,9 @@ const ROW: char = '\u{1e}';
 
 /// Who may come in, and how. `postgres` over the socket is the eye of the tests.
 const HBA: &str = "\
-local   all  postgres                 trust
-hostssl all  all       127.0.0.1/32   scram-sha-256
+local   all          postgres                 trust
+local   replication  postgres                 trust
+hostssl all          all       127.0.0.1/32   scram-sha-256
 ";
 
 /// Settings of every server. Nothing here outlives a test, so nothing is synced to disk.
@@ -81,6 +82,38 @@ impl Postgres {
         }
         let log = fs::read_to_string(scratch.join("postgres.log")).unwrap_or_default();
         panic!("PostgreSQL {major} does not start:\n{log}");
+    }
+
+    /// A standby that follows this server, on a port of its own. Its major must have
+    /// `pg_basebackup` beside the server, as Debian's has.
+    pub fn standby(&self) -> Self {
+        let scratch = Scratch::new("standby");
+        give(scratch.path(), self.user);
+        let (data, socket) = (scratch.join("data"), self.scratch.join("socket"));
+        let arguments = [
+            format!("--pgdata={}", data.display()),
+            format!("--host={}", socket.display()),
+            format!("--port={}", self.port),
+            "--username=postgres".to_owned(),
+            "--checkpoint=fast".to_owned(),
+            "--write-recovery-conf".to_owned(),
+            "--no-sync".to_owned(),
+        ];
+        let (program, log) = (self.programs.join("pg_basebackup"), scratch.join("backup.log"));
+        let mut backup = Daemon::start(&program, &arguments, self.user, &log, Signal::Terminate);
+        wait_for("pg_basebackup", Duration::from_mins(1), || (!backup.is_running()).then_some(()));
+        assert!(data.join("standby.signal").exists(), "no standby:\n{}", backup.log());
+        write_own_files(&scratch, self.user, "");
+        let (programs, user) = (self.programs.clone(), self.user);
+        for _ in 0..5 {
+            let port = free_port();
+            let mut daemon = run(&programs, &scratch, user, port);
+            if accepts_connections(&mut daemon, scratch.path(), port) {
+                return Self { programs, scratch, user, port, daemon };
+            }
+        }
+        let log = fs::read_to_string(scratch.join("postgres.log")).unwrap_or_default();
+        panic!("the standby does not start:\n{log}");
     }
 
     pub fn port(&self) -> u16 {

@@ -9,12 +9,13 @@ use rusqlite::{Connection, named_params, params};
 use uuid::Uuid;
 
 use super::problem::Problem;
+use super::reads;
 use super::rows::{self, json, nanoseconds, nanoseconds_if, word};
 use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
-use crate::lease::{EndReason, Lease};
+use crate::lease::{EndReason, KeyFingerprint, Lease};
 use crate::names::RequestKey;
-use crate::store::{Change, Login};
+use crate::store::{Change, Login, OneTimeValue};
 
 /// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
 const SWEEP_ROWS: u32 = 10_000;
@@ -271,7 +272,36 @@ fn give_back_attempt(connection: &Connection, counter: &str) -> Result<(), Probl
     Ok(())
 }
 
-/// Removes what [`Session::end_at`] calls over at `now`, and counters that are over.
+/// Accepts a value whose time is not over, if it is new or an older use of it is over.
+pub(super) fn spend(
+    connection: &Connection,
+    value: &OneTimeValue,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool, Problem> {
+    if until <= now {
+        return Ok(false);
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO spent (kind, hash, until) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (kind, hash) DO UPDATE SET until = excluded.until WHERE until <= ?4",
+    )?;
+    let values = params![value.kind, value.hash, nanoseconds(until)?, nanoseconds(now)?];
+    Ok(statement.execute(values)? == 1)
+}
+
+/// Puts the marker key of `offered` in force if there is none, and gives the one in force.
+pub(super) fn marker_key(
+    connection: &Connection,
+    offered: &KeyFingerprint,
+) -> Result<Option<KeyFingerprint>, Problem> {
+    let mut statement = connection
+        .prepare_cached("INSERT OR IGNORE INTO marker_key (id, fingerprint) VALUES (1, ?1)")?;
+    statement.execute([offered.as_str()])?;
+    reads::marker_key(connection)
+}
+
+/// Removes what [`Session::end_at`] calls over at `now`, and what else is over.
 pub(super) fn sweep(
     connection: &Connection,
     now: Timestamp,
@@ -298,6 +328,11 @@ pub(super) fn sweep(
          (SELECT person FROM logins_ended WHERE at <= ?1 LIMIT ?2)",
     )?;
     ended.execute(params![nanoseconds(now - ON_ITS_WAY)?, SWEEP_ROWS])?;
+    let mut spent = connection.prepare_cached(
+        "DELETE FROM spent WHERE (kind, hash) IN \
+         (SELECT kind, hash FROM spent WHERE until <= ?1 LIMIT ?2)",
+    )?;
+    spent.execute(params![nanoseconds(now)?, SWEEP_ROWS])?;
     Ok(())
 }
 

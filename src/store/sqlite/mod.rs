@@ -8,6 +8,7 @@
 //!   same file is refused.
 
 mod changes;
+mod claims;
 mod file;
 mod problem;
 mod readers;
@@ -25,14 +26,15 @@ use uuid::Uuid;
 
 pub use file::OpenError;
 
+use self::claims::Claims;
 use self::file::ServeLock;
 use self::problem::Problem;
 use self::readers::{READERS, Readers};
 use self::writer::{Limits, Writer};
-use super::{AuditEntry, Change, LeaseFilter, Store, StoreError};
+use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
-use crate::lease::Lease;
+use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// The store in one file. Dropping it finishes what waits to be written and closes the file.
@@ -43,6 +45,7 @@ pub struct SqliteStore {
     readers: Readers,
     access: Access,
     path: Arc<str>,
+    claims: Claims,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,8 @@ impl SqliteStore {
         let writer = Writer::start(writer, Arc::clone(&name), limits).map_err(|source| {
             OpenError::File { path: name.to_string(), access: "writing, by a thread", source }
         })?;
-        Ok(Self { readers, access: Access::Serve { writer, _lock: lock }, path: name })
+        let (access, claims) = (Access::Serve { writer, _lock: lock }, Claims::default());
+        Ok(Self { readers, access, path: name, claims })
     }
 
     /// Opens the store to read it only, beside a broker that serves it or without one. Whatever
@@ -96,17 +100,7 @@ impl SqliteStore {
         file::check_private(&path)?;
         let name: Arc<str> = path.display().to_string().into();
         let readers = open_readers(&path, &name, Limits::DEFAULT)?;
-        Ok(Self { readers, access: Access::Read, path: name })
-    }
-
-    /// Returns when nothing can be written any more, with the reason: the disk has failed, and only
-    /// a restart finds out what is on it. Whoever serves the store should then stop. Never returns
-    /// for a store that was opened for reading only.
-    pub async fn broken(&self) -> StoreError {
-        match &self.access {
-            Access::Serve { writer, .. } => writer.broken().await.into_error(&self.path, "writing"),
-            Access::Read => std::future::pending().await,
-        }
+        Ok(Self { readers, access: Access::Read, path: name, claims: Claims::default() })
     }
 
     async fn write<T: Send + 'static>(
@@ -171,15 +165,33 @@ impl Store for SqliteStore {
         self.readers.look_up("reading the lease of a request key", read).await
     }
 
-    async fn due(
+    async fn claim(
         &self,
         cluster: &ClusterName,
         now: Timestamp,
         limit: u32,
+        by: Claimant,
     ) -> Result<Vec<Lease>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         let cluster = cluster.clone();
-        let read = move |connection: &_| reads::due(connection, &cluster, now, limit);
-        self.readers.call("reading what is due", read).await
+        // The claimed ones are due too, and stand in front of the others.
+        let most = limit.saturating_add(self.claims.count());
+        let read = move |connection: &_| reads::due(connection, &cluster, now, most);
+        let due = self.readers.call("reading what is due", read).await?;
+        Ok(self.claims.take(due, limit, by))
+    }
+
+    async fn unclaim(&self, lease: LeaseId, by: Claimant) -> Result<(), StoreError> {
+        self.claims.give_back(lease, by);
+        Ok(())
+    }
+
+    async fn live(&self, cluster: &ClusterName) -> Result<Vec<LiveLease>, StoreError> {
+        let cluster = cluster.clone();
+        let read = move |connection: &_| reads::live(connection, &cluster);
+        self.readers.call("listing live leases", read).await
     }
 
     async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError> {
@@ -199,6 +211,17 @@ impl Store for SqliteStore {
         self.write("noting that a session was used", work).await
     }
 
+    async fn spend(
+        &self,
+        value: &OneTimeValue,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let value = value.clone();
+        let work = move |connection: &_| changes::spend(connection, &value, until, now);
+        self.write("accepting a one-time value", work).await
+    }
+
     async fn sweep(&self, now: Timestamp, times: SessionTimes) -> Result<(), StoreError> {
         let work = move |connection: &_| changes::sweep(connection, now, times);
         self.write("removing what is over", work).await
@@ -209,8 +232,34 @@ impl Store for SqliteStore {
         self.readers.call("reading the audit", read).await
     }
 
+    async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.call("reading the time of the newest audit record", reads::latest).await
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn marker_key(
+        &self,
+        offered: Option<&KeyFingerprint>,
+    ) -> Result<Option<KeyFingerprint>, StoreError> {
+        let doing = "comparing the marker key";
+        let Some(offered) = offered.cloned() else {
+            return self.readers.call(doing, reads::marker_key).await;
+        };
+        self.write(doing, move |connection| changes::marker_key(connection, &offered)).await
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         self.write("writing a probe", changes::probe).await
+    }
+
+    async fn broken(&self) -> StoreError {
+        match &self.access {
+            Access::Serve { writer, .. } => writer.broken().await.into_error(&self.path, "writing"),
+            Access::Read => std::future::pending().await,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Params, Row, named_params, params, params_from_iter};
 use super::problem::Problem;
 use super::rows::{self, nanoseconds};
 use crate::auth::Session;
-use crate::lease::Lease;
+use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{AuditEntry, LeaseFilter};
 
@@ -88,6 +88,16 @@ pub(super) fn due(
     all(connection, SQL, values, rows::lease)
 }
 
+/// Every lease that is not in a final state that is known.
+pub(super) fn live(
+    connection: &Connection,
+    cluster: &ClusterName,
+) -> Result<Vec<LiveLease>, Problem> {
+    const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
+                       WHERE cluster = ?1 AND state NOT IN ('revoked', 'aborted') ORDER BY id";
+    all(connection, SQL, [cluster.as_str()], rows::live_lease)
+}
+
 pub(super) fn had_role(
     connection: &Connection,
     cluster: &ClusterName,
@@ -115,6 +125,17 @@ pub(super) fn audit_after(
     const SQL: &str = "SELECT seq, record FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     all(connection, SQL, params![after, limit], rows::audit_entry)
+}
+
+/// When the newest record was written.
+pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
+    const SQL: &str = "SELECT at FROM audit ORDER BY seq DESC LIMIT 1";
+    Ok(all(connection, SQL, [], rows::audit_time)?.pop())
+}
+
+pub(super) fn marker_key(connection: &Connection) -> Result<Option<KeyFingerprint>, Problem> {
+    const SQL: &str = "SELECT fingerprint FROM marker_key WHERE id = 1";
+    Ok(all(connection, SQL, [], rows::fingerprint)?.pop())
 }
 
 /// Every row that `sql` finds, read by `read`; the first that cannot be read ends it.

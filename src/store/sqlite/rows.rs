@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use crate::auth::{Attempts, Identity, Session};
-use crate::lease::{Blocker, Lease};
+use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
 use crate::names::{LeaseRoleName, RoleOid, TokenHash};
 use crate::store::AuditEntry;
 
@@ -158,6 +158,20 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Problem> {
     }
 }
 
+/// A live lease from `id, version, state, role_oid, create_before`.
+pub(super) fn live_lease(row: &Row<'_>) -> Result<LiveLease, Problem> {
+    let unnamed = Columns { row, of: "a lease".to_owned() };
+    let id: String = unnamed.get("id")?;
+    let columns = Columns { row, of: format!("lease {id}") };
+    Ok(LiveLease {
+        id: columns.parsed("id")?,
+        version: columns.get("version")?,
+        state: columns.word("state")?,
+        role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
+        create_before: columns.time("create_before")?,
+    })
+}
+
 /// A session from `id, identity, seen_at`, found by `token_hash`.
 pub(super) fn session(row: &Row<'_>, token_hash: TokenHash) -> Result<Session, Problem> {
     let columns = Columns { row, of: "a session".to_owned() };
@@ -187,4 +201,14 @@ pub(super) fn audit_entry(row: &Row<'_>) -> Result<AuditEntry, Problem> {
     let seq: i64 = columns.get("seq")?;
     let seq = u64::try_from(seq).map_err(|error| columns.unreadable("seq", error))?;
     Ok(AuditEntry { seq, json: columns.get("record")? })
+}
+
+/// The time of an audit record from `at`.
+pub(super) fn audit_time(row: &Row<'_>) -> Result<Timestamp, Problem> {
+    Columns { row, of: "an audit record".to_owned() }.time("at")
+}
+
+/// The fingerprint of the marker key from `fingerprint`.
+pub(super) fn fingerprint(row: &Row<'_>) -> Result<KeyFingerprint, Problem> {
+    Columns { row, of: "the marker key".to_owned() }.parsed("fingerprint")
 }

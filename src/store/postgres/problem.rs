@@ -1,0 +1,215 @@
+//! What goes wrong inside, before it is said with the address of the store.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::error::Severity;
+
+use crate::names::{LeaseId, printable};
+use crate::store::StoreError;
+
+/// Why one piece of work was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    #[error("lease {0} has moved meanwhile")]
+    Moved(LeaseId),
+    #[error("a live lease for this request key exists already")]
+    KeyTaken,
+    #[error("the login has ended")]
+    LoginEnded,
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("{0} cannot be written")]
+    Unwritable(&'static str),
+    #[error("a change without an audit record is not made")]
+    NoRecord,
+    #[error("it was opened for reading only")]
+    ReadOnly,
+    #[error("too much is waiting to be written: the server is slow, or its store is locked")]
+    Busy,
+    #[error("no answer in time: the server is slow, or its store is locked")]
+    Unanswered,
+    #[error("its writer has stopped: restart pgbridge")]
+    Stopped,
+    #[error("the settings cannot be used: {0}")]
+    Settings(String),
+    #[error("no server of it can be used: {0}")]
+    Nowhere(String),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("the server did not do it")]
+    Failed(#[from] Failure),
+    #[error("nobody knows whether it was committed")]
+    InDoubt(#[source] Failure),
+    #[error("its transaction was not committed")]
+    NotCommitted(#[source] Arc<Problem>),
+}
+
+/// Why a server or its schema is not used. `Display` says what to do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error("the server is a standby in recovery: name the primary in `url`, or every server")]
+    Standby,
+    #[error("the server is PostgreSQL {0}, and 13 or newer is needed")]
+    Old(i32),
+    #[error("the database keeps text as {0}: make one with ENCODING 'UTF8'")]
+    Encoding(String),
+    #[error("synchronous_commit is {0}: nothing but `on` makes an answered change durable")]
+    Asynchronous(String),
+    #[error(
+        "settings of the session do not reach the server, as behind a pooler that lends a \
+         connection for one transaction: name the server itself in `url`"
+    )]
+    Pooled,
+    #[error("the schema `pgbridge` holds tables that are not ours: name another database")]
+    Alien,
+    #[error("it has no schema yet: start `pgbridge serve` once to make it")]
+    NoSchema,
+    #[error(
+        "its schema has version {found}, reading it needs {known}: start `pgbridge serve` once to \
+         bring it up to date"
+    )]
+    TooOld { found: u32, known: u32 },
+    #[error(
+        "a newer pgbridge has brought its schema to version {found}, which needs a pgbridge that \
+         knows version {oldest}, and this one knows {known}: stop this one, and run the newer one"
+    )]
+    TooNew { found: u32, oldest: u32, known: u32 },
+}
+
+/// What the driver or the server reported, reduced to what may be logged: `SQLSTATE`, message and
+/// the name of a constraint. Detail, statement and values, which may name people, are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    code: Option<String>,
+    constraint: Option<String>,
+    text: String,
+}
+
+/// What a failure means for the work under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// The server refused a statement; its transaction is not committed.
+    Rejected,
+    /// The connection could not be made, or is lost.
+    Broken,
+    /// No answer in time.
+    TimedOut,
+}
+
+impl Failure {
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+        let Some(server) = error.as_db_error() else { return Self::broken(&with_causes(error)) };
+        let kind = match server.parsed_severity() {
+            Some(Severity::Error) => FailureKind::Rejected,
+            // FATAL and PANIC end the session, perhaps after a commit.
+            _ => FailureKind::Broken,
+        };
+        Self {
+            kind,
+            code: Some(server.code().code().to_owned()),
+            constraint: server.constraint().map(str::to_owned),
+            text: printable(server.message()),
+        }
+    }
+
+    pub(super) fn broken(text: &str) -> Self {
+        let kind = FailureKind::Broken;
+        Self { kind, code: None, constraint: None, text: printable(text) }
+    }
+
+    pub(super) fn no_answer(limit: Duration) -> Self {
+        let text = format!("no answer within {} ms", limit.as_millis());
+        Self { kind: FailureKind::TimedOut, code: None, constraint: None, text }
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Whether somebody else's transaction was in the way: a lock that was not given in time, a
+    /// deadlock, or a serialization failure. Nothing of the statement was done.
+    pub(super) fn is_contention(&self) -> bool {
+        self.has_code(&["55P03", "40P01", "40001"])
+    }
+
+    /// Whether a table is missing.
+    pub(super) fn is_missing_table(&self) -> bool {
+        self.has_code(&["42P01", "3F000"])
+    }
+
+    /// Whether the constraint `name` was violated.
+    pub(super) fn violates(&self, name: &str) -> bool {
+        self.has_code(&["23505"]) && self.constraint.as_deref() == Some(name)
+    }
+}
+
+fn with_causes(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)?;
+        match &self.code {
+            Some(code) => write!(formatter, " (SQLSTATE {code})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Failure {}
+
+impl From<tokio_postgres::Error> for Problem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Failed(Failure::of(&error))
+    }
+}
+
+impl Problem {
+    /// Whether the connection is of no use any more and nothing was committed on it, so that the
+    /// same may be tried on another one.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.kind == FailureKind::Broken)
+    }
+
+    /// Whether somebody else's transaction was in the way.
+    pub(super) fn is_contention(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.is_contention())
+    }
+
+    /// The problem as the store's callers see it.
+    pub(super) fn into_error(self, path: &str, doing: &'static str) -> StoreError {
+        let path = path.to_owned();
+        match self {
+            Self::Moved(lease) => StoreError::Moved { lease },
+            Self::KeyTaken => StoreError::KeyTaken,
+            Self::LoginEnded => StoreError::LoginEnded,
+            Self::Unreadable(what) => StoreError::Unreadable { path, what },
+            Self::Failed(source) => StoreError::Failed { path, doing, source: Box::new(source) },
+            other @ (Self::Unwritable(_)
+            | Self::NoRecord
+            | Self::ReadOnly
+            | Self::Busy
+            | Self::Unanswered
+            | Self::Stopped
+            | Self::Settings(_)
+            | Self::Nowhere(_)
+            | Self::Unfit(_)
+            | Self::InDoubt(_)
+            | Self::NotCommitted(_)) => StoreError::Failed { path, doing, source: Box::new(other) },
+        }
+    }
+}

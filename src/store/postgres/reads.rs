@@ -1,0 +1,148 @@
+//! What is asked without changing anything, each with one statement.
+
+use futures::{TryStreamExt, pin_mut};
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::connect::{ANSWER, Pool};
+use super::problem::{Failure, Problem};
+use super::rows;
+use super::value::escaped;
+use crate::auth::Session;
+use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
+use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
+use crate::store::{AuditEntry, LeaseFilter};
+
+pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Problem> {
+    const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = $1");
+    first(&pool.read(SQL, &[&id.to_string()]).await?, rows::lease)
+}
+
+/// The statement is put together from the literals below, by what the filter names.
+pub(super) async fn leases(pool: &Pool, filter: &LeaseFilter) -> Result<Vec<Lease>, Problem> {
+    let mut sql = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE true").to_owned();
+    let principal = filter.principal.as_ref().map(|principal| escaped(&principal.key()));
+    let cluster = filter.cluster.as_ref().map(ClusterName::as_str);
+    let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+    let limit = filter.limit.map(i64::from);
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&limit];
+    if let Some(principal) = &principal {
+        values.push(principal);
+        sql.push_str(&format!(" AND principal_key = ${}", values.len()));
+    }
+    if let Some(cluster) = &cluster {
+        values.push(cluster);
+        sql.push_str(&format!(" AND cluster = ${}", values.len()));
+    }
+    if !states.is_empty() {
+        refuse_unknown_states(pool).await?;
+        values.push(&states);
+        sql.push_str(&format!(" AND state = ANY (${})", values.len()));
+    }
+    sql.push_str(" ORDER BY requested_at DESC, id DESC LIMIT $1::bigint");
+    all(&pool.read(&sql, &values).await?, rows::lease)
+}
+
+/// A lease in a state that this version does not know would be in no list by state, and its role
+/// would look like one without a lease. So such a list is refused while there is one.
+async fn refuse_unknown_states(pool: &Pool) -> Result<(), Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE state NOT IN \
+         ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') LIMIT 1"
+    );
+    const { assert!(LeaseState::ALL.len() == 6, "the states in the statement are all") };
+    all(&pool.read(SQL, &[]).await?, rows::lease).map(drop)
+}
+
+pub(super) async fn lease_of_key(
+    pool: &Pool,
+    principal: &Principal,
+    key: &RequestKey,
+) -> Result<Option<Lease>, Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE principal_key = $1 AND request_key = $2 AND request_key IS NOT NULL \
+         AND state IN ('intent', 'active')"
+    );
+    let rows = pool.read(SQL, &[&escaped(&principal.key()), &key.as_str()]).await?;
+    first(&rows, rows::lease)
+}
+
+/// Every lease that is not in a final state that is known, read row by row: there may be very
+/// many. A connection that is lost meanwhile is not replaced.
+pub(super) async fn live(pool: &Pool, cluster: &ClusterName) -> Result<Vec<LiveLease>, Problem> {
+    const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
+                       WHERE cluster = $1 AND state NOT IN ('revoked', 'aborted') ORDER BY id";
+    let borrowed = pool.borrow().await?;
+    let client = borrowed.client()?;
+    let reading = async {
+        let statement = client.prepare_cached(SQL).await?;
+        let rows = client.query_raw(&statement, [cluster.as_str()]).await?;
+        pin_mut!(rows);
+        let mut live = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            live.push(rows::live_lease(&row)?);
+        }
+        Ok::<_, Problem>(live)
+    };
+    let live = timeout(ANSWER, reading).await.map_err(|_| Failure::no_answer(ANSWER))??;
+    borrowed.settle();
+    Ok(live)
+}
+
+pub(super) async fn had_role(
+    pool: &Pool,
+    cluster: &ClusterName,
+    oid: RoleOid,
+) -> Result<bool, Problem> {
+    const SQL: &str = "SELECT 1 FROM lease \
+                       WHERE cluster = $1 AND role_oid = $2 AND gone_at IS NOT NULL LIMIT 1";
+    Ok(!pool.read(SQL, &[&cluster.as_str(), &oid.0]).await?.is_empty())
+}
+
+pub(super) async fn session(pool: &Pool, hash: &TokenHash) -> Result<Option<Session>, Problem> {
+    const SQL: &str = "SELECT id, identity, seen_at FROM session WHERE token_hash = $1";
+    let rows = pool.read(SQL, &[&hash.as_str()]).await?;
+    first(&rows, |row| rows::session(row, hash.clone()))
+}
+
+pub(super) async fn audit_after(
+    pool: &Pool,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, Problem> {
+    const SQL: &str = "SELECT seq, record FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    all(&pool.read(SQL, &[&after, &i64::from(limit)]).await?, rows::audit_entry)
+}
+
+pub(super) async fn latest(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
+    const SQL: &str = "SELECT at FROM audit ORDER BY seq DESC LIMIT 1";
+    first(&pool.read(SQL, &[]).await?, rows::time)
+}
+
+pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
+    first(&pool.read("SELECT clock_timestamp() AS at", &[]).await?, rows::time)
+}
+
+pub(super) async fn marker_key(pool: &Pool) -> Result<Option<KeyFingerprint>, Problem> {
+    let rows = pool.read("SELECT marker_key FROM head WHERE id = 1", &[]).await?;
+    Ok(first(&rows, rows::fingerprint)?.flatten())
+}
+
+/// Every row read by `read`; the first that cannot be read ends it.
+pub(super) fn all<T>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problem> {
+    rows.iter().map(read).collect()
+}
+
+fn first<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, Problem>) -> Result<Option<T>, Problem> {
+    rows.first().map(read).transpose()
+}

@@ -1,0 +1,287 @@
+//! What a broker must know to reach its store.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::names::{DatabaseName, RoleName};
+
+/// The port of a host that names none.
+const PORT: u16 = 5432;
+
+/// Where the store is and how it is reached.
+#[derive(Debug)]
+pub struct PostgresSettings {
+    /// The servers, the login and the database.
+    pub url: StoreUrl,
+    /// The login's password; nothing when the server asks for none, as over a socket.
+    pub password: Option<StorePassword>,
+    /// How the connection is protected.
+    pub tls: StoreTls,
+}
+
+/// `postgresql://user@host[:port][,host…]/database`.
+///
+/// Of several hosts the one is used that takes writes: the primary, wherever it is just now. The
+/// directory of a Unix socket is written with `%2F` for each slash.
+///
+/// Invariant: at least one host, a socket only alone; no password and no parameters in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreUrl {
+    pub(super) user: RoleName,
+    pub(super) hosts: Vec<(StoreHost, u16)>,
+    pub(super) database: DatabaseName,
+}
+
+/// Where one server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StoreHost {
+    /// A DNS name or an IP address; with TLS what the certificate must carry.
+    Network(String),
+    /// The directory of a Unix socket.
+    Socket(PathBuf),
+}
+
+/// Why a text is no address of a store. None of them shows the text: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreUrlError {
+    /// It does not begin with `postgresql://`.
+    #[error("must begin with postgresql://")]
+    Scheme,
+    /// Something stands behind the database.
+    #[error("has parameters, and none are known")]
+    Parameters,
+    /// A password stands in it.
+    #[error("holds a password")]
+    Password,
+    /// It names no login.
+    #[error("names no login")]
+    User,
+    /// It names no database.
+    #[error("names no database")]
+    Database,
+    /// One of its hosts is none.
+    #[error("has a host or port that is none")]
+    Host,
+    /// A socket stands beside other hosts.
+    #[error("names a socket and other hosts")]
+    Mixed,
+}
+
+impl StoreUrl {
+    /// Whether what is sent there cannot leave this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(|(host, _)| match host {
+            StoreHost::Socket(_) => true,
+            StoreHost::Network(name) => {
+                let address = name.parse::<IpAddr>();
+                name == "localhost"
+                    || address.is_ok_and(|address| address.to_canonical().is_loopback())
+            }
+        })
+    }
+
+    /// Whether it is a socket, where the server may know the login by its system user.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.hosts.iter().any(|(host, _)| matches!(host, StoreHost::Socket(_)))
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(text: &str) -> Result<Self, StoreUrlError> {
+        let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+        let rest = rest.ok_or(StoreUrlError::Scheme)?;
+        // A password may hold any character, so it is looked for before anything else.
+        let unverified_login = rest.rsplit_once('@').map_or("", |(login, _)| login);
+        if unverified_login.contains(':') {
+            return Err(StoreUrlError::Password);
+        }
+        if rest.contains(['?', '#']) {
+            return Err(StoreUrlError::Parameters);
+        }
+        let (place, database) = rest.split_once('/').ok_or(StoreUrlError::Database)?;
+        let (user, hosts) = place.rsplit_once('@').ok_or(StoreUrlError::User)?;
+        let name = |text: &str| decoded(text).filter(|name| !name.is_empty());
+        let user = name(user).and_then(|user| user.parse().ok()).ok_or(StoreUrlError::User)?;
+        let database = name(database).and_then(|database| database.parse().ok());
+        let database = database.ok_or(StoreUrlError::Database)?;
+        let hosts = hosts.split(',').map(host).collect::<Option<Vec<_>>>();
+        let url = Self { user, hosts: hosts.ok_or(StoreUrlError::Host)?, database };
+        if url.is_socket() && url.hosts.len() > 1 {
+            return Err(StoreUrlError::Mixed);
+        }
+        Ok(url)
+    }
+}
+
+/// `name`, `address`, `[address]` or an escaped directory, each with or without `:port`.
+fn host(text: &str) -> Option<(StoreHost, u16)> {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            (address, rest.strip_prefix(':').or((rest.is_empty()).then_some(""))?)
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    let port = if port.is_empty() { PORT } else { port.parse().ok().filter(|port| *port > 0)? };
+    let name = decoded(name)?;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_bracketed = text.starts_with('[');
+    if name.starts_with('/') && !is_bracketed {
+        Some((StoreHost::Socket(PathBuf::from(name)), port))
+    } else if let Ok(address) = name.parse::<IpAddr>() {
+        (address.is_ipv6() == is_bracketed).then_some((StoreHost::Network(name), port))
+    } else {
+        let fits = (1..=253).contains(&name.len()) && name.bytes().all(letter) && !is_bracketed;
+        fits.then_some((StoreHost::Network(name), port))
+    }
+}
+
+/// The text without its `%xx` (RFC 3986 section 2.1); nothing when that is no UTF-8 or holds a NUL.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        rest = others;
+        if *first == b'%' {
+            let (code, others) = rest.split_at_checked(2)?;
+            bytes.extend(data_encoding::HEXLOWER_PERMISSIVE.decode(code).ok()?);
+            rest = others;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "postgresql://{}@", self.user)?;
+        for (index, (host, port)) in self.hosts.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            match host {
+                StoreHost::Network(name) if name.contains(':') => {
+                    write!(formatter, "{comma}[{name}]:{port}")?;
+                }
+                StoreHost::Network(name) => write!(formatter, "{comma}{name}:{port}")?,
+                StoreHost::Socket(path) => write!(formatter, "{comma}{}:{port}", path.display())?,
+            }
+        }
+        write!(formatter, "/{}", self.database)
+    }
+}
+
+/// How the connection is protected. There is nothing between: what anybody on the way can read
+/// or answer is either refused or cannot leave the machine.
+#[derive(Clone, Debug)]
+pub enum StoreTls {
+    /// TLS, the certificate checked against the roots and the host against the certificate
+    /// (libpq's `verify-full`). A socket needs no TLS and has none, as with libpq.
+    VerifyFull {
+        /// Root certificates as PEM, and only these; without them the system's roots.
+        roots: Option<String>,
+    },
+    /// No TLS: accepted only for a store that [`StoreUrl::is_local`].
+    Disabled,
+}
+
+/// Password of the broker's login at its store.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct StorePassword(String);
+
+impl StorePassword {
+    /// The password, without the line end of its file.
+    #[must_use]
+    pub fn new(password: String) -> Self {
+        Self(password)
+    }
+
+    /// The password, for the one place that connects.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StorePassword {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("StorePassword(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<StoreUrl, StoreUrlError> {
+        text.parse()
+    }
+
+    #[test]
+    fn an_address_names_login_hosts_and_database() {
+        for (text, shown) in [
+            ("postgresql://pgb@db/store", "postgresql://pgb@db:5432/store"),
+            ("postgres://pgb@db:6432/store", "postgresql://pgb@db:6432/store"),
+            ("postgresql://pgb@a,b:1/s", "postgresql://pgb@a:5432,b:1/s"),
+            ("postgresql://pgb@[::1]:99/s", "postgresql://pgb@[::1]:99/s"),
+            ("postgresql://pgb@[::1],10.0.0.1/s", "postgresql://pgb@[::1]:5432,10.0.0.1:5432/s"),
+            ("postgresql://p%40b@%2Frun%2Fpg:5433/s", "postgresql://p@b@/run/pg:5433/s"),
+        ] {
+            assert_eq!(url(text).map(|url| url.to_string()).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_what_is_wrong() {
+        for (text, error) in [
+            ("db/store", StoreUrlError::Scheme),
+            ("http://pgb@db/store", StoreUrlError::Scheme),
+            ("postgresql://pgb:secret@db/store", StoreUrlError::Password),
+            ("postgresql://pgb:se/c?r#t@db/store", StoreUrlError::Password),
+            ("postgresql://pgb@db/store?sslmode=disable", StoreUrlError::Parameters),
+            ("postgresql://pgb@db/store#x", StoreUrlError::Parameters),
+            ("postgresql://db/store", StoreUrlError::User),
+            ("postgresql://@db/store", StoreUrlError::User),
+            ("postgresql://pg_x@db/store", StoreUrlError::User),
+            ("postgresql://pgb@db", StoreUrlError::Database),
+            ("postgresql://pgb@db/", StoreUrlError::Database),
+            ("postgresql://pgb@/store", StoreUrlError::Host),
+            ("postgresql://pgb@db:0/store", StoreUrlError::Host),
+            ("postgresql://pgb@db:x/store", StoreUrlError::Host),
+            ("postgresql://pgb@a,,b/store", StoreUrlError::Host),
+            ("postgresql://pgb@::1/store", StoreUrlError::Host),
+            ("postgresql://pgb@[db]/store", StoreUrlError::Host),
+            ("postgresql://pgb@[::1]x/store", StoreUrlError::Host),
+            ("postgresql://pgb@%zz/store", StoreUrlError::Host),
+            ("postgresql://pgb@%2Frun,db/store", StoreUrlError::Mixed),
+        ] {
+            assert_eq!(url(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_sockets_stay_on_the_machine() {
+        for (hosts, local) in [
+            ("127.0.0.1", true),
+            ("localhost:1,[::1]", true),
+            ("%2Frun", true),
+            ("10.0.0.1", false),
+            ("127.0.0.1,db", false),
+            ("localhost.example.test", false),
+        ] {
+            let url = url(&format!("postgresql://pgb@{hosts}/s"));
+            assert_eq!(url.map(|url| url.is_local()), Ok(local), "{hosts}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let shown = format!("{:?}", StorePassword::new("s3cret".into()));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}
