@@ -21,7 +21,9 @@ use uuid::Uuid;
 use super::{AuditEntry, Change, Claimant, LeaseFilter, Login, OneTimeValue, Store, StoreError};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
-use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, MarkerKey};
+use crate::lease::{
+    Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, LiveLease, MarkerKey,
+};
 use crate::mapping::{ObjectPolicy, RuleRef};
 use crate::names::{
     ClusterName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleOid, RolePrefix, SessionToken,
@@ -496,8 +498,11 @@ pub async fn live_leases_are_those_that_are_not_final(store: Arc<dyn Store>) {
     }
     let elsewhere = Lease { cluster: "other".parse().unwrap(), ..intent("alice") };
     opened(&*store, &elsewhere).await;
-    live.sort_by_key(|lease: &crate::lease::LiveLease| lease.id);
-    assert_eq!(store.live(&"orders".parse().unwrap()).await.unwrap(), live);
+    let mut found = store.live(&"orders".parse().unwrap()).await.unwrap();
+    for leases in [&mut live, &mut found] {
+        leases.sort_by_key(|lease: &LiveLease| lease.id);
+    }
+    assert_eq!(found, live);
     assert_eq!(store.live(&elsewhere.cluster).await.unwrap(), [(&elsewhere).into()]);
 }
 

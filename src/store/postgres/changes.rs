@@ -183,7 +183,7 @@ fn move_lease(lease: &Lease) -> Result<Statement, Problem> {
                        attempts = $9, retry_at = $10, blockers = $11, \
                        claimed_by = CASE WHEN $12 THEN NULL ELSE claimed_by END, \
                        claimed_until = CASE WHEN $12 THEN NULL ELSE claimed_until END \
-                       WHERE id = $1 AND version = $2 - 1 RETURNING 1";
+                       WHERE id = $1 AND version = $2::bigint - 1 RETURNING 1";
     let values = values![
         lease.id.to_string(),
         i64::from(lease.version),

@@ -77,7 +77,7 @@ pub(super) async fn lease_of_key(
 /// many. A connection that is lost meanwhile is not replaced.
 pub(super) async fn live(pool: &Pool, cluster: &ClusterName) -> Result<Vec<LiveLease>, Problem> {
     const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
-                       WHERE cluster = $1 AND state NOT IN ('revoked', 'aborted') ORDER BY id";
+                       WHERE cluster = $1 AND state NOT IN ('revoked', 'aborted')";
     let borrowed = pool.borrow().await?;
     let client = borrowed.client()?;
     let reading = async {

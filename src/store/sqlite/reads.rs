@@ -94,7 +94,7 @@ pub(super) fn live(
     cluster: &ClusterName,
 ) -> Result<Vec<LiveLease>, Problem> {
     const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
-                       WHERE cluster = ?1 AND state NOT IN ('revoked', 'aborted') ORDER BY id";
+                       WHERE cluster = ?1 AND state NOT IN ('revoked', 'aborted')";
     all(connection, SQL, [cluster.as_str()], rows::live_lease)
 }
 
