@@ -12,6 +12,18 @@ use crate::support::{Answer, Caller, Fellow, StoreServer, TestBed, password_of, 
 /// How long the brokers' own work may take to show.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Asks `probe` until it says yes.
+async fn until(what: &str, mut probe: impl AsyncFnMut() -> bool) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _ in 0..=SOON.as_millis() / PAUSE.as_millis() {
+        if probe().await {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("waited {SOON:?} for {what}");
+}
+
 /// A broker on a store of its own server, which may have fellows.
 fn start(edit: impl Fn(String) -> String) -> (TestBed, StoreServer) {
     let server = StoreServer::start(16);
@@ -154,19 +166,19 @@ async fn the_same_wish_at_both_brokers_gives_one_lease() {
     wait_for("the replaced ones to go", SOON, || (bed.lease_roles().len() == 1).then_some(()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_broker_had_begun_the_other_one_ends() {
     let edit = |config: String| config.replace("[broker]", "[broker]\ncreate_within = \"2s\"");
     let (bed, server) = start(edit);
     let mut fellow = bed.fellow();
     let token = bed.login("alice").await;
-    let path = format!("/v1/leases");
+    let path = "/v1/leases";
     let delivered =
-        fellow.call(Method::POST, &path, Caller::Session(&token), Some(wish("3s"))).await;
+        fellow.call(Method::POST, path, Caller::Session(&token), Some(wish("3s"))).await;
     held(&delivered);
     // Killed in the middle of many.
     let calls: Vec<_> =
-        (0..12).map(|_| fellow.calling(Method::POST, &path, &token, wish("3s"))).collect();
+        (0..12).map(|_| fellow.calling(Method::POST, path, &token, wish("3s"))).collect();
     wait_for("some of them to have begun", SOON, || (bed.lease_roles().len() > 3).then_some(()));
     fellow.kill();
     for call in calls {
@@ -177,7 +189,7 @@ async fn what_a_killed_broker_had_begun_the_other_one_ends() {
     wait_for("every lease to be over", SOON, || {
         (server.postgres.sql("store", left) == [["0"]]).then_some(())
     });
-    let answer = bed.call(Method::POST, &path, Caller::Session(&token), Some(wish("10m"))).await;
+    let answer = bed.call(Method::POST, path, Caller::Session(&token), Some(wish("10m"))).await;
     held(&answer);
 }
 
@@ -185,10 +197,10 @@ async fn what_a_killed_broker_had_begun_the_other_one_ends() {
 fn a_broker_with_another_marker_key_or_none_does_not_start() {
     let (bed, _server) = start(|config| config);
     let mut fellow = bed.fellow_files();
-    let (key, right) =
-        (fellow.file("marker.key"), fs::read(bed.file("marker.key")).expect("a key"));
+    let key = fellow.file("marker.key");
+    let right = fs::read_to_string(bed.file("marker.key")).expect("a key");
 
-    fs::write(&key, format!("{}\n", "ab".repeat(32))).expect("a file can be written");
+    fellow.write("marker.key", &"ab".repeat(32));
     assert!(!fellow.start());
     assert!(fellow.log().contains("copy the file from another broker"), "{}", fellow.log());
 
@@ -197,7 +209,7 @@ fn a_broker_with_another_marker_key_or_none_does_not_start() {
     assert!(fellow.log().contains("is missing"), "{}", fellow.log());
     assert!(!key.exists(), "a key was made");
 
-    fs::write(&key, right).expect("a file can be written");
+    fellow.write("marker.key", &right);
     assert!(fellow.start(), "{}", fellow.log());
 }
 
@@ -218,27 +230,15 @@ async fn while_the_store_is_down_both_brokers_say_so_and_afterwards_go_on_by_the
     };
     server.postgres.stop();
     for at_bed in [true, false] {
-        let deadline = tokio::time::Instant::now() + SOON;
-        loop {
-            let ready = readiness(at_bed).await;
-            if ready.status == 503 {
-                assert_eq!(ready.json()["store"], "down", "{ready:?}");
-                break;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{ready:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until("the store to be seen down", async || readiness(at_bed).await.status == 503).await;
+        assert_eq!(readiness(at_bed).await.json()["store"], "down");
     }
     let refused = bed.call(Method::POST, "/v1/leases", alice, Some(wish("10m"))).await;
     assert_eq!(refused.status, 503, "{refused:?}");
 
     server.postgres.start_again();
     for at_bed in [true, false] {
-        let deadline = tokio::time::Instant::now() + SOON;
-        while readiness(at_bed).await.status != 200 {
-            assert!(tokio::time::Instant::now() < deadline, "a broker does not come back");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until("the store to be seen up", async || readiness(at_bed).await.status == 200).await;
     }
     let answer = fellow.call(Method::POST, "/v1/leases", alice, Some(wish("10m"))).await;
     held(&answer);
@@ -254,7 +254,7 @@ fn a_second_broker_on_the_same_sqlite_file_does_not_start() {
     let config = fs::read_to_string(fellow.file("pgbridge.toml")).expect("it was copied");
     let there = format!("path = \"{}\"", bed.file("pgbridge.db").display());
     let config = config.replace("path = \"pgbridge.db\"", &there);
-    fs::write(fellow.file("pgbridge.toml"), config).expect("a file can be written");
+    fellow.write("pgbridge.toml", &config);
     assert!(!fellow.start());
     assert!(fellow.log().contains("another pgbridge is serving it"), "{}", fellow.log());
 }

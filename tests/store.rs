@@ -77,6 +77,12 @@ async fn every_promise(major: u32, brokers: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_on_the_oldest_and_the_newest_server() {
+    every_promise(13, 1).await;
+    every_promise(18, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_on_15() {
     every_promise(15, 1).await;
 }

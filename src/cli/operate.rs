@@ -58,7 +58,8 @@ fn check(path: &Path) -> Result<Exit, Failure> {
     }
 }
 
-/// Where the store is. An auditor may read that, and none of the secrets beside it.
+/// Where the store is. An auditor may read that, and none of the secrets beside it but the password
+/// of a store on PostgreSQL, which may be that of a login of their own.
 fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
     config::store_only(path).map_err(|diagnostics| {
         warn(listed(&diagnostics).trim_end());

@@ -286,6 +286,11 @@ impl Fellow {
         self.scratch.join(name)
     }
 
+    /// Writes one of its files anew.
+    pub fn write(&self, name: &str, text: &str) {
+        self.scratch.write(name, text, None);
+    }
+
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.join("pgbridge.log")).unwrap_or_default()

@@ -204,10 +204,12 @@ impl Pool {
         Ok(Borrowed { client: Some(client), pool: self, _permit: permit })
     }
 
-    /// Closes the connections that nobody uses: the server that they lead to is gone, or another
-    /// one takes its place.
-    pub(super) fn forget_idle(&self) {
-        self.lock().clear();
+    /// Closes the connections that nobody uses when the server that they lead to seems to be gone:
+    /// each of them might have to be waited for in turn.
+    fn forget_if_gone(&self, problem: &Problem) {
+        if problem.is_outage() {
+            self.lock().clear();
+        }
     }
 
     /// Asks `sql`. A connection that turns out to be lost is replaced: asking twice changes nothing.
@@ -222,10 +224,10 @@ impl Pool {
                 }
                 Err(failure) => {
                     let problem = Problem::Failed(failure);
+                    self.forget_if_gone(&problem);
                     if !problem.is_lost_connection() || tries == RETRIES {
                         return Err(problem);
                     }
-                    self.forget_idle();
                     tries += 1;
                 }
             }
@@ -239,11 +241,13 @@ impl Pool {
             let borrowed = self.borrow().await?;
             match schema::begin(borrowed.client()?, &self.dial, self.known, LOCK).await {
                 Ok(()) => return Ok(Transaction(borrowed)),
-                Err(problem) if problem.is_lost_connection() && tries < RETRIES => {
-                    self.forget_idle();
+                Err(problem) => {
+                    self.forget_if_gone(&problem);
+                    if !problem.is_lost_connection() || tries == RETRIES {
+                        return Err(problem);
+                    }
                     tries += 1;
                 }
-                Err(problem) => return Err(problem),
             }
         }
     }

@@ -43,8 +43,9 @@ pub(super) enum Problem {
     Failed(#[from] Failure),
     #[error("nobody knows whether it was committed")]
     InDoubt(#[source] Failure),
-    #[error("its transaction was not committed")]
-    NotCommitted(#[source] Arc<Problem>),
+    /// Of everything that was in one transaction.
+    #[error(transparent)]
+    Shared(Arc<Problem>),
 }
 
 /// Why a server or its schema is not used. `Display` says what to do.
@@ -179,6 +180,11 @@ impl From<tokio_postgres::Error> for Problem {
 }
 
 impl Problem {
+    /// Whether the server, or the way to it, may be gone.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.kind != FailureKind::Rejected)
+    }
+
     /// Whether the connection is of no use any more and nothing was committed on it, so that the
     /// same may be tried on another one.
     pub(super) fn is_lost_connection(&self) -> bool {
@@ -209,7 +215,7 @@ impl Problem {
             | Self::Nowhere(_)
             | Self::Unfit(_)
             | Self::InDoubt(_)
-            | Self::NotCommitted(_)) => StoreError::Failed { path, doing, source: Box::new(other) },
+            | Self::Shared(_)) => StoreError::Failed { path, doing, source: Box::new(other) },
         }
     }
 }

@@ -133,7 +133,7 @@ impl Lane {
             Err(problem) => {
                 let cause = Arc::new(problem);
                 for work in batch {
-                    work.answer(Err(Problem::NotCommitted(Arc::clone(&cause))));
+                    work.answer(Err(Problem::Shared(Arc::clone(&cause))));
                 }
             }
         }
