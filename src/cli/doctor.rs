@@ -133,7 +133,9 @@ fn text(report: &Report<'_>) -> String {
         let (verdict, check) = (finding.verdict.as_str(), finding.check);
         let _ = writeln!(text, "  {verdict}  {check:<widest$}  {}", Shown::new(&finding.seen));
         if let Some(why) = finding.why {
-            let _ = writeln!(text, "        {why}");
+            for line in wrapped(why) {
+                let _ = writeln!(text, "        {line}");
+            }
         }
         for line in &finding.mend {
             let _ = writeln!(text, "            {}", Shown::new(line));
@@ -147,6 +149,24 @@ fn text(report: &Report<'_>) -> String {
     let _ =
         writeln!(text, "{passed} passed, {notes} {noted}, {warnings} {warned}, {failed} failed");
     text
+}
+
+/// A sentence in lines that fit beside the margin.
+fn wrapped(text: &str) -> Vec<String> {
+    const WIDTH: usize = 88;
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { continue };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 /// The lines for a server of the major version that was named, or else of that which it has.

@@ -189,14 +189,15 @@ fn by_choice(expected: &Expected) -> String {
              -- \\connect {name}\n\
              -- REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
         );
-        if let Some(attic) = &expected.attic_role {
-            let attic = one_line(&attic.quoted());
-            let _ = writeln!(
-                script,
-                "-- In each schema where lease roles may make things, else their functions cannot be taken over:\n\
-                 -- GRANT CREATE ON SCHEMA workbench TO {attic};"
-            );
-        }
+    }
+    if let Some(attic) = &expected.attic_role {
+        let attic = one_line(&attic.quoted());
+        let _ = writeln!(
+            script,
+            "-- In each schema where lease roles may make things, else their functions cannot be \
+             taken over:\n\
+             -- GRANT CREATE ON SCHEMA workbench TO {attic};"
+        );
     }
     script.push('\n');
     script

@@ -1,5 +1,6 @@
 //! What the server says of itself. Nothing here changes anything, and nothing here decides.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::ClientWrapper;
@@ -87,10 +88,7 @@ impl Reader<'_> {
         self.connections.bounded(Duration::MAX, Query { sql, parameters }.ask(client)).await
     }
 
-    async fn settings(
-        &self,
-        client: &ClientWrapper,
-    ) -> Looked<std::collections::BTreeMap<String, String>> {
+    async fn settings(&self, client: &ClientWrapper) -> Looked<BTreeMap<String, String>> {
         let rows = self.ask(client, include_str!("../sql/examine_settings.sql"), &[&SETTINGS]);
         rows.await?.iter().map(|row| Ok((field(row, "name")?, field(row, "setting")?))).collect()
     }
@@ -131,7 +129,7 @@ impl Reader<'_> {
         self.ask(client, sql, &[&names, &Marker::BEGIN]).await?.iter().map(role).collect()
     }
 
-    /// The same question that is asked before a role is made.
+    /// The same question that is asked before a role is made, for each that there is.
     async fn reaches(&self, client: &ClientWrapper) -> Looked<Vec<(String, Vec<String>)>> {
         let name = |role: &Option<RoleName>| {
             role.as_ref().map(|role| role.as_str().to_owned()).unwrap_or_default()
@@ -142,7 +140,10 @@ impl Reader<'_> {
         for group in self.expected.groups() {
             let rows =
                 self.ask(client, sql, &[&group.as_str(), &admin, &attic, &Marker::BEGIN]).await?;
-            reaches.push((group.to_string(), field(first(&rows)?, "too_powerful")?));
+            let row = first(&rows)?;
+            if field(row, "known")? {
+                reaches.push((group.to_string(), field(row, "too_powerful")?));
+            }
         }
         Ok(reaches)
     }

@@ -34,7 +34,10 @@ fn judge_lines(expected: &Expected, lines: &[HbaLine]) -> Vec<Finding> {
         if let Some(error) = &line.error {
             let seen = format!("{}: {error}", place(line));
             let why = "The server does not take the file as it is now: it goes by the one before.";
-            findings.push(Finding::fail(CHECK, seen, why).mend("# the line as it should be"));
+            findings.push(
+                Finding::fail(CHECK, seen, why)
+                    .mend(format!("# {}: a line that the server understands", place(line))),
+            );
             continue;
         }
         if !may_be_a_lease(expected, line) || closed.covers(line) {

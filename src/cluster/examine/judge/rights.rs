@@ -83,15 +83,15 @@ fn signal(expected: &Expected, login: &Login, version: u32) -> Finding {
     if login.may_signal || login.superuser {
         return Finding::pass(Check::Signal, format!("{name} is in pg_signal_backend"));
     }
-    let seen = format!("{name} is not in pg_signal_backend, with INHERIT and SET");
     let why = "A session that outlives its role cannot be ended, and goes on with what it has.";
     let user = expected.user.quoted();
-    let statement = if has_options(version) {
-        format!("GRANT pg_signal_backend TO {user} WITH {BECOME};")
+    let (options, with) = if has_options(version) {
+        (", with INHERIT and SET", format!(" WITH {BECOME}"))
     } else {
-        format!("GRANT pg_signal_backend TO {user};")
+        ("", String::new())
     };
-    Finding::fail(Check::Signal, seen, why).mend(statement)
+    Finding::fail(Check::Signal, format!("{name} is not in pg_signal_backend{options}"), why)
+        .mend(format!("GRANT pg_signal_backend TO {user}{with};"))
 }
 
 fn connection_limit(expected: &Expected, login: &Login, most: Option<i64>) -> Finding {
