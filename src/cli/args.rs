@@ -196,7 +196,7 @@ pub struct Doctor {
     /// Print what was found as JSON
     #[arg(long, conflicts_with_all = ["print_hba", "print_sql"])]
     pub json: bool,
-    /// Print the lines of pg_hba.conf that let lease roles in by TLS and SCRAM, and not otherwise
+    /// Print the lines of `pg_hba.conf` that let lease roles in by TLS and SCRAM, and not otherwise
     #[arg(long, conflicts_with = "print_sql")]
     pub print_hba: bool,
     /// The server's major version, for `--print-hba` [default: asked of the server]

@@ -50,7 +50,8 @@ pub(super) async fn run(doctor: Doctor, clock: &Clock) -> Result<Exit, Failure> 
             print(&reports, answer)
         }
         DoctorAnswer::Hba => {
-            let lines = join_all(examinations.iter().map(|one| hba(one, doctor.major))).await;
+            let lines =
+                join_all(examinations.iter().map(|one| hba(one, doctor.major, clock))).await;
             done(&lines.join("\n"))
         }
         DoctorAnswer::Sql => {
@@ -80,6 +81,7 @@ fn examinations(
             broker: broker.id.clone(),
             key: key.clone(),
             role_prefix: role_prefix.clone(),
+            max_clock_skew: broker.max_clock_skew,
         };
         let one = Examination::new(&entry.settings, entry.client, profiles, examiner)?;
         examinations.push(one);
@@ -170,11 +172,11 @@ fn wrapped(text: &str) -> Vec<String> {
 }
 
 /// The lines for a server of the major version that was named, or else of that which it has.
-async fn hba(examination: &Examination, major: Option<u32>) -> String {
+async fn hba(examination: &Examination, major: Option<u32>, clock: &Clock) -> String {
     if let Some(major) = major {
         return examination.hba(HbaServer { major, broker_address: None });
     }
-    match examination.ask_for_hba().await {
+    match examination.ask_for_hba(clock).await {
         Ok((major, address)) => {
             examination.hba(HbaServer { major, broker_address: address.as_deref() })
         }
@@ -194,7 +196,10 @@ fn done(script: &str) -> Result<Exit, Failure> {
     use io::IsTerminal;
 
     let shown: String = if io::stdout().is_terminal() {
-        script.lines().map(|line| format!("{}\n", Shown::new(line))).collect()
+        script.lines().fold(String::new(), |mut shown, line| {
+            let _ = writeln!(shown, "{}", Shown::new(line));
+            shown
+        })
     } else {
         script.to_owned()
     };

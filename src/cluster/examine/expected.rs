@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Examiner;
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::settings::{ClusterHost, ClusterSettings, ClusterTls};
 use crate::mapping::{ObjectPolicy, Profile};
@@ -37,6 +38,8 @@ pub struct Expected {
     pub profiles: Vec<Arc<Profile>>,
     /// What the names of lease roles begin with.
     pub role_prefix: RolePrefix,
+    /// How far clocks may be apart for leases to be issued.
+    pub max_clock_skew: Duration,
 }
 
 /// How the broker's own connection is protected.
@@ -59,7 +62,7 @@ impl Expected {
         settings: &ClusterSettings,
         client: ClientConnection,
         profiles: Vec<Arc<Profile>>,
-        role_prefix: RolePrefix,
+        examiner: &Examiner,
     ) -> Self {
         let protection = match (&settings.host, &settings.tls) {
             (ClusterHost::Socket(_), _) => Protection::Socket,
@@ -80,7 +83,8 @@ impl Expected {
             connect_timeout: settings.connect_timeout,
             client,
             profiles,
-            role_prefix,
+            role_prefix: examiner.role_prefix.clone(),
+            max_clock_skew: examiner.max_clock_skew.duration(),
         }
     }
 

@@ -35,7 +35,7 @@ use super::settings::ClusterSettings;
 use crate::clock::Clock;
 use crate::lease::MarkerKey;
 use crate::mapping::Profile;
-use crate::names::{BrokerId, ClusterName, RolePrefix};
+use crate::names::{BrokerId, ClusterName, RolePrefix, Ttl};
 
 pub use self::expected::Expected;
 pub use self::finding::{Check, Finding, Verdict};
@@ -50,6 +50,8 @@ pub struct Examiner {
     pub key: Option<Arc<MarkerKey>>,
     /// What the names of its lease roles begin with.
     pub role_prefix: RolePrefix,
+    /// How far clocks may be apart for leases to be issued.
+    pub max_clock_skew: Ttl,
 }
 
 /// One cluster, to be examined. Connects when it is.
@@ -73,8 +75,7 @@ impl Examination {
     ) -> Result<Self, ClusterError> {
         let unusable = |mistake| ClusterError::Settings { cluster: settings.name.clone(), mistake };
         let connections = Connections::new(settings).map_err(unusable)?;
-        let role_prefix = examiner.role_prefix.clone();
-        let expected = Expected::new(settings, client, profiles, role_prefix);
+        let expected = Expected::new(settings, client, profiles, &examiner);
         let doors = Door::all(&expected, settings).map_err(unusable)?;
         Ok(Self { expected, connections, examiner, doors })
     }
@@ -140,10 +141,10 @@ impl Examination {
     ///
     /// # Errors
     /// A text for a person, when it cannot be asked.
-    pub async fn ask_for_hba(&self) -> Result<(u32, Option<String>), String> {
+    pub async fn ask_for_hba(&self, clock: &Clock) -> Result<(u32, Option<String>), String> {
         let server: Looked<Server> = async {
             let client = self.connections.open(self.expected.maintenance.as_str()).await?;
-            read::server(&self.connections, &client, &Clock::system()).await
+            read::server(&self.connections, &client, clock).await
         }
         .await;
         let server = server.map_err(|failure| failure.to_string())?;

@@ -368,7 +368,7 @@ fn members_of(group: &RoleName) -> String {
 }
 
 /// A name as `pg_hba.conf` has it: in quotes, so that no name is a keyword
-/// (manual, "The pg_hba.conf File"). A line break cannot stand in the file; such a name is printed
+/// (manual, "The `pg_hba.conf` File"). A line break cannot stand in the file; such a name is printed
 /// so that it fits nobody.
 fn hba_name(name: &str) -> String {
     printable(&identifier(name))

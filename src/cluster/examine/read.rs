@@ -225,7 +225,7 @@ impl Reader<'_> {
     }
 
     async fn lease_roles(&self, client: &ClientWrapper) -> Looked<Vec<LeaseRole>> {
-        let Examiner { broker, key, role_prefix } = self.examiner;
+        let Examiner { broker, key, role_prefix, .. } = self.examiner;
         let cluster = &self.expected.cluster;
         let sql = include_str!("../sql/examine_lease_roles.sql");
         let role = |row: &Row| {

@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const HOLDERS: usize = 2;
 
 /// Settings that the broker's connections begin with, and that no server has by default.
-const BEGUN_WITH: &str = "SELECT current_setting('search_path') = 'pg_catalog,pg_temp' \
-                          AND current_setting('enable_seqscan') = 'off'";
+const BEGUN_WITH: &str = "SELECT replace(current_setting('search_path'), ' ', '') = 'pg_catalog,pg_temp' \
+     AND current_setting('enable_seqscan') = 'off'";
 
 const PID: &str = "SELECT pg_backend_pid()";
 

@@ -14,6 +14,9 @@ use super::server::old_tls;
 use crate::cluster::client::ClientSslMode;
 use crate::names::printable;
 
+/// `SQLSTATE` of a refusal by `pg_hba.conf`: no line fits, or one that says `reject`.
+const NO_LINE: &str = "28000";
+
 /// A certificate that ends sooner is worth a warning.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -64,15 +67,25 @@ fn oldest_tls(door: &Opened, spoken: bool) -> Finding {
 
 /// One finding for all databases where the same was answered.
 fn answers(expected: &Expected, version: Option<u32>, door: &Opened) -> Vec<Finding> {
-    let mut alike: BTreeMap<(Way, &Answer), Vec<&str>> = BTreeMap::new();
+    let mut alike: BTreeMap<(Way, Answer), Vec<&str>> = BTreeMap::new();
     for (way, database, answer) in &door.answers {
-        alike.entry((*way, answer)).or_default().push(database);
+        alike.entry((*way, kind(answer))).or_default().push(database);
     }
     let findings = alike.into_iter().map(|((way, answer), databases)| {
         let place = format!("{} for {}", at(door), listed(&databases));
-        judge(expected, door, way, answer, &place).mended(expected, version)
+        judge(expected, door, way, &answer, &place).mended(expected, version)
     });
     findings.collect()
+}
+
+/// The answer without what differs from database to database: the server names it where it refuses.
+fn kind(answer: &Answer) -> Answer {
+    match answer {
+        Answer::Asked(Demand::Refused(code, _)) if code == NO_LINE => {
+            Answer::Asked(Demand::Refused(code.clone(), String::new()))
+        }
+        answer => answer.clone(),
+    }
 }
 
 /// A finding, and whether `pg_hba.conf` mends it.
@@ -157,9 +170,8 @@ fn no_tls(expected: &Expected, place: &str) -> Finding {
         .mend("-- ssl = on, with a certificate; see check `ssl`")
 }
 
-/// `28000` is how `pg_hba.conf` refuses.
 fn refused(check: Check, way: Way, code: &str, message: &str, place: &str) -> Finding {
-    if code != "28000" {
+    if code != NO_LINE {
         let message = printable(message);
         let seen = format!("could not be tried {place}: {message} (SQLSTATE {code})");
         return Finding::warn(check, seen, "What pg_hba.conf lets in there is not known.");

@@ -141,7 +141,7 @@ fn weakness(line: &HbaLine) -> Option<Finding> {
     let seen = shown(line);
     let finding = match line.method.as_str() {
         "reject" | "peer" | "cert" => return None,
-        "scram-sha-256" if local || line.kind == "hostssl" => return None,
+        "scram-sha-256" if local || is_protected(line) => return None,
         "scram-sha-256" if loopback => Finding::warn(
             CHECK,
             seen,
@@ -161,6 +161,11 @@ fn weakness(line: &HbaLine) -> Option<Finding> {
             seen,
             "A role that gives itself an MD5 password gets in by that, and not by SCRAM.",
         ),
+        "password" => Finding::fail(
+            CHECK,
+            seen,
+            "The client tells the password itself, to whoever answers, and not a proof of it.",
+        ),
         "ident" => Finding::fail(CHECK, seen, "The client's own machine says which role it is."),
         _ => Finding::warn(
             CHECK,
@@ -174,6 +179,11 @@ fn weakness(line: &HbaLine) -> Option<Finding> {
 fn better(line: &HbaLine) -> String {
     let kind = if line.kind == "local" { "local" } else { "hostssl" };
     format!("{kind}, scram-sha-256; or `pgbridge doctor --print-hba` before it")
+}
+
+/// Whether nobody on the way can read along: TLS, or the encryption of Kerberos.
+fn is_protected(line: &HbaLine) -> bool {
+    ["hostssl", "hostgssenc"].contains(&line.kind.as_str())
 }
 
 fn is_loopback(line: &HbaLine) -> bool {

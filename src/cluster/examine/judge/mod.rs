@@ -8,6 +8,8 @@ mod logs;
 mod rights;
 mod server;
 
+use std::fmt::Write as _;
+
 use super::Expected;
 use super::facts::{Facts, Looked};
 use super::finding::{Check, Finding};
@@ -19,7 +21,7 @@ pub(super) use doors::doors;
 pub(super) fn inside(expected: &Expected, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![Finding::pass(Check::Reach, reached(expected))];
     findings.push(Finding::pass(Check::Pooler, "a session of its own"));
-    findings.extend(server::judge(facts));
+    findings.extend(server::judge(expected, facts));
     findings.extend(rights::judge(expected, facts));
     findings.extend(databases::judge(expected, facts));
     findings.extend(server::judge_settings(expected, facts));
@@ -48,10 +50,11 @@ pub(super) fn shared(how: &str) -> Finding {
 
 /// A server that did not let the broker in.
 pub(super) fn out_of_reach(expected: &Expected, failure: &Failure) -> Finding {
+    const WHY: &str = "The broker cannot log in, so nothing can be lent or taken back there.";
+    // What pgbouncer says when a connection begins with settings.
     if failure.text.contains("startup parameter") {
         return shared(&failure.to_string());
     }
-    const WHY: &str = "The broker cannot log in, so nothing can be lent or taken back there.";
     let finding = Finding::fail(Check::Reach, failure.to_string(), WHY);
     let user = expected.user.quoted();
     match failure.code.as_deref() {
@@ -91,7 +94,7 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
     const SHOWN: usize = 5;
     let mut list = names.iter().take(SHOWN).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if let Some(more) = names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        list.push_str(&format!(" and {more} more"));
+        let _ = write!(list, " and {more} more");
     }
     list
 }

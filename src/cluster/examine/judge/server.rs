@@ -33,12 +33,12 @@ const RELEASES: [Release; 6] = [
 /// A difference of clocks that matters.
 const SKEW_MAX: Duration = Duration::from_secs(30);
 
-pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
     seen(Check::Version, &facts.server, |server| {
         let mut findings = vec![version(server.version)];
         findings.extend(minor_release(server.version, facts.now));
         findings.push(standby(server));
-        findings.push(clock(server));
+        findings.push(clock(expected, server));
         findings
     })
 }
@@ -94,7 +94,7 @@ fn standby(server: &Server) -> Finding {
     }
 }
 
-fn clock(server: &Server) -> Finding {
+fn clock(expected: &Expected, server: &Server) -> Finding {
     let skew = server.skew;
     if skew.at_least <= SKEW_MAX {
         return Finding::pass(Check::Clock, "as the broker's, within 30 s");
@@ -104,12 +104,16 @@ fn clock(server: &Server) -> Finding {
         Direction::Behind => "behind",
     };
     let apart = skew.at_least.as_secs();
-    Finding::warn(
-        Check::Clock,
-        format!("the server's clock is {apart} s {direction} the broker's"),
-        "What a lease's end means is told by both; the audit and the server's log do not fit together.",
-    )
-    .mend("-- the same time source for both machines (chrony, systemd-timesyncd)")
+    let seen = format!("the server's clock is {apart} s {direction} the broker's");
+    let finding = if skew.at_least > expected.max_clock_skew {
+        let why = "That is more than `max_clock_skew` in [broker], so nothing is issued there.";
+        Finding::fail(Check::Clock, seen, why)
+    } else {
+        let why = "The audit and the server's log do not fit together; much more, and nothing is \
+                   issued.";
+        Finding::warn(Check::Clock, seen, why)
+    };
+    finding.mend("-- the same time source for both machines (chrony, systemd-timesyncd)")
 }
 
 /// Settings that have nothing to do with the log.

@@ -56,6 +56,7 @@ fn expected() -> Expected {
         },
         profiles: vec![profile("reader", &["orders"], None)],
         role_prefix: RolePrefix::default(),
+        max_clock_skew: Duration::from_mins(2),
     }
 }
 
@@ -283,6 +284,7 @@ fn a_standby_and_a_clock_that_is_off_are_told() {
         move |facts: &mut Facts| server(facts).skew.at_least = Duration::from_secs(seconds)
     };
     check(Check::Clock, Warn, "time source", skew(31));
+    check(Check::Clock, Fail, "time source", skew(121));
     hold_changed(&expected(), Check::Clock, Pass, "", skew(30));
 }
 
@@ -319,7 +321,7 @@ fn a_login_with_more_or_less_than_it_needs_is_told() {
 fn the_group_of_brokers_must_serve_brokers_and_nobody_else() {
     const CHECK: Check = Check::AdminRole;
     check(CHECK, Fail, "CREATE ROLE \"admin\" NOLOGIN;", |facts| {
-        role_of(facts, "admin").known = false
+        role_of(facts, "admin").known = false;
     });
     check(CHECK, Fail, "NOSUPERUSER", |facts| {
         role_of(facts, "admin").attributes = vec!["SUPERUSER".to_owned()];
@@ -338,7 +340,7 @@ fn the_group_of_brokers_must_serve_brokers_and_nobody_else() {
 fn the_attic_must_have_no_rights_and_nobody_but_the_broker() {
     const CHECK: Check = Check::AtticRole;
     check(CHECK, Fail, "CREATE ROLE \"attic\" NOLOGIN;", |facts| {
-        role_of(facts, "attic").known = false
+        role_of(facts, "attic").known = false;
     });
     check(CHECK, Fail, "NOBYPASSRLS", |facts| {
         role_of(facts, "attic").attributes = vec!["BYPASSRLS".to_owned()];
@@ -364,7 +366,7 @@ fn the_attic_must_have_no_rights_and_nobody_but_the_broker() {
 fn a_role_that_cannot_be_lent_or_lends_too_much_is_told() {
     const CHECK: Check = Check::GroupRole;
     check(CHECK, Fail, "CREATE ROLE \"reader\" NOLOGIN;", |facts| {
-        role_of(facts, "reader").known = false
+        role_of(facts, "reader").known = false;
     });
     check(CHECK, Fail, "GRANT \"reader\" TO \"admin\" WITH ADMIN TRUE", |facts| {
         role_of(facts, "reader").can_be_granted = false;
@@ -374,7 +376,7 @@ fn a_role_that_cannot_be_lent_or_lends_too_much_is_told() {
         server(facts).version = 150_018;
     });
     check(CHECK, Warn, "ALTER ROLE \"reader\" NOLOGIN;", |facts| {
-        role_of(facts, "reader").can_login = true
+        role_of(facts, "reader").can_login = true;
     });
     check(Check::GroupReach, Fail, "pg_auth_members", |facts| {
         facts.reaches = Ok(vec![("reader".to_owned(), vec!["postgres is a superuser".to_owned()])]);
@@ -506,7 +508,7 @@ fn lines_of_pg_hba_that_let_a_lease_in_without_tls_or_scram_are_told() {
         (Fail, line("hostssl", &["postgres", "pgb_alice_x"], any, "trust")),
         (Fail, line("local", &["all"], None, "trust")),
         (Fail, line("host", &["all"], any, "ident")),
-        (Warn, line("hostssl", &["all"], any, "password")),
+        (Fail, line("hostssl", &["all"], any, "password")),
         (Warn, line("hostssl", &["all"], any, "ldap")),
         (Warn, line("host", &["all"], Some("127.0.0.1"), "scram-sha-256")),
         (Fail, HbaLine { error: Some("odd".into()), ..line("host", &[], None, "") }),
@@ -521,6 +523,7 @@ fn lines_of_pg_hba_that_let_a_lease_in_without_tls_or_scram_are_told() {
     for line in [
         line("hostssl", &["all"], any, "scram-sha-256"),
         line("host", &["all"], any, "reject"),
+        line("hostgssenc", &["all"], any, "scram-sha-256"),
         line("local", &["all"], None, "peer"),
         line("local", &["all"], None, "scram-sha-256"),
         line("host", &["postgres"], any, "trust"),
@@ -624,7 +627,12 @@ fn without_tls_is_good_only_where_clients_are_told_so_and_stay_on_the_machine() 
     local.client.host = "127.0.0.1".to_owned();
     local.client.sslmode = ClientSslMode::Disable;
     let here = Opened { local: true, ..door(Way::Clear, Answer::Asked(Demand::Scram)) };
-    hold(&super::doors(&local, None, &[here.clone()], now()), Check::LoginInClear, Note, "");
+    hold(
+        &super::doors(&local, None, std::slice::from_ref(&here), now()),
+        Check::LoginInClear,
+        Note,
+        "",
+    );
     let away = door(Way::Clear, Answer::Asked(Demand::Scram));
     hold(&super::doors(&local, None, &[away], now()), Check::LoginInClear, Fail, "");
     hold(&super::doors(&expected(), None, &[here], now()), Check::LoginInClear, Fail, "");
