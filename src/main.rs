@@ -43,7 +43,7 @@ async fn run(command: Command) -> Exit {
             }
         },
         Command::Person(command) => cli::run_person(command, &Clock::system()).await,
-        Command::Operator(command) => cli::run_operator(command).await,
+        Command::Operator(command) => cli::run_operator(command, &Clock::system()).await,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, wait_for};
 const MAJORS: [u32; 2] = [15, 16];
 
 /// Time enough to make a role.
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 
 /// A server, and a broker's view of it.
 struct Site {
@@ -161,7 +161,7 @@ impl Held {
     }
 }
 
-fn settings(postgres: &Postgres) -> ClusterSettings {
+pub fn settings(postgres: &Postgres) -> ClusterSettings {
     let roots = fs::read_to_string(postgres.ca_file()).expect("the authority's certificate");
     ClusterSettings {
         name: "orders".parse().expect("a name"),
@@ -182,25 +182,25 @@ fn settings(postgres: &Postgres) -> ClusterSettings {
 }
 
 /// Opens a cluster with a marker key of 64 times the same digit.
-fn open(settings: ClusterSettings, broker: &str, digit: char) -> Cluster {
+pub fn open(settings: ClusterSettings, broker: &str, digit: char) -> Cluster {
     let hex: String = [digit; 64].iter().collect();
     let key = Arc::new(MarkerKey::from_hex(&hex).expect("a key"));
     let broker = broker.parse().expect("a name");
     Cluster::new(settings, broker, key, RolePrefix::default()).expect("usable settings")
 }
 
-fn hour() -> Ttl {
+pub fn hour() -> Ttl {
     "1h".parse().expect("a length of time")
 }
 
-fn credential() -> (Password, Verifier) {
+pub fn credential() -> (Password, Verifier) {
     let mut rng = rand::rng();
     let password = Password::random(&mut rng);
     let verifier = password.verifier(ScramIterations::DEFAULT, &mut rng);
     (password, verifier)
 }
 
-fn profile(group: &str) -> Profile {
+pub fn profile(group: &str) -> Profile {
     Profile {
         role: group.parse().expect("a name"),
         databases: vec!["orders".parse().expect("a name")],
@@ -216,7 +216,7 @@ fn profile(group: &str) -> Profile {
 }
 
 /// An intent of alice's for `group`, as the broker has written it down.
-fn lease(group: &str) -> Lease {
+pub fn lease(group: &str) -> Lease {
     let id = LeaseId::random(&mut rand::rng());
     let directory = "corp".parse().expect("a name");
     let principal = Principal::Ldap { directory, account: "alice".into() };

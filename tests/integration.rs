@@ -13,6 +13,7 @@ mod cli;
 mod cluster;
 mod config;
 mod crash;
+mod doctor;
 mod floors;
 mod http;
 mod ldap;

@@ -128,6 +128,18 @@ pub enum OperatorCommand {
     /// Ends with 0 when there is none, and 1 otherwise. Lines of the map that allow nothing, since
     /// no cluster lends the role that they name, are noted and are no mistake. Connects to nothing.
     Check(ConfigFile),
+    /// Examine the clusters and print what is unsafe or missing
+    ///
+    /// Connects to each cluster of the configuration as the broker does, knocks at its door as a
+    /// lease role would, changes nothing, and prints a line for each check: `pass`, `note`, `warn`
+    /// or `FAIL`, and under it why that matters and the SQL or setting that mends it. Ends with 0
+    /// when nothing failed, and 1 otherwise; a cluster that cannot be reached has failed.
+    #[command(after_help = "Examples:
+  pgbridge doctor --config pgbridge.toml
+  pgbridge doctor --config pgbridge.toml --cluster orders --print-sql > prepare.sql
+  psql -X -d postgres -f prepare.sql
+  pgbridge doctor --config pgbridge.toml --cluster orders --print-hba")]
+    Doctor(Doctor),
     /// Read the audit
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -170,6 +182,56 @@ pub struct ConfigFile {
     /// The configuration file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Only this cluster [default: all]
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<ClusterName>,
+    /// Print what was found as JSON
+    #[arg(long, conflicts_with_all = ["print_hba", "print_sql"])]
+    pub json: bool,
+    /// Print the lines of `pg_hba.conf` that let lease roles in by TLS and SCRAM, and not otherwise
+    #[arg(long, conflicts_with = "print_sql")]
+    pub print_hba: bool,
+    /// The server's major version, for `--print-hba` [default: asked of the server]
+    #[arg(long, value_name = "MAJOR", requires = "print_hba")]
+    #[arg(value_parser = clap::value_parser!(u32).range(13..=18))]
+    pub major: Option<u32>,
+    /// Print the statements that prepare a cluster, for a superuser's psql
+    #[arg(long)]
+    pub print_sql: bool,
+}
+
+/// What `doctor` is to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoctorAnswer {
+    /// What was found, for people.
+    Text,
+    /// What was found, for programs.
+    Json,
+    /// Lines for `pg_hba.conf`.
+    Hba,
+    /// Statements.
+    Sql,
+}
+
+impl Doctor {
+    /// What it is to print.
+    #[must_use]
+    pub fn answer(&self) -> DoctorAnswer {
+        match (self.json, self.print_hba, self.print_sql) {
+            (_, _, true) => DoctorAnswer::Sql,
+            (_, true, _) => DoctorAnswer::Hba,
+            (true, _, _) => DoctorAnswer::Json,
+            _ => DoctorAnswer::Text,
+        }
+    }
 }
 
 /// How to print an answer.
@@ -331,7 +393,10 @@ impl FromStr for Target {
 const GROUPS: [(&str, &[&str]); 3] = [
     ("For people", &["login", "logout", "whoami", "roles"]),
     ("Database access", &["psql", "issue", "leases", "renew", "revoke"]),
-    ("For operators and auditors", &["serve", "check", "audit", "completions", "man", "help"]),
+    (
+        "For operators and auditors",
+        &["serve", "check", "doctor", "audit", "completions", "man", "help"],
+    ),
 ];
 
 /// The command line with its commands listed in groups. Parse with this one.
@@ -434,6 +499,10 @@ mod tests {
             "pgbridge login --password-stdin",
             "pgbridge login --server http://pgbridge.example.test",
             "pgbridge check",
+            "pgbridge doctor --config x.toml --json --print-sql",
+            "pgbridge doctor --config x.toml --print-hba --print-sql",
+            "pgbridge doctor --config x.toml --major 16",
+            "pgbridge doctor --config x.toml --print-hba --major 12",
         ] {
             let refusal = parse(bad).err().unwrap_or_else(|| panic!("accepted: {bad}"));
             assert_eq!(refusal.exit_code(), 2, "{bad}");
@@ -445,6 +514,8 @@ mod tests {
             "pgbridge login --password-stdin --user alice",
             "pgbridge login --server https://pgbridge.example.test",
             "pgbridge check --config x.toml",
+            "pgbridge doctor --config x.toml --cluster orders --json",
+            "pgbridge doctor --config x.toml --print-hba --major 13",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::client::ClientError;
 use super::credential::CredentialError;
+use super::doctor::DoctorError;
 use super::exit::Exit;
 use super::operate::OperateError;
 use super::roles::ChoiceError;
@@ -22,6 +23,8 @@ pub(super) enum Failure {
     Choice(#[from] ChoiceError),
     #[error(transparent)]
     Operate(#[from] OperateError),
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
     #[error("you are not logged in: run `pgbridge login`")]
     NotLoggedIn,
     #[error(
@@ -77,6 +80,7 @@ impl Failure {
             }
             Self::State(_)
             | Self::Operate(_)
+            | Self::Doctor(_)
             | Self::PasswordUnread(_)
             | Self::NoFile { .. }
             | Self::NotHandedOut { .. }

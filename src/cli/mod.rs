@@ -8,6 +8,7 @@ mod answers;
 mod args;
 mod client;
 mod credential;
+mod doctor;
 mod exit;
 mod failure;
 mod operate;
@@ -21,8 +22,9 @@ mod table;
 mod terminal;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigFile, Format, Issue, Leases, Login, OperatorCommand, Output,
-    PersonCommand, Psql, Renew, Revoke, Target, TargetError, Wish, command,
+    AuditCommand, Cli, Command, ConfigFile, Doctor, DoctorAnswer, Format, Issue, Leases, Login,
+    OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Target, TargetError, Wish,
+    command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};
@@ -42,8 +44,8 @@ pub async fn run_person(command: PersonCommand, clock: &Clock) -> Exit {
 
 /// Does what an operator or auditor asked for, and says on standard error why it could not be
 /// done.
-pub async fn run_operator(command: OperatorCommand) -> Exit {
-    finish(operate::run(command).await)
+pub async fn run_operator(command: OperatorCommand, clock: &Clock) -> Exit {
+    finish(operate::run(command, clock).await)
 }
 
 /// An error and its causes on one line, each said once, safe to show on a terminal.

@@ -5,10 +5,12 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::args::{AuditCommand, OperatorCommand, command};
+use super::doctor;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::terminal::{self, Shown, note, safe_json, warn};
-use crate::config::{self, Diagnostic, StoreSettings};
+use crate::clock::Clock;
+use crate::config::{self, Config, Diagnostic, StoreSettings};
 use crate::store::{self, AuditEntry, StoreError};
 
 /// Why an operator's command failed.
@@ -26,9 +28,10 @@ pub(super) enum OperateError {
 const BATCH: u32 = 1000;
 
 /// Does what an operator or auditor asked for.
-pub(super) async fn run(command: OperatorCommand) -> Result<Exit, Failure> {
+pub(super) async fn run(command: OperatorCommand, clock: &Clock) -> Result<Exit, Failure> {
     match command {
         OperatorCommand::Check(file) => check(&file.config),
+        OperatorCommand::Doctor(command) => doctor::run(command, clock).await,
         OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
             export(&config.config, after).await
         }
@@ -61,11 +64,21 @@ fn check(path: &Path) -> Result<Exit, Failure> {
 /// Where the store is. An auditor may read that, and none of the secrets beside it but the password
 /// of a store on PostgreSQL, which may be that of a login of their own.
 fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
-    config::store_only(path).map_err(|diagnostics| {
-        warn(listed(&diagnostics).trim_end());
-        let path = Shown::new(path.display());
-        OperateError::Config { path, mistakes: diagnostics.len() }
-    })
+    config::store_only(path).map_err(|diagnostics| told(path, &diagnostics))
+}
+
+/// The whole configuration.
+///
+/// # Errors
+/// When it has a mistake; all of them are on standard error by then.
+pub(super) fn configuration(path: &Path) -> Result<Config, OperateError> {
+    config::load(path).map_err(|diagnostics| told(path, &diagnostics))
+}
+
+fn told(path: &Path, diagnostics: &[Diagnostic]) -> OperateError {
+    warn(listed(diagnostics).trim_end());
+    let path = Shown::new(path.display());
+    OperateError::Config { path, mistakes: diagnostics.len() }
 }
 
 /// Each mistake with its place and hint, as the file's author must see it; its lines stay lines.

@@ -339,7 +339,7 @@ fn tls(settings: &ClusterSettings) -> Result<Tls, String> {
     }
 }
 
-fn trusted(roots: Option<&str>) -> Result<RootCertStore, String> {
+pub(super) fn trusted(roots: Option<&str>) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     match roots {
         Some(pem) => {

@@ -7,6 +7,7 @@
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke   observe -> plan -> apply, and anew after any failure
+//! examine    whether the cluster is fit and safe, and what makes it so; changes nothing
 //! ```
 //!
 //! Invariants: every role is addressed by OID and carries our mark, or it is not touched; a
@@ -18,6 +19,7 @@ mod client;
 mod connect;
 mod create;
 mod error;
+mod examine;
 mod look;
 mod observe;
 mod revoke;
@@ -34,6 +36,7 @@ use self::apply::Limits;
 pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
+pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, Verdict};
 use self::look::Looks;
 pub use self::roles::LeaseRoles;
 pub use self::settings::{

@@ -24,7 +24,9 @@ const STARTING: Duration = Duration::from_secs(30);
 const FIELD: char = '\u{1f}';
 const ROW: char = '\u{1e}';
 
-/// Who may come in, and how. `postgres` over the socket is the eye of the tests.
+/// `postgres` over the socket is the eye of the tests.
+const SUPERUSER_LINE: &str = "local   all  postgres                 trust\n";
+/// Who may come in, and how.
 const HBA: &str = "\
 local   all          postgres                 trust
 local   replication  postgres                 trust
@@ -150,6 +152,29 @@ impl Postgres {
         self.daemon = run(&self.programs, &self.scratch, self.user, self.port);
         let up = accepts_connections(&mut self.daemon, self.scratch.path(), self.port);
         assert!(up, "PostgreSQL does not start again:\n{}", self.log());
+    }
+
+    /// Replaces `pg_hba.conf`, but for the superuser's way in over the socket. New connections go by
+    /// it once this returns.
+    pub fn set_hba(&self, lines: &str) {
+        let text = format!("{SUPERUSER_LINE}{lines}\n");
+        self.scratch.write("data/pg_hba.conf", &text, self.user);
+        let loaded = || self.sql("postgres", "SELECT pg_conf_load_time()");
+        let before = loaded();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        wait_for("pg_hba.conf to be read", STARTING, || (loaded() != before).then_some(()));
+    }
+
+    /// Starts the server again as a standby, which follows nobody.
+    pub fn become_standby(&mut self) {
+        self.stop();
+        self.scratch.write("data/standby.signal", "", self.user);
+        self.start_again();
+    }
+
+    /// The directory of the server's Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("socket")
     }
 
     /// Stops the world: the postmaster answers nobody who is not in yet.
