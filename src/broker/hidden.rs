@@ -12,13 +12,11 @@ use super::access::with_causes;
 use super::reconcile::ReconcileError;
 use super::{Broker, Site};
 use crate::clock::Stopwatch;
+use crate::cluster::HIDDEN_FOR;
 use crate::names::ClusterName;
 
 /// How often it is looked for them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// For how long after a role is gone: `post_auth_delay` is at most 2147 s.
-const LOOK_FOR: Duration = Duration::from_secs(2200);
 
 /// When a role was last gone on a cluster. At the start nobody knows, so it counts as just now.
 pub(super) struct LastGone(Mutex<Stopwatch>);
@@ -34,7 +32,7 @@ impl LastGone {
     }
 
     fn is_recent(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < LOOK_FOR
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < HIDDEN_FOR
     }
 }
 

@@ -205,20 +205,32 @@ impl Broker {
             Ok(ended) => ended,
             Err(failed) => return self.hold(lease, vec![blocked_by(&failed)]).await,
         };
-        if let AccessEnd::Blocked(blockers) = ended {
-            return self.hold(lease, blockers).await;
-        }
+        let ended = match ended {
+            // A membership that is not ours to take ends with the role.
+            AccessEnd::Blocked(blockers) if !blockers.iter().all(is_membership) => {
+                return self.hold(lease, blockers).await;
+            }
+            AccessEnd::Blocked(_) => false,
+            AccessEnd::Ended(_) | AccessEnd::Gone => true,
+        };
         crash::at("revoke before its end is written");
-        let lease = if lease.access_ended_at.is_none() {
+        let lease = if ended && lease.access_ended_at.is_none() {
             self.step(lease.end_access(self.now())?, Action::AccessEnded).await?
         } else {
             lease
         };
+        let closed_for = lease.access_ended_at.map(|at| self.now().duration_since(at));
+        let target = target.closed_for(closed_for.and_then(|length| length.try_into().ok()));
         crash::at("revoke before the role is removed");
         match site.cluster.remove(&target, lease.owned_objects).await {
             Ok(Removal::Gone) => {
                 crash::at("revoke before the last record");
                 site.last_gone.note();
+                let lease = if lease.access_ended_at.is_none() {
+                    self.step(lease.end_access(self.now())?, Action::AccessEnded).await?
+                } else {
+                    lease
+                };
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
                 let cause = closed.end.map(EndReason::as_str);
                 info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
@@ -292,6 +304,10 @@ impl Broker {
 }
 
 /// A cluster's failure as what keeps the lease.
+fn is_membership(blocker: &Blocker) -> bool {
+    blocker.kind == BlockerKind::Membership
+}
+
 fn blocked_by(failed: &ClusterError) -> Blocker {
     let kind = match failed {
         ClusterError::NotOurs { .. } => BlockerKind::Role,

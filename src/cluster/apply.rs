@@ -12,7 +12,6 @@ use tokio_postgres::SimpleQueryMessage;
 use super::connect::{Borrowed, Connections, Lane};
 use super::error::{Failure, FailureKind};
 use crate::lease::plan::Statement;
-use crate::names::printable;
 
 /// `SET LOCAL` lines that begin every transaction, so that nothing a DBA set for the login or the
 /// database reaches it, nor anything that a pooler between us and the server left behind.
@@ -38,6 +37,12 @@ impl Limits {
         }
         message
     }
+}
+
+/// A statement that the server refused, and why.
+pub(super) struct Refused {
+    pub(super) statement: Statement,
+    pub(super) failure: Failure,
 }
 
 /// Rows of a message, as text.
@@ -87,7 +92,7 @@ impl Connections {
     }
 
     /// Runs the first `vital` of `statements`, and of the others as many as the server lets us,
-    /// in one transaction. Gives a text for each that it did not.
+    /// in one transaction. Gives those that it did not.
     ///
     /// # Errors
     /// When one of the vital ones is refused ([`FailureKind::Rejected`]: nothing was changed), or
@@ -99,7 +104,7 @@ impl Connections {
         statements: &[Statement],
         vital: usize,
         within: Duration,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<Refused>, Failure> {
         let borrowed = self.borrow_for_change(lane).await?;
         let client = borrowed.client()?;
         let answered = self.one_by_one(client, limits, statements, vital, within).await;
@@ -126,7 +131,7 @@ impl Connections {
         statements: &[Statement],
         vital: usize,
         within: Duration,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<Refused>, Failure> {
         let run =
             |sql: String| async move { self.bounded(within, client.batch_execute(&sql)).await };
         run(format!("BEGIN;\n{}", limits.0)).await?;
@@ -141,8 +146,7 @@ impl Connections {
                 Ok(()) => run("RELEASE one".to_owned()).await?,
                 Err(failure) if failure.kind == FailureKind::Rejected => {
                     run("ROLLBACK TO one".to_owned()).await?;
-                    let sql = printable(statement.sql());
-                    refused.push(format!("could not {}: {sql}: {failure}", statement.what));
+                    refused.push(Refused { statement: statement.clone(), failure });
                 }
                 Err(failure) => return Err(failure),
             }

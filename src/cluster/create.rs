@@ -126,6 +126,7 @@ impl Cluster {
             let statements = plan::extend(&role.name, role.oid, valid_until);
             let applied =
                 self.connections.apply(Lane::Issue, &self.limits, &statements, Duration::MAX).await;
+            // A check of the plan failed, or somebody was quicker: what there is now says which.
             match applied {
                 Ok(_) => return Ok(valid_until),
                 Err(failure) if moved_on(&failure) && tries < RETRIES => tries += 1,

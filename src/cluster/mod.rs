@@ -7,6 +7,7 @@
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke   observe -> plan -> apply, and anew after any failure
+//! clear      what revoking does in one database
 //! examine    whether the cluster is fit and safe, and what makes it so; changes nothing
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! `Debug` text holds a password or a verifier.
 
 mod apply;
+mod clear;
 mod client;
 mod connect;
 mod create;
@@ -28,6 +30,7 @@ mod settings;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -38,6 +41,8 @@ use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, Verdict};
 use self::look::Looks;
+use self::revoke::ClosedRoles;
+pub use self::revoke::HIDDEN_FOR;
 pub use self::roles::LeaseRoles;
 pub use self::settings::{
     ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
@@ -51,6 +56,7 @@ pub struct Cluster {
     connections: Connections,
     limits: Limits,
     looks: Looks,
+    closed: ClosedRoles,
     admin_role: Option<RoleName>,
     attic_role: Option<RoleName>,
     broker: BrokerId,
@@ -68,19 +74,28 @@ pub struct RoleTarget {
     pub oid: Option<RoleOid>,
     /// The name it was made with, if known.
     pub name: Option<LeaseRoleName>,
+    /// For how long its access has been over, if known.
+    pub closed_for: Option<Duration>,
 }
 
 impl RoleTarget {
     /// The role of `lease`.
     #[must_use]
     pub fn of(lease: &Lease) -> Self {
-        Self { lease: lease.id, oid: lease.role_oid, name: Some(lease.role_name.clone()) }
+        let name = Some(lease.role_name.clone());
+        Self { lease: lease.id, oid: lease.role_oid, name, closed_for: None }
     }
 
     /// A role found on the cluster whose mark names `lease`.
     #[must_use]
     pub fn found(lease: LeaseId, oid: RoleOid) -> Self {
-        Self { lease, oid: Some(oid), name: None }
+        Self { lease, oid: Some(oid), name: None, closed_for: None }
+    }
+
+    /// Its access has been over for `closed_for`.
+    #[must_use]
+    pub fn closed_for(self, closed_for: Option<Duration>) -> Self {
+        Self { closed_for, ..self }
     }
 }
 
@@ -157,6 +172,7 @@ impl Cluster {
             connections,
             limits,
             looks,
+            closed: ClosedRoles::new(),
             admin_role,
             attic_role,
             broker,

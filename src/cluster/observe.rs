@@ -1,19 +1,21 @@
 //! What the catalogue says. Nothing here changes anything, and nothing here decides.
 
+use std::error::Error;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
+use tokio_postgres::types::{FromSql, Type};
 
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure};
 use super::{Cluster, ClusterHealth, RoleTarget};
 use crate::lease::plan::{
-    self, Dependency, Estate, Membership, PreparedTransaction, RoleView, ServerVersion,
+    self, Attic, Dependency, Estate, Membership, Named, PreparedTransaction, RoleView,
+    ServerVersion,
 };
 use crate::lease::{Blocker, BlockerKind, FoundRole, Holder, Lease, Marker, MarkerReading};
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, printable};
+use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, identifier, literal, printable};
 
 /// The role that a target names.
 pub(super) enum Located {
@@ -33,6 +35,7 @@ pub(super) struct SeenRole {
     pub(super) oid: RoleOid,
     pub(super) name: String,
     pub(super) can_login: bool,
+    pub(super) has_replication: bool,
     pub(super) server_time: Timestamp,
 }
 
@@ -110,47 +113,75 @@ impl Cluster {
             self.connections.read(lane, DOING, [query]).await?
         };
         let [rows] = rows;
-        // Without an OID the name decides; only if nobody has it, a mark under another name does.
-        let mut named = None;
-        for row in &rows {
-            if column::<String>(&self.name, row, "name")? == name {
-                named = Some(row);
-            }
-        }
-        match named.or(rows.first()) {
-            Some(row) => self.judge(row, target.lease),
-            None => Ok(Located::Missing),
+        // Without an OID the name decides; only if nobody has it, a mark under another name does,
+        // and of several copies of a mark nobody knows the right one.
+        let named = rows
+            .iter()
+            .find(|row| row.try_get::<_, Shown>("name").is_ok_and(|shown| shown.0 == name));
+        match (named, rows.as_slice()) {
+            (Some(row), _) | (None, [row]) => self.judge(row, target.lease),
+            (None, []) => Ok(Located::Missing),
+            (None, [row, ..]) => self.not_ours(row, target.lease, "others carry the same mark"),
         }
     }
 
     fn judge(&self, row: &Row, lease: LeaseId) -> Result<Located, ClusterError> {
-        let comment: String = column(&self.name, row, "comment")?;
+        let Shown(comment) = column(&self.name, row, "comment")?;
+        let of = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
+            MarkerReading::Ours(of) => of,
+            MarkerReading::Foreign => {
+                return self.not_ours(row, lease, "its mark is of another broker");
+            }
+            MarkerReading::Invalid => {
+                return self.not_ours(row, lease, "it does not carry our mark");
+            }
+        };
         let role = SeenRole {
             oid: RoleOid(column(&self.name, row, "oid")?),
             name: column(&self.name, row, "name")?,
             can_login: column(&self.name, row, "can_login")?,
+            has_replication: column(&self.name, row, "replication")?,
             server_time: self.time(row, "server_time")?,
         };
         let superuser: bool = column(&self.name, row, "superuser")?;
-        let because = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
-            MarkerReading::Ours(of) if of == lease && superuser => "it was made a superuser",
-            MarkerReading::Ours(of) if of == lease => return Ok(Located::Ours(role)),
-            MarkerReading::Ours(of) if leads_to(&role.name, of) => return Ok(Located::OidTaken),
-            MarkerReading::Ours(_) => "its mark is of another lease",
-            MarkerReading::Foreign => "its mark is of another broker",
-            MarkerReading::Invalid => "it does not carry our mark",
-        };
-        let (oid, name) = (role.oid, printable(&role.name));
-        let cluster = self.name.clone();
+        if of == lease && superuser {
+            self.not_ours(row, lease, "it was made a superuser")
+        } else if of == lease {
+            Ok(Located::Ours(role))
+        } else if leads_to(&role.name, of) {
+            Ok(Located::OidTaken)
+        } else {
+            self.not_ours(row, lease, "its mark is of another lease")
+        }
+    }
+
+    fn not_ours(
+        &self,
+        row: &Row,
+        lease: LeaseId,
+        because: &'static str,
+    ) -> Result<Located, ClusterError> {
+        let (cluster, oid) = (self.name.clone(), RoleOid(column(&self.name, row, "oid")?));
+        let Shown(name) = column(&self.name, row, "name")?;
+        let name = printable(&name);
         Ok(Located::NotOurs(ClusterError::NotOurs { cluster, lease, oid, name, because }))
     }
 
     /// What must be known to end the access of `role`; nothing when it is gone meanwhile.
-    pub(super) async fn view(&self, role: &SeenRole) -> Result<Option<RoleView>, ClusterError> {
+    ///
+    /// `search` says how thoroughly memberships are looked for that it has handed on.
+    pub(super) async fn view(
+        &self,
+        role: &SeenRole,
+        search: Search,
+    ) -> Result<Option<RoleView>, ClusterError> {
         let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
-        let memberships =
-            Query { sql: include_str!("sql/memberships.sql"), parameters: &[&role.oid.0, &admin] };
+        let everywhere = search == Search::Everywhere;
+        let memberships = Query {
+            sql: include_str!("sql/memberships.sql"),
+            parameters: &[&role.oid.0, &admin, &everywhere],
+        };
         let doing = "reading a role's memberships";
         let [broker, memberships] =
             self.connections.read(Lane::Revoke, doing, [broker, memberships]).await?;
@@ -159,6 +190,7 @@ impl Cluster {
             oid: role.oid,
             name: role.name.clone(),
             can_login: role.can_login,
+            has_replication: role.has_replication,
             version: self.version(broker)?,
             broker_may_end_sessions: column(&self.name, broker, "may_signal")?
                 || column(&self.name, broker, "is_member")?,
@@ -188,7 +220,7 @@ impl Cluster {
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
-        let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.name] };
+        let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.oid.0] };
         let doing = "reading what a role leaves behind";
         let queries = [broker, dependencies, prepared];
         let [broker, dependencies, prepared] = self.connections.read(lane, doing, queries).await?;
@@ -197,28 +229,68 @@ impl Cluster {
             oid: role.oid,
             name: role.name.clone(),
             version: self.version(broker)?,
+            broker: column(&self.name, broker, "broker")?,
             broker_is_member: column(&self.name, broker, "is_member")?,
-            prepared: Vec::new(),
+            broker_may_signal: column(&self.name, broker, "may_signal")?,
+            prepared: self.prepared(&prepared)?,
             dependencies: Vec::new(),
             owned_shared: Vec::new(),
             shared_privileges: false,
+            attic: Attic::Unset,
         };
-        for row in &prepared {
-            let gid = column(&self.name, row, "gid")?;
-            let database = column(&self.name, row, "database")?;
-            estate.prepared.push(PreparedTransaction { gid, database });
-        }
         for row in &dependencies {
             if let Some(database) = column(&self.name, row, "database")? {
                 let connectable = column(&self.name, row, "connectable")?;
                 let owned = column(&self.name, row, "owned")?;
                 estate.dependencies.push(Dependency { database, connectable, owned });
             } else {
-                estate.owned_shared = column(&self.name, row, "owned_shared")?;
+                estate.owned_shared = named(&self.name, row)?;
                 estate.shared_privileges = column::<i64>(&self.name, row, "privileges")? > 0;
             }
         }
+        if estate.owns_objects() {
+            estate.attic = self.attic(lane).await?;
+        }
         Ok(Some(estate))
+    }
+
+    pub(super) fn prepared(&self, rows: &[Row]) -> Result<Vec<PreparedTransaction>, ClusterError> {
+        let prepared = |row: &Row| {
+            let gid = column(&self.name, row, "gid")?;
+            Ok(PreparedTransaction { gid, database: column(&self.name, row, "database")? })
+        };
+        rows.iter().map(prepared).collect()
+    }
+
+    async fn attic(&self, lane: Lane) -> Result<Attic, ClusterError> {
+        let Some(name) = &self.attic_role else { return Ok(Attic::Unset) };
+        let sql = include_str!("sql/attic.sql");
+        let query = Query { sql, parameters: &[&name.as_str(), &Marker::BEGIN] };
+        let [rows] = self.connections.read(lane, "looking at the attic role", [query]).await?;
+        let Some(row) = rows.first() else { return Ok(Attic::Missing(name.clone())) };
+        Ok(Attic::Found {
+            name: name.clone(),
+            oid: RoleOid(column(&self.name, row, "oid")?),
+            can_login: column(&self.name, row, "can_login")?,
+            has_attributes: column(&self.name, row, "has_attributes")?,
+            groups: column(&self.name, row, "groups")?,
+        })
+    }
+
+    /// The replication slots that `role` may have made, if a DBA gave it the right to.
+    pub(super) async fn slots(&self, role: &SeenRole) -> Result<Vec<Blocker>, ClusterError> {
+        if !role.has_replication {
+            return Ok(Vec::new());
+        }
+        let query = Query { sql: include_str!("sql/slots.sql"), parameters: &[&role.oid.0] };
+        let doing = "looking for replication slots of a role";
+        let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
+        let blocker = |row: &Row| {
+            let Shown(slot) = column(&self.name, row, "slot")?;
+            let database: Option<Shown> = column(&self.name, row, "database")?;
+            Ok(may_be_its_slot(&role.name, &slot, database))
+        };
+        rows.iter().map(blocker).collect()
     }
 
     /// Who holds the lock that a session of the broker waits for on `role`.
@@ -231,12 +303,30 @@ impl Cluster {
         let query = Query { sql, parameters: &[&role.name] };
         let doing = "reading who holds a lock on a role";
         let [rows] = self.connections.read(lane, doing, [query]).await?;
-        let blocker = |row: &Row| {
-            let pid: i32 = column(&self.name, row, "pid")?;
-            let owner: String = column(&self.name, row, "owner")?;
-            Ok(holds_a_lock(pid, &owner))
-        };
+        let blocker = |row: &Row| Ok(self.lock_holder(row)?.blocker("the role"));
         rows.iter().map(blocker).collect()
+    }
+
+    /// Whom the server process `pid` of ours waits for.
+    pub(super) async fn waits(&self, pid: i32) -> Result<Vec<LockHolder>, ClusterError> {
+        let query = Query { sql: include_str!("sql/waits.sql"), parameters: &[&pid] };
+        let doing = "reading whom a statement waits for";
+        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
+        let holder = |row: &Row| {
+            let relation = column(&self.name, row, "relation")?;
+            Ok(LockHolder { relation, ..self.lock_holder(row)? })
+        };
+        rows.iter().map(holder).collect()
+    }
+
+    fn lock_holder(&self, row: &Row) -> Result<LockHolder, ClusterError> {
+        let text = |name| Ok(column::<Option<Shown>>(&self.name, row, name)?.map(|shown| shown.0));
+        Ok(LockHolder {
+            pid: column(&self.name, row, "pid")?,
+            role: text("owner")?,
+            gid: text("gid")?,
+            relation: 0,
+        })
     }
 
     fn membership(&self, row: &Row) -> Result<Membership, ClusterError> {
@@ -249,10 +339,11 @@ impl Cluster {
     }
 
     fn found_role(&self, row: &Row) -> Result<FoundRole, ClusterError> {
-        let comment: String = column(&self.name, row, "comment")?;
+        let Shown(comment) = column(&self.name, row, "comment")?;
+        let Shown(name) = column(&self.name, row, "name")?;
         Ok(FoundRole {
             oid: RoleOid(column(&self.name, row, "oid")?),
-            name: column(&self.name, row, "name")?,
+            name,
             marker: Marker::read(&comment, &self.key, &self.broker, &self.name),
         })
     }
@@ -273,19 +364,90 @@ impl Cluster {
     }
 }
 
-/// Whoever holds a lock on a role; process 0 stands for a prepared transaction.
-fn holds_a_lock(pid: i32, owner: &str) -> Blocker {
-    if pid == 0 {
-        return Blocker::new(BlockerKind::Lock, "a prepared transaction holds a lock on it")
-            .held_by(Holder { pid: None, role: None })
-            .remedy(
+/// How thoroughly memberships are looked for that a role has handed on: before 16 that reads the
+/// whole table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Only if the role may hand one on now.
+    IfItMay,
+    /// In any case.
+    Everywhere,
+}
+
+/// Whoever holds a lock that a statement of ours waits for.
+pub(super) struct LockHolder {
+    /// The server process; 0 stands for a prepared transaction.
+    pub(super) pid: i32,
+    pub(super) role: Option<String>,
+    /// The prepared transaction, as far as it is known.
+    gid: Option<String>,
+    /// OID of the relation that is waited for, or 0.
+    pub(super) relation: u32,
+}
+
+impl LockHolder {
+    /// That it holds a lock on `object`, and how it is ended.
+    pub(super) fn blocker(self, object: &str) -> Blocker {
+        let Self { pid, role, gid, .. } = self;
+        let lock = |detail: String| Blocker::new(BlockerKind::Lock, detail).about(object);
+        if pid != 0 {
+            let name = role.as_deref().unwrap_or("nobody");
+            let detail = format!("server process {pid} of {name} holds a lock on {object}");
+            let sql = format!("SELECT pg_terminate_backend({pid})");
+            return lock(detail).held_by(Holder { pid: Some(pid), role }).remedy_sql(&sql);
+        }
+        let holder = Holder { pid: None, role: None };
+        let detail = "a prepared transaction holds a lock on";
+        match gid {
+            Some(gid) => lock(format!("{detail} {object}: {gid}"))
+                .held_by(holder)
+                .remedy_sql(&format!("ROLLBACK PREPARED {}", literal(&gid))),
+            None => lock(format!("{detail} {object}")).held_by(holder).remedy(
                 "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
-            );
+            ),
+        }
     }
-    let detail = format!("server process {pid} of {} holds a lock on it", printable(owner));
-    Blocker::new(BlockerKind::Lock, detail)
-        .held_by(Holder { pid: Some(pid), role: Some(owner.to_owned()) })
-        .remedy("end its transaction")
+}
+
+/// The server does not say who made a slot. Taking REPLICATION away is how a DBA says that none of
+/// those that are left is the role's.
+fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
+    let detail = format!(
+        "replication slot {slot} may be the role's, which was given REPLICATION: drop it if it \
+         is, and take REPLICATION away"
+    );
+    let sql = format!(
+        "SELECT pg_drop_replication_slot({}); ALTER ROLE {} NOREPLICATION",
+        literal(slot),
+        identifier(role)
+    );
+    let blocker = Blocker::new(BlockerKind::ReplicationSlot, detail).about(slot).remedy_sql(&sql);
+    match database {
+        Some(Shown(database)) => blocker.within(database),
+        None => blocker,
+    }
+}
+
+/// What `pg_identify_object` says of several objects, in two columns.
+pub(super) fn named(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
+    let kinds: Vec<String> = column(cluster, row, "types")?;
+    let identities: Vec<String> = column(cluster, row, "identities")?;
+    let named = |(kind, identity)| Named { kind, identity };
+    Ok(kinds.into_iter().zip(identities).map(named).collect())
+}
+
+/// A text of the server that is only read or shown. One that is no UTF-8, as a database of
+/// another encoding can put into shared tables, is read as far as it can be.
+pub(super) struct Shown(pub(super) String);
+
+impl<'a> FromSql<'a> for Shown {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        matches!(*of, Type::TEXT | Type::NAME | Type::VARCHAR)
+    }
 }
 
 /// Whether the name is that of a role made for `lease`: mark and name agree.

@@ -7,20 +7,23 @@ use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
 
+use moka::sync::Cache;
 use tokio::time::sleep;
 use tokio_postgres::Row;
 use tracing::debug;
 
+use super::apply::Refused;
+use super::clear::Overtaken;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{Located, SeenRole, column, moved_on};
+use super::observe::{Located, Search, SeenRole, Shown, column, moved_on};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::crash;
-use crate::lease::plan::{self, Clearing, Rollback, Statement};
+use crate::lease::plan::{self, AccessPlan, Estate, Rollback, Statement};
 use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::mapping::ObjectPolicy;
-use crate::names::{RoleName, RoleOid, printable};
+use crate::names::{LeaseId, RoleOid, identifier, literal};
 
 /// What is being done when a role is closed.
 const CLOSING: &str = "ending a role's access";
@@ -41,6 +44,24 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How long sessions may take to end once they were told to.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a log-in may be held back by its client before its session shows
+/// (`post_auth_delay` is at most 2147 s), and a margin.
+pub const HIDDEN_FOR: Duration = Duration::from_secs(2200);
+
+/// Since when roles were seen closed, for those of which nobody else knows.
+pub(super) struct ClosedRoles(Cache<u32, Stopwatch>);
+
+impl ClosedRoles {
+    pub(super) fn new() -> Self {
+        Self(Cache::builder().max_capacity(100_000).time_to_idle(2 * HIDDEN_FOR).build())
+    }
+
+    /// For how long the role `oid` has been known to be closed; from now on, if not before.
+    fn seen(&self, oid: RoleOid) -> Duration {
+        self.0.get_with(oid.0, Stopwatch::start).elapsed()
+    }
+}
+
 impl Cluster {
     /// Ends the access that a role gives: log-in, memberships, and then every session, by OID.
     /// Harmless when it has ended already.
@@ -48,19 +69,31 @@ impl Cluster {
     /// # Errors
     /// When the role is not ours, or the cluster failed.
     pub async fn end_access(&self, target: &RoleTarget) -> Result<AccessEnd, ClusterError> {
-        match self.close(target).await? {
+        self.end_access_after(target, Search::IfItMay).await
+    }
+
+    async fn end_access_after(
+        &self,
+        target: &RoleTarget,
+        search: Search,
+    ) -> Result<AccessEnd, ClusterError> {
+        let blocked = |blockers| AccessEnd::Blocked(Blocker::first(blockers));
+        match self.close(target, search).await? {
             Closed::Absent { oid: None } => Ok(AccessEnd::Gone),
-            Closed::Absent { oid: Some(oid) } => Ok(match self.end_sessions(oid).await? {
-                None => AccessEnd::Gone,
-                Some(blocker) => AccessEnd::Blocked(vec![blocker]),
-            }),
-            Closed::Done { oid, mut blockers } => {
-                blockers.extend(self.end_sessions(oid).await?);
-                let ended = blockers.is_empty();
-                Ok(if ended { AccessEnd::Ended(oid) } else { AccessEnd::Blocked(blockers) })
+            Closed::Absent { oid: Some(oid) } => {
+                let blockers = self.end_sessions(oid, Whose::Nobodys).await?;
+                Ok(if blockers.is_empty() { AccessEnd::Gone } else { blocked(blockers) })
+            }
+            Closed::Done { role, mut blockers } => {
+                blockers.extend(self.end_sessions(role.oid, Whose::TheRoles).await?);
+                if blockers.is_empty() {
+                    return Ok(AccessEnd::Ended(role.oid));
+                }
+                blockers.extend(self.slots(&role).await?);
+                Ok(blocked(blockers))
             }
             Closed::Not { oid, failure, in_the_way } => {
-                let sessions = self.end_sessions(oid).await;
+                let sessions = self.end_sessions(oid, Whose::TheRoles).await;
                 if !contended(&failure) {
                     return Err(failure.on(&self.name, CLOSING));
                 }
@@ -68,7 +101,7 @@ impl Cluster {
                 let mut blockers = vec![Blocker::new(BlockerKind::Role, detail)];
                 blockers.extend(in_the_way);
                 blockers.extend(sessions?);
-                Ok(AccessEnd::Blocked(blockers))
+                Ok(blocked(blockers))
             }
         }
     }
@@ -84,39 +117,54 @@ impl Cluster {
         policy: ObjectPolicy,
     ) -> Result<Removal, ClusterError> {
         let mut tries = 0;
-        loop {
+        let blockers = loop {
             let role = match self.locate(Lane::Revoke, target).await? {
                 Located::Ours(role) => role,
                 Located::Missing => return self.verify_gone(target.oid).await,
                 Located::OidTaken => return Ok(Removal::Gone),
                 Located::NotOurs(error) => return Err(error),
             };
-            let blockers = if role.can_login {
-                match self.end_access(&RoleTarget::found(target.lease, role.oid)).await? {
-                    AccessEnd::Blocked(blockers) => blockers,
-                    AccessEnd::Ended(_) | AccessEnd::Gone => Vec::new(),
-                }
-            } else {
-                self.end_sessions(role.oid).await?.into_iter().collect()
-            };
-            if !blockers.is_empty() {
-                return Ok(Removal::Blocked(blockers));
+            // A membership that is not ours to take goes with the role.
+            let access = self.close_again(&role, target.lease).await?;
+            let membership = |blocker: &Blocker| blocker.kind == BlockerKind::Membership;
+            if !access.iter().all(membership) {
+                break access;
             }
-            match self.remove_closed(&role, policy).await? {
+            match self.remove_closed(&role, policy, target.closed_for).await? {
                 Removed::Dropped => return self.verify_gone(Some(role.oid)).await,
                 Removed::Moved if tries < RETRIES => tries += 1,
                 Removed::Moved => {
                     let again = "the role is being changed by somebody else";
-                    return Ok(Removal::Blocked(vec![Blocker::new(BlockerKind::Role, again)]));
+                    break vec![Blocker::new(BlockerKind::Role, again)];
                 }
-                Removed::Blocked(blockers) => return Ok(Removal::Blocked(blockers)),
+                Removed::Blocked(blockers) => break [access, blockers].concat(),
             }
+        };
+        Ok(Removal::Blocked(Blocker::first(blockers)))
+    }
+
+    /// Makes sure that `role` gives no access: it may have been opened again, or been given a
+    /// membership, since that was ended.
+    async fn close_again(
+        &self,
+        role: &SeenRole,
+        lease: LeaseId,
+    ) -> Result<Vec<Blocker>, ClusterError> {
+        let open = role.can_login
+            || self.view(role, Search::Everywhere).await?.is_some_and(|view| plan::foreign(&view));
+        if !open {
+            return self.end_sessions(role.oid, Whose::TheRoles).await;
         }
+        let target = RoleTarget::found(lease, role.oid);
+        Ok(match self.end_access_after(&target, Search::Everywhere).await? {
+            AccessEnd::Blocked(blockers) => blockers,
+            AccessEnd::Ended(_) | AccessEnd::Gone => Vec::new(),
+        })
     }
 
     /// Takes log-in and memberships away, in one transaction. Whoever holds a lock on the role's
     /// row (its holder can, by `ALTER ROLE CURRENT_USER PASSWORD`) is ended meanwhile.
-    async fn close(&self, target: &RoleTarget) -> Result<Closed, ClusterError> {
+    async fn close(&self, target: &RoleTarget, search: Search) -> Result<Closed, ClusterError> {
         let (begun, mut tries) = (Stopwatch::start(), 0);
         loop {
             let role = match self.locate(Lane::Revoke, target).await? {
@@ -126,12 +174,15 @@ impl Cluster {
                 Located::NotOurs(error) => return Err(error),
             };
             let oid = role.oid;
-            let Some(view) = self.view(&role).await? else { continue };
-            let statements = plan::end_access(&view);
-            let (closed, mut in_the_way) = self.close_by_force(&role, &statements).await;
+            let Some(view) = self.view(&role, search).await? else { continue };
+            let plan = plan::end_access(&view);
+            let (closed, mut in_the_way) = self.close_by_force(&role, &plan).await;
             tries += 1;
             match closed {
-                Ok(blockers) => return Ok(Closed::Done { oid, blockers }),
+                Ok(refused) => {
+                    let blockers = plan.blockers.into_iter().chain(refused).collect();
+                    return Ok(Closed::Done { role, blockers });
+                }
                 Err(failure) if !contended(&failure) => {
                     return Ok(Closed::Not { oid, failure, in_the_way });
                 }
@@ -145,14 +196,14 @@ impl Cluster {
         }
     }
 
-    /// Sends `statements`, which then stand first in the queue for the row, and for as long as
+    /// Sends the statements of `plan`, which then stand first in the queue for the row, and for as long as
     /// they wait ends on another connection what they may wait for. Gives what that left too.
     async fn close_by_force(
         &self,
         role: &SeenRole,
-        statements: &[Statement],
+        plan: &AccessPlan,
     ) -> (Result<Vec<Blocker>, Failure>, Vec<Blocker>) {
-        let mut closing = pin!(self.close_by(statements));
+        let mut closing = pin!(self.close_by(plan));
         let mut in_the_way = Vec::new();
         loop {
             let clearing = async {
@@ -168,7 +219,7 @@ impl Cluster {
     }
 
     /// Ends, once, what can hold a lock in the role's name: its sessions and its prepared
-    /// transactions. Gives a text for each that does not give way, and for who else holds one.
+    /// transactions. Gives each that does not give way, and who else holds one.
     async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<Blocker> {
         let mut left = Vec::new();
         match self.signal_sessions(lane, role.oid).await {
@@ -179,7 +230,7 @@ impl Cluster {
             Err(error) => left.push(away(&error)),
         }
         match self.estate(lane, role).await {
-            Ok(Some(estate)) => left.extend(self.roll_all_back(&plan::roll_back(&estate)).await),
+            Ok(Some(estate)) => left.extend(self.roll_all_back(lane, &estate).await),
             Ok(None) => {}
             Err(error) => left.push(away(&error)),
         }
@@ -196,10 +247,7 @@ impl Cluster {
         let estate = self.estate(lane, role).await.map_err(|error| away(&error))?;
         let join = estate.map(|estate| plan::join(&estate)).unwrap_or_default();
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
-        joined.map_err(|failure| {
-            let detail = format!("the broker cannot act for the role: {failure}");
-            Blocker::new(BlockerKind::BrokerRight, detail)
-        })?;
+        joined.map_err(|failure| cannot_act(&failure))?;
         let signalled = self.signal_sessions(lane, role.oid).await;
         signalled.map(|_| ()).map_err(|error| away(&error))
     }
@@ -212,8 +260,9 @@ impl Cluster {
     }
 
     /// All at once; when the server refuses one of them, as many as it lets us.
-    async fn close_by(&self, statements: &[Statement]) -> Result<Vec<Blocker>, Failure> {
-        let (lane, limits, vital) = (Lane::Revoke, &self.limits, plan::VITAL_TO_END_ACCESS);
+    async fn close_by(&self, plan: &AccessPlan) -> Result<Vec<Blocker>, Failure> {
+        let (lane, limits) = (Lane::Revoke, &self.limits);
+        let AccessPlan { statements, vital, .. } = plan;
         match self.connections.apply(lane, limits, statements, Duration::MAX).await {
             Ok(_) => Ok(Vec::new()),
             Err(failure) if failure.kind == FailureKind::Rejected && !moved_on(&failure) => {
@@ -221,23 +270,25 @@ impl Cluster {
                     lane,
                     limits,
                     statements,
-                    vital,
+                    *vital,
                     Duration::MAX,
                 );
-                let refused = run.await?;
-                Ok(refused.into_iter().map(not_revoked).collect())
+                Ok(run.await?.iter().map(not_revoked).collect())
             }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Ends every session of the role `oid`, whether the role exists or not. Gives a text when
-    /// one is left.
-    async fn end_sessions(&self, oid: RoleOid) -> Result<Option<Blocker>, ClusterError> {
+    /// Ends every session of the role `oid`. Gives those that are left.
+    async fn end_sessions(&self, oid: RoleOid, whose: Whose) -> Result<Vec<Blocker>, ClusterError> {
         let begun = Stopwatch::start();
         let mut pause = Duration::from_millis(5);
         loop {
-            let sessions = match self.signal_sessions(Lane::Revoke, oid).await {
+            let signalled = match whose {
+                Whose::TheRoles => self.signal_sessions(Lane::Revoke, oid).await,
+                Whose::Nobodys => self.signal_without_role(Lane::Revoke, oid).await,
+            };
+            let sessions = match signalled {
                 Err(error) if not_permitted(&error) => {
                     let detail = format!(
                         "a session of the role (OID {oid}) is open and the broker may not end it: {}",
@@ -245,53 +296,42 @@ impl Cluster {
                     );
                     let blocker = Blocker::new(BlockerKind::BrokerRight, detail);
                     let remedy = "grant pg_signal_backend to the broker's login";
-                    return Ok(Some(blocker.remedy(remedy)));
+                    return Ok(vec![blocker.remedy(remedy)]);
                 }
                 answer => answer?,
             };
             if sessions.is_empty() {
-                return Ok(None);
+                return Ok(Vec::new());
             }
             if begun.elapsed() > SESSIONS_END_WITHIN {
                 let pids = sessions.iter().map(|row| column::<i32>(&self.name, row, "pid"));
-                let pids = pids.collect::<Result<Vec<_>, _>>()?;
-                let detail = format!(
-                    "sessions of the role (OID {oid}) do not end although they were told to, \
-                     server processes {pids:?}"
-                );
-                let holder = Holder { pid: pids.first().copied(), role: None };
-                return Ok(Some(Blocker::new(BlockerKind::Session, detail).held_by(holder)));
+                return pids.map(|pid| Ok(does_not_end(oid, pid?))).collect();
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
     }
 
-    /// Removes a role that has no access any more.
+    /// Removes a role that has no access any more, and has had none for `closed_for` if that is
+    /// known.
     async fn remove_closed(
         &self,
         role: &SeenRole,
         policy: ObjectPolicy,
+        closed_for: Option<Duration>,
     ) -> Result<Removed, ClusterError> {
         let Some(estate) = self.estate(Lane::Revoke, role).await? else {
             return Ok(Removed::Moved);
         };
-        let plan = plan::remove(&estate, policy, self.attic_role.as_ref());
+        let plan = plan::remove(&estate, policy);
         let mut blockers = plan.blockers;
-        blockers.extend(self.roll_all_back(&plan.rollbacks).await);
-        for clearing in &plan.clearings {
-            crash::at("revoke before a database is cleared");
-            match self.clear(role.oid, clearing).await {
-                Ok(()) => {}
-                Err(failure) if self.lacks_attic(&failure) => {
-                    let detail = format!("the attic role is missing: {failure}");
-                    let blocker = Blocker::new(BlockerKind::Object, detail);
-                    blockers.push(blocker.remedy("make the role that `attic_role` names"));
-                }
-                Err(failure) if moved_on(&failure) => return Ok(Removed::Moved),
-                Err(failure) => blockers.push(not_cleared(clearing, &failure)),
-            }
+        blockers.extend(self.slots(role).await?);
+        blockers.extend(self.roll_all_back(Lane::Revoke, &estate).await);
+        match self.clear(&estate, plan.fate, &plan.databases).await {
+            Ok(left) => blockers.extend(left),
+            Err(Overtaken) => return Ok(Removed::Moved),
         }
+        blockers.extend(self.too_soon(&estate, closed_for));
         if !blockers.is_empty() {
             return Ok(Removed::Blocked(blockers));
         }
@@ -299,10 +339,21 @@ impl Cluster {
         self.drop_role(&plan.drop).await
     }
 
-    /// Whether it is the attic role that does not exist, and not the lease role.
-    fn lacks_attic(&self, failure: &Failure) -> bool {
-        let named = |attic: &RoleName| failure.text.contains(&format!("\"{attic}\""));
-        failure.is_one_of(&["42704"]) && self.attic_role.as_ref().is_some_and(named)
+    /// A log-in that is held back shows when its role is gone, and then only `pg_signal_backend`
+    /// ends its session: without it the role stays as long as there can be one.
+    fn too_soon(&self, estate: &Estate, closed_for: Option<Duration>) -> Option<Blocker> {
+        if estate.broker_may_signal {
+            return None;
+        }
+        let waited = self.closed.seen(estate.oid).max(closed_for.unwrap_or_default());
+        let left = HIDDEN_FOR.checked_sub(waited).filter(|left| !left.is_zero())?;
+        let detail = format!(
+            "the role stays for {} s, in which a log-in that was held back can show: the broker \
+             could not end its session once the role is gone",
+            left.as_secs()
+        );
+        let sql = format!("GRANT pg_signal_backend TO {}", identifier(&estate.broker));
+        Some(Blocker::new(BlockerKind::BrokerRight, detail).remedy_sql(&sql))
     }
 
     async fn drop_role(&self, statements: &[Statement]) -> Result<Removed, ClusterError> {
@@ -318,17 +369,22 @@ impl Cluster {
         }
     }
 
-    /// Gives a text for each that could not be rolled back.
-    async fn roll_all_back(&self, rollbacks: &[Rollback]) -> Vec<Blocker> {
+    /// Rolls back what the role has prepared, as the role. Gives each that could not be.
+    async fn roll_all_back(&self, lane: Lane, estate: &Estate) -> Vec<Blocker> {
+        if estate.prepared.is_empty() {
+            return Vec::new();
+        }
+        let join = plan::join(estate);
+        if !join.is_empty()
+            && let Err(failure) =
+                self.connections.apply(lane, &self.limits, &join, Duration::MAX).await
+        {
+            return vec![cannot_act(&failure)];
+        }
         let mut left = Vec::new();
-        for rollback in rollbacks {
-            if let Err(failure) = self.roll_back(rollback).await {
-                let (gid, database) = (printable(&rollback.gid), printable(&rollback.database));
-                let detail = format!(
-                    "prepared transaction {gid} in database {database} is not rolled back: {failure}"
-                );
-                let blocker = Blocker::new(BlockerKind::PreparedTransaction, detail);
-                left.push(blocker.within(&rollback.database).about(&rollback.gid));
+        for rollback in plan::roll_back(estate) {
+            if let Err(failure) = self.roll_back(&rollback).await {
+                left.push(not_rolled_back(&rollback.gid, &rollback.database, &failure.to_string()));
             }
         }
         left
@@ -340,24 +396,6 @@ impl Cluster {
         for statement in &rollback.statements {
             let run = client.batch_execute(statement.sql());
             self.connections.bounded(Duration::MAX, run).await?;
-        }
-        Ok(())
-    }
-
-    async fn clear(&self, oid: RoleOid, clearing: &Clearing) -> Result<(), Failure> {
-        let (limits, within) = (&self.limits, Duration::MAX);
-        if let Some(database) = &clearing.database {
-            let client = self.connections.open(database).await?;
-            // The role has no session any more that could make another one.
-            let query = Query { sql: include_str!("sql/definers.sql"), parameters: &[&oid.0] };
-            let rows = self.connections.bounded(within, query.ask(&client)).await?;
-            let unreadable = |_| Failure::broken("the name of a routine is unreadable".to_owned());
-            let definers = rows.iter().map(|row| row.try_get("routine").map_err(unreadable));
-            let statements = clearing.disarming(&definers.collect::<Result<Vec<_>, _>>()?);
-            self.connections.apply_on(&client, limits, &statements, within).await?;
-        } else {
-            let statements = &clearing.statements;
-            self.connections.apply(Lane::Revoke, limits, statements, within).await?;
         }
         Ok(())
     }
@@ -378,31 +416,59 @@ impl Cluster {
     /// # Errors
     /// When the cluster cannot be asked.
     pub async fn end_without_role(&self, oid: RoleOid) -> Result<usize, ClusterError> {
+        self.signal_without_role(Lane::Help, oid).await.map(|rows| rows.len())
+    }
+
+    /// Tells every session to end whose role had `oid` and is gone, and gives those that there were.
+    async fn signal_without_role(
+        &self,
+        lane: Lane,
+        oid: RoleOid,
+    ) -> Result<Vec<Row>, ClusterError> {
         let sql = include_str!("sql/end_without_role.sql");
         let query = Query { sql, parameters: &[&oid.0] };
         let doing = "ending sessions of a role that is gone";
-        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
-        Ok(rows.len())
+        let [sessions] = self.connections.read(lane, doing, [query]).await?;
+        Ok(sessions)
     }
 
-    /// Proves by OID that nothing is left: no role, nothing that depends on it, no session.
+    /// Proves by OID that nothing is left: no role, no session, no prepared transaction, no
+    /// membership, no setting, and nothing in any database that depends on it.
     async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
         let Some(oid) = oid else { return Ok(Removal::Gone) };
         // A session may have begun between the last look and the drop.
-        let mut blockers: Vec<Blocker> = self.end_sessions(oid).await?.into_iter().collect();
-        let query = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };
+        let mut blockers = self.end_sessions(oid, Whose::Nobodys).await?;
+        let remains = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };
+        let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&oid.0] };
         let doing = "verifying that a role is gone";
-        let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
-        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let [remains, prepared] =
+            self.connections.read(Lane::Revoke, doing, [remains, prepared]).await?;
+        let row = remains.first().ok_or_else(|| self.unreadable("an empty answer"))?;
         if column(&self.name, row, "role")? {
             let detail = format!("the role (OID {oid}) is back, or is not ours any more");
             blockers.push(Blocker::new(BlockerKind::Role, detail));
         }
-        if column(&self.name, row, "dependencies")? {
-            let detail = format!("pg_shdepend still names the role (OID {oid})");
-            blockers.push(Blocker::new(BlockerKind::Object, detail));
+        for Shown(place) in column::<Vec<Shown>>(&self.name, row, "dependencies")? {
+            let detail = format!("pg_shdepend still names the role (OID {oid}) for {place}");
+            blockers.push(Blocker::new(BlockerKind::Object, detail).within(place));
         }
-        Ok(if blockers.is_empty() { Removal::Gone } else { Removal::Blocked(blockers) })
+        for Shown(membership) in column::<Vec<Shown>>(&self.name, row, "memberships")? {
+            let detail = format!("pg_auth_members still names the role (OID {oid}): {membership}");
+            let blocker = Blocker::new(BlockerKind::Membership, detail);
+            blockers.push(blocker.remedy_sql(&format!("REVOKE {membership}")));
+        }
+        if column(&self.name, row, "settings")? {
+            let detail = format!("pg_db_role_setting still names the role (OID {oid})");
+            blockers.push(Blocker::new(BlockerKind::Role, detail));
+        }
+        for one in self.prepared(&prepared)? {
+            let nobody = "only a superuser may end it, its role is gone";
+            blockers.push(not_rolled_back(&one.gid, &one.database, nobody));
+        }
+        if blockers.is_empty() {
+            return Ok(Removal::Gone);
+        }
+        Ok(Removal::Blocked(Blocker::first(blockers)))
     }
 }
 
@@ -412,7 +478,7 @@ enum Closed {
     /// else has it now.
     Absent { oid: Option<RoleOid> },
     /// They are gone, but for the blockers.
-    Done { oid: RoleOid, blockers: Vec<Blocker> },
+    Done { role: SeenRole, blockers: Vec<Blocker> },
     /// They are not, and each of these may be in the way.
     Not { oid: RoleOid, failure: Failure, in_the_way: Vec<Blocker> },
 }
@@ -444,36 +510,44 @@ fn away(error: &ClusterError) -> Blocker {
     Blocker::new(BlockerKind::Cluster, with_cause(error))
 }
 
-/// A membership that the server did not let the broker revoke.
-fn not_revoked(refused: String) -> Blocker {
-    Blocker::new(BlockerKind::Membership, refused)
+/// Whose sessions are ended.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Those of a role that is ours.
+    TheRoles,
+    /// Those of a role that is gone; if another has its OID by now, none.
+    Nobodys,
 }
 
-fn not_cleared(clearing: &Clearing, failure: &Failure) -> Blocker {
-    let place = clearing.database.as_deref().unwrap_or("the maintenance database");
-    let hint = match failure.code.as_deref() {
-        Some("42501") if failure.text.contains("for schema") => {
-            Some("to take over an object there, the attic role needs CREATE on the schema")
-        }
-        // The server quotes the name when it refuses to connect, and does not when an object of
-        // the whole database, such as a schema, is to be taken over.
-        Some("42501") if failure.text.contains("for database \"") => {
-            Some("the broker's login needs CONNECT on the database")
-        }
-        Some("42501") if failure.text.contains("for database ") => {
-            Some("to take over a schema, the attic role needs CREATE on the database")
-        }
-        Some("42501") => Some("the broker's login must be a member of the attic role"),
-        Some("55P03") => Some("somebody is using an object of the role"),
-        _ => None,
-    };
-    let kind = match failure.code.as_deref() {
-        Some("55P03") => BlockerKind::Lock,
-        Some("42501") => BlockerKind::BrokerRight,
-        Some("2BP01") => BlockerKind::Object,
-        _ => BlockerKind::Database,
-    };
-    let detail = format!("database {} is not cleared: {failure}", printable(place));
-    let blocker = Blocker { database: clearing.database.clone(), ..Blocker::new(kind, detail) };
-    Blocker { remedy: hint.map(str::to_owned), ..blocker }
+/// A membership that the server did not let the broker revoke.
+fn not_revoked(refused: &Refused) -> Blocker {
+    let Refused { statement, failure } = refused;
+    let joins = statement.sql().starts_with("GRANT");
+    let kind = if joins { BlockerKind::BrokerRight } else { BlockerKind::Membership };
+    let detail = format!("could not {}: {failure}", statement.what);
+    Blocker::new(kind, detail).remedy_sql(statement.sql())
+}
+
+fn cannot_act(failure: &Failure) -> Blocker {
+    let detail = format!("the broker cannot act for the role: {failure}");
+    Blocker::new(BlockerKind::BrokerRight, detail)
+}
+
+fn does_not_end(oid: RoleOid, pid: i32) -> Blocker {
+    let detail = format!(
+        "a session of the role (OID {oid}) does not end although it was told to, server process {pid}"
+    );
+    let holder = Holder { pid: Some(pid), role: None };
+    Blocker::new(BlockerKind::Session, detail)
+        .held_by(holder)
+        .remedy("look why the process does not answer; restarting the server ends it")
+}
+
+fn not_rolled_back(gid: &str, database: &str, because: &str) -> Blocker {
+    let detail =
+        format!("prepared transaction {gid} in database {database} is not rolled back: {because}");
+    Blocker::new(BlockerKind::PreparedTransaction, detail)
+        .within(database)
+        .about(gid)
+        .remedy_sql(&format!("ROLLBACK PREPARED {}", literal(gid)))
 }

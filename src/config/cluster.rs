@@ -212,8 +212,11 @@ fn profiles(
 
 const REASONS: &[(&str, ReasonRule)] =
     &[("optional", ReasonRule::Optional), ("required", ReasonRule::Required)];
-const POLICIES: &[(&str, ObjectPolicy)] =
-    &[("reassign", ObjectPolicy::Reassign), ("drop", ObjectPolicy::Drop)];
+const POLICIES: &[(&str, ObjectPolicy)] = &[
+    ("reassign", ObjectPolicy::Reassign),
+    ("drop", ObjectPolicy::Drop),
+    ("keep", ObjectPolicy::Keep),
+];
 
 fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<Profile> {
     let databases = table.required_list("databases", &database());
@@ -227,7 +230,11 @@ fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<
     let owned_objects = table.optional("owned_objects", &form::choice(POLICIES));
     if owned_objects == Some(ObjectPolicy::Reassign) && !has_attic {
         let what = "is \"reassign\", but the cluster has no `attic_role` to give them to";
-        table.mistake("owned_objects", what, "set `attic_role` in [[cluster]], or use \"drop\"");
+        table.mistake(
+            "owned_objects",
+            what,
+            "set `attic_role` in [[cluster]], or use \"drop\" or \"keep\"",
+        );
     }
     let by_default = if has_attic { ObjectPolicy::Reassign } else { ObjectPolicy::Drop };
     let settings = table.pairs("settings", &parameter(), &form::text_or_nothing());

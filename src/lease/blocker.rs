@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::printable;
+
 /// One thing that keeps the last attempt from being the last: what and where it is, who holds it,
 /// and what a person can do.
 ///
-/// Names and texts come from the server, where the lease's holder may have chosen them: whoever
-/// shows them makes them printable first.
+/// Names and texts come from the server, where the lease's holder may have chosen them: what is
+/// made here is printable. A statement in a remedy still means the same names (`U&"…"`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
     /// What sort of thing it is.
@@ -103,36 +105,58 @@ impl BlockerKind {
     }
 }
 
+/// How many blockers one attempt may tell.
+const TOLD: usize = 20;
+
 impl Blocker {
     /// Something of `kind`; `detail` says what happened.
     #[must_use]
-    pub fn new(kind: BlockerKind, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
+    pub fn new(kind: BlockerKind, detail: impl AsRef<str>) -> Self {
+        let detail = printable(detail.as_ref());
         Self { kind, database: None, object: None, held_by: None, detail, remedy: None }
     }
 
     /// It is in `database`.
     #[must_use]
-    pub fn within(self, database: impl Into<String>) -> Self {
-        Self { database: Some(database.into()), ..self }
+    pub fn within(self, database: impl AsRef<str>) -> Self {
+        Self { database: Some(printable(database.as_ref())), ..self }
     }
 
     /// It is about `object`.
     #[must_use]
-    pub fn about(self, object: impl Into<String>) -> Self {
-        Self { object: Some(object.into()), ..self }
+    pub fn about(self, object: impl AsRef<str>) -> Self {
+        Self { object: Some(printable(object.as_ref())), ..self }
     }
 
     /// It is held by `holder`.
     #[must_use]
     pub fn held_by(self, holder: Holder) -> Self {
-        Self { held_by: Some(holder), ..self }
+        let role = holder.role.map(|role| printable(&role));
+        Self { held_by: Some(Holder { role, ..holder }), ..self }
     }
 
     /// What a person can do about it.
     #[must_use]
-    pub fn remedy(self, remedy: impl Into<String>) -> Self {
-        Self { remedy: Some(remedy.into()), ..self }
+    pub fn remedy(self, remedy: impl AsRef<str>) -> Self {
+        Self { remedy: Some(printable(remedy.as_ref())), ..self }
+    }
+
+    /// The statement that mends it, ready to paste.
+    #[must_use]
+    pub fn remedy_sql(self, sql: &str) -> Self {
+        Self { remedy: Some(printable_sql(sql)), ..self }
+    }
+
+    /// The first of them, and how many there are besides: a holder can make any number.
+    #[must_use]
+    pub fn first(mut blockers: Vec<Self>) -> Vec<Self> {
+        let more = blockers.len().saturating_sub(TOLD);
+        let next = blockers.get(TOLD).map(|blocker| blocker.kind);
+        if let Some(kind) = next {
+            blockers.truncate(TOLD);
+            blockers.push(Self::new(kind, format!("and {more} more")));
+        }
+        blockers
     }
 
     /// All of them on one line, for a log or the audit.
@@ -141,6 +165,64 @@ impl Blocker {
         let texts: Vec<String> = blockers.iter().map(Self::to_string).collect();
         texts.join("; ")
     }
+}
+
+/// `sql` in letters that can be seen. A name or constant that holds others is written with escapes
+/// (manual, "Lexical Structure", 4.1.2.3 and 4.1.2.4), so that the server reads the same.
+///
+/// Invariant: `sql` was made by `identifier`, `literal` and the server's own quoting, which make
+/// no comment and no dollar quote.
+fn printable_sql(sql: &str) -> String {
+    let mut shown = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(at) = rest.find(['"', '\'']) {
+        let (before, quoted) = rest.split_at(at);
+        let (token, after) = quoted.split_at(end_of_quoted(quoted));
+        // A constant with escapes already: only its letters that cannot be seen are to be written so.
+        let escaped = token.starts_with('\'') && before.ends_with('E');
+        match (printable(token) == token, escaped) {
+            (true, _) => shown.extend([before, token]),
+            (false, true) => {
+                shown.push_str(before);
+                shown.push_str(&escape(token, |code| format!("\\U{code:08x}"), None));
+            }
+            (false, false) => {
+                shown.push_str(before);
+                shown.push_str("U&");
+                shown.push_str(&escape(token, |code| format!("\\+{code:06x}"), Some("\\\\")));
+            }
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where the quoted token that `text` begins with ends.
+fn end_of_quoted(text: &str) -> usize {
+    let Some(quote) = text.chars().next() else { return 0 };
+    let mut ends = text.match_indices(quote).map(|(at, _)| at).skip(1).peekable();
+    while let Some(at) = ends.next() {
+        match ends.peek() {
+            Some(next) if *next == at + 1 => {
+                ends.next();
+            }
+            _ => return at + 1,
+        }
+    }
+    text.len()
+}
+
+/// `token` with each letter that cannot be seen written by `code`, and a backslash by `backslash`.
+fn escape(token: &str, code: fn(u32) -> String, backslash: Option<&str>) -> String {
+    let one = |letter: char| match (letter, backslash) {
+        ('\\', Some(backslash)) => backslash.to_owned(),
+        _ if printable(letter.encode_utf8(&mut [0; 4])).starts_with("\\u{") => {
+            code(u32::from(letter))
+        }
+        _ => letter.to_string(),
+    };
+    token.chars().map(one).collect()
 }
 
 impl fmt::Display for Blocker {
@@ -168,6 +250,36 @@ mod tests {
             Blocker::join(&[bare, whole]),
             "a session does not end; view v depends on table t: drop the view"
         );
+    }
+
+    #[test]
+    fn what_a_holder_named_is_printable_and_its_statement_names_the_same() {
+        let blocker = Blocker::new(BlockerKind::Object, "a\nb")
+            .about("table x\u{202e}")
+            .within("d\u{7}")
+            .held_by(Holder { pid: None, role: Some("r\r".into()) });
+        assert_eq!(blocker.detail, r"a\u{a}b");
+        assert_eq!(blocker.object.as_deref(), Some(r"table x\u{202e}"));
+        assert_eq!(blocker.database.as_deref(), Some(r"d\u{7}"));
+        assert_eq!(blocker.held_by.and_then(|holder| holder.role).as_deref(), Some(r"r\u{d}"));
+        for (sql, shown) in [
+            ("DROP TABLE \"größe\".\"it's\"", "DROP TABLE \"größe\".\"it's\""),
+            ("DROP TABLE a.\"x\ny\"\"\"; x", "DROP TABLE a.U&\"x\\+00000ay\"\"\"; x"),
+            ("X \"a\\\u{200b}\"", "X U&\"a\\\\\\+00200b\""),
+            ("ROLLBACK PREPARED 'a\n''b'", "ROLLBACK PREPARED U&'a\\+00000a''b'"),
+            ("ROLLBACK PREPARED E'a\n\\\\b'", "ROLLBACK PREPARED E'a\\U0000000a\\\\b'"),
+        ] {
+            assert_eq!(printable_sql(sql), shown);
+        }
+    }
+
+    #[test]
+    fn twenty_blockers_are_told_and_the_others_counted() {
+        let some = |count: usize| vec![Blocker::new(BlockerKind::Object, "x"); count];
+        assert_eq!(Blocker::first(some(20)), some(20));
+        let told = Blocker::first(some(23));
+        assert_eq!(told.len(), 21);
+        assert_eq!(told[20].to_string(), "and 3 more");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub enum ObjectPolicy {
     /// They are dropped, without CASCADE: what others built on them stays, and so does the role,
     /// in quarantine.
     Drop,
+    /// They stay as they are, and so does the role, without access and in quarantine, until a
+    /// person has dealt with each of them.
+    Keep,
 }
 
 impl Profile {

@@ -1,2 +1,5 @@
--- Transactions that a role has prepared and nobody finished.  $1  its name
-SELECT gid, database::text AS database FROM pg_prepared_xacts WHERE owner = $1::text::name ORDER BY gid
+-- Transactions that a role has prepared and nobody finished, also when the role is gone.  $1  its OID
+SELECT p.gid, d.datname::text AS database
+FROM pg_prepared_xact() AS p JOIN pg_database AS d ON d.oid = p.dbid
+WHERE p.ownerid = $1
+ORDER BY p.gid

@@ -1,6 +1,7 @@
 -- Roles that may be a lease's, with their comments: the one of that name, and any with that mark
 -- (it may have been renamed).  $1  the name, or ''   $2  the mark
 SELECT r.oid, r.rolname::text AS name, r.rolcanlogin AS can_login, r.rolsuper AS superuser,
+       r.rolreplication AS replication,
        coalesce(d.description, '') AS comment, now() AS server_time
 FROM pg_roles AS r
 LEFT JOIN pg_shdescription AS d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass

@@ -62,7 +62,8 @@ pub fn create(creation: &Creation<'_>) -> Vec<Statement> {
     statements
 }
 
-/// The statements that move the end of a role's log-in to `valid_until`.
+/// The statements that move the end of a role's log-in to `valid_until`, unless its access has
+/// ended meanwhile.
 #[must_use]
 pub fn extend(name: &str, oid: RoleOid, valid_until: Timestamp) -> Vec<Statement> {
     let until = literal(&guard::text(valid_until));
@@ -72,6 +73,7 @@ pub fn extend(name: &str, oid: RoleOid, valid_until: Timestamp) -> Vec<Statement
             format!("ALTER ROLE {} VALID UNTIL {until}", identifier(name)),
         ),
         guard::same_role(name, oid),
+        guard::still_open(oid),
     ]
 }
 
@@ -281,6 +283,8 @@ mod tests {
                 "ALTER ROLE \"re\"\"named\" VALID UNTIL '2026-11-20 18:00:00.000000+00'",
                 "SELECT CASE WHEN '\"re\"\"named\"'::regrole::oid = 77 THEN 77 \
                  ELSE concat('another role has this name since ', clock_timestamp())::oid END",
+                "SELECT CASE WHEN (SELECT rolcanlogin FROM pg_roles WHERE oid = 77) THEN 77 \
+                 ELSE concat('the access of this role has ended before ', clock_timestamp())::oid END",
             ]
         );
     }

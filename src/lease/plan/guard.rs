@@ -34,6 +34,28 @@ pub fn same_role(role: &str, oid: RoleOid) -> Statement {
     Statement::new("only if it is still the same role", sql)
 }
 
+/// Fails when the role `oid` may not log in any more. Stands after a statement that has changed
+/// the role's row: who ends its access at the same time has committed by then, or waits.
+pub fn still_open(oid: RoleOid) -> Statement {
+    let sql = format!(
+        "SELECT CASE WHEN (SELECT rolcanlogin FROM pg_roles WHERE oid = {oid}) THEN {oid} \
+         ELSE concat('the access of this role has ended before ', clock_timestamp())::oid END"
+    );
+    Statement::new("only if its access has not ended", sql)
+}
+
+/// Fails when the role `oid` owns an object in this database.
+pub fn owns_nothing(oid: RoleOid) -> Statement {
+    let sql = format!(
+        "SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_shdepend \
+         WHERE refclassid = 'pg_authid'::regclass AND refobjid = {oid} AND deptype = 'o' \
+         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)) THEN 0::oid \
+         ELSE concat('the role owns something since ', clock_timestamp())::oid END"
+    );
+    Statement::new("only if it owns nothing", sql)
+}
+
 /// `time` as a constant that does not depend on the session's `TimeZone` or `DateStyle`.
 pub fn timestamp(time: Timestamp) -> String {
     format!("{}::timestamptz", literal(&text(time)))

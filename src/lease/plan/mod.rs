@@ -4,6 +4,7 @@
 //! `cluster::observe` found, run once by `cluster::apply`, and made anew after any failure. It is
 //! never resumed half-way. What may be done to a role is decided here and nowhere else.
 
+mod clear;
 mod create;
 mod guard;
 mod remove;
@@ -11,13 +12,14 @@ mod revoke;
 
 use std::fmt;
 
+pub use clear::{Clearing, Contents, Grant, Policy, clear, clear_shared, left};
 pub use create::{Creation, create, extend};
 pub use guard::FAILED as CHECK_FAILED;
 pub use remove::{
-    Clearing, Dependency, Estate, PreparedTransaction, RemovalPlan, Rollback, join, remove,
-    roll_back,
+    Attic, Dependency, Estate, Fate, Named, PreparedTransaction, RemovalPlan, Rollback, join,
+    remove, roll_back,
 };
-pub use revoke::{Membership, RoleView, VITAL_TO_END_ACCESS, end_access};
+pub use revoke::{AccessPlan, Membership, RoleView, end_access, foreign};
 
 /// One statement, and what it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,6 +80,12 @@ impl ServerVersion {
     #[must_use]
     pub fn has_membership_options(self) -> bool {
         self.0 >= 160_000
+    }
+
+    /// Whether there are privileges on parameters: since 15 (manual, GRANT).
+    #[must_use]
+    pub fn has_parameter_privileges(self) -> bool {
+        self.0 >= 150_000
     }
 }
 

@@ -4,27 +4,33 @@ use super::create::let_broker_act_for;
 use super::{ServerVersion, Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::ObjectPolicy;
-use crate::names::{RoleName, RoleOid, identifier, literal, printable};
+use crate::names::{RoleName, RoleOid, identifier, literal};
 
 /// A role without access, and all that keeps it from being dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estate {
     /// Its OID.
     pub oid: RoleOid,
-    /// Its name now.
+    /// Its name now, in the maintenance database.
     pub name: String,
     /// Version of the server.
     pub version: ServerVersion,
+    /// The broker's login.
+    pub broker: String,
     /// Whether the broker is a member that has its rights and may become it.
     pub broker_is_member: bool,
+    /// Whether the broker may end a session once its role is gone (`pg_signal_backend`).
+    pub broker_may_signal: bool,
     /// Transactions that it has prepared (two-phase commit) and that nobody finished.
     pub prepared: Vec<PreparedTransaction>,
     /// Databases in which something depends on it.
     pub dependencies: Vec<Dependency>,
-    /// Shared objects that it owns, such as a database or a tablespace, in the server's words.
-    pub owned_shared: Vec<String>,
-    /// Whether it has privileges on shared objects.
+    /// Shared objects that it owns, such as a database or a tablespace.
+    pub owned_shared: Vec<Named>,
+    /// Whether it has or has given privileges on shared objects.
     pub shared_privileges: bool,
+    /// Who gets what it owns, if that was asked for.
+    pub attic: Attic,
 }
 
 /// One row of `pg_prepared_xacts`.
@@ -47,14 +53,60 @@ pub struct Dependency {
     pub owned: i64,
 }
 
+/// An object as `pg_identify_object` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its type, such as `foreign table`.
+    pub kind: String,
+    /// Its name, quoted.
+    pub identity: String,
+}
+
+/// The role that gets what lease roles leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attic {
+    /// The configuration names none.
+    Unset,
+    /// The cluster has no role of this name.
+    Missing(RoleName),
+    /// It is there.
+    Found {
+        /// Its name.
+        name: RoleName,
+        /// Its OID.
+        oid: RoleOid,
+        /// Whether it may log in.
+        can_login: bool,
+        /// Whether it has any other attribute, such as CREATEROLE.
+        has_attributes: bool,
+        /// The roles it is in.
+        groups: Vec<String>,
+    },
+}
+
+/// What becomes of the role's objects, in this attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They go to the attic.
+    HandOver,
+    /// They are dropped.
+    Drop,
+    /// They stay its own, by the policy, until a person has dealt with each.
+    Keep,
+    /// They stay its own until what is in the way, and said elsewhere, is gone.
+    Leave,
+}
+
 /// What to do, in this order: roll back, clear each database, then drop. A failure in one
 /// database is no reason to leave another uncleared, but nothing is dropped after a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalPlan {
     /// Prepared transactions to roll back, outside of a transaction.
     pub rollbacks: Vec<Rollback>,
-    /// What to clear, one transaction for each database.
-    pub clearings: Vec<Clearing>,
+    /// Databases to clear, each with a connection of its own.
+    pub databases: Vec<String>,
+    /// What becomes of what it owns there.
+    pub fate: Fate,
     /// The last transaction.
     pub drop: Vec<Statement>,
     /// What keeps the role whatever is done, and what a person can do about it.
@@ -73,78 +125,68 @@ pub struct Rollback {
     pub statements: Vec<Statement>,
 }
 
-/// How to clear one database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clearing {
-    /// The database to be connected to; nothing means the maintenance database.
-    pub database: Option<String>,
-    /// Statements for one transaction.
-    pub statements: Vec<Statement>,
-    /// At which of the statements the role's objects get another owner, if they do.
-    pub hands_over_at: Option<usize>,
-}
-
-impl Clearing {
-    /// The statements, with those before the handing over that take the owner's rights from
-    /// `definers`: routines that run with them (`SECURITY DEFINER`), as `regprocedure` names
-    /// them. Else whoever may call one would act as the new owner.
+impl Estate {
+    /// Whether it owns an object in some database.
     #[must_use]
-    pub fn disarming(&self, definers: &[String]) -> Vec<Statement> {
-        let mut statements = self.statements.clone();
-        if let Some(at) = self.hands_over_at.filter(|at| *at <= statements.len()) {
-            statements.splice(at..at, definers.iter().flat_map(|routine| disarm(routine)));
-        }
-        statements
+    pub fn owns_objects(&self) -> bool {
+        self.dependencies.iter().any(|dependency| dependency.owned > 0)
     }
 }
 
-fn disarm(routine: &str) -> [Statement; 2] {
-    [
-        format!("ALTER ROUTINE {routine} SECURITY INVOKER"),
-        format!("REVOKE ALL ON ROUTINE {routine} FROM PUBLIC"),
-    ]
-    .map(|sql| Statement::new("let nobody act as its new owner", sql))
+impl Named {
+    /// That the role owns it, and how it gets another owner.
+    pub(super) fn owned(&self) -> Blocker {
+        let Self { kind, identity } = self;
+        let blocker = Blocker::new(BlockerKind::Object, format!("the role owns {kind} {identity}"))
+            .about(format!("{kind} {identity}"));
+        let word = match kind.as_str() {
+            "statistics object" => "STATISTICS".to_owned(),
+            "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
+            kind => kind.to_uppercase(),
+        };
+        blocker.remedy_sql(&match kind.as_str() {
+            "extension" => format!("DROP EXTENSION {identity}"),
+            // Its worker would begin again at once.
+            "subscription" => format!(
+                "ALTER SUBSCRIPTION {identity} DISABLE; \
+                 ALTER SUBSCRIPTION {identity} OWNER TO CURRENT_USER"
+            ),
+            _ => format!("ALTER {word} {identity} OWNER TO CURRENT_USER"),
+        })
+    }
 }
 
-/// Plans how to remove a role without access: what it owns goes to `attic` or is dropped, as
-/// `policy` says.
+/// Plans how to remove a role without access: what it owns goes to the attic, is dropped or stays,
+/// as `policy` says.
 ///
 /// A database or tablespace that it owns is never moved or dropped: a lease role cannot make one,
 /// so somebody gave it away, and must take it back.
 #[must_use]
-pub fn remove(estate: &Estate, policy: ObjectPolicy, attic: Option<&RoleName>) -> RemovalPlan {
-    let mut plan = RemovalPlan {
-        rollbacks: roll_back(estate),
-        clearings: Vec::new(),
-        drop: vec![lock(estate), guard::same_role(&estate.name, estate.oid), drop_role(estate)],
-        blockers: estate.owned_shared.iter().map(|object| owns(estate, object)).collect(),
-    };
-    let heir = match (policy, attic) {
-        (ObjectPolicy::Drop, _) => Ok(None),
-        (ObjectPolicy::Reassign, Some(attic)) => Ok(Some(attic)),
-        (ObjectPolicy::Reassign, None) => Err(no_attic()),
-    };
-    // REASSIGN OWNED, in whichever database it runs, hands over shared objects too.
-    let may_clear = plan.blockers.is_empty();
-    for dependency in &estate.dependencies {
-        match &heir {
-            _ if !dependency.connectable => plan.blockers.push(closed_database(dependency)),
-            Ok(heir) if may_clear => {
-                plan.clearings.push(clear(estate, Some(&dependency.database), *heir));
+pub fn remove(estate: &Estate, policy: ObjectPolicy) -> RemovalPlan {
+    let mut blockers: Vec<Blocker> = estate.owned_shared.iter().map(Named::owned).collect();
+    let fate = match policy {
+        ObjectPolicy::Drop => Fate::Drop,
+        ObjectPolicy::Keep => Fate::Keep,
+        ObjectPolicy::Reassign => {
+            if estate.owns_objects() {
+                blockers.extend(unfit(&estate.attic));
             }
-            Ok(_) => {}
-            Err(no_attic) => plan.blockers.push(no_attic.clone()),
+            // REASSIGN OWNED, in whichever database it runs, hands over shared objects too.
+            if blockers.is_empty() { Fate::HandOver } else { Fate::Leave }
         }
-    }
-    if plan.clearings.is_empty() && estate.shared_privileges && may_clear {
-        // It owns nothing that this could drop: only its privileges on shared objects go.
-        plan.clearings.push(clear(estate, None, None));
-    }
-    plan
+    };
+    let (open, closed): (Vec<_>, Vec<_>) =
+        estate.dependencies.iter().partition(|dependency| dependency.connectable);
+    blockers.extend(closed.into_iter().map(closed_database));
+    let databases = open.into_iter().map(|dependency| dependency.database.clone()).collect();
+    let name = &estate.name;
+    let drop = vec![lock(name), guard::same_role(name, estate.oid), drop_role(name)];
+    RemovalPlan { rollbacks: roll_back(estate), databases, fate, drop, blockers }
 }
 
 /// Plans how to roll back what the role has prepared: that alone when it keeps the role from
-/// being closed, for a prepared transaction holds its locks without any session.
+/// being closed, for a prepared transaction holds its locks without any session. The broker must
+/// have joined the role ([`join`]).
 #[must_use]
 pub fn roll_back(estate: &Estate) -> Vec<Rollback> {
     estate.prepared.iter().map(|one| rollback(estate, one)).collect()
@@ -154,39 +196,21 @@ pub fn roll_back(estate: &Estate) -> Vec<Rollback> {
 /// that cannot be closed yet has running or prepared, only a member may end.
 #[must_use]
 pub fn join(estate: &Estate) -> Vec<Statement> {
-    let guard = || guard::same_role(&estate.name, estate.oid);
-    membership(estate).into_iter().flat_map(|join| [join, guard()]).collect()
-}
-
-/// The statements that clear the database they run in, for one transaction. No CASCADE: what
-/// somebody else built on the role's objects is not ours to drop.
-fn clear(estate: &Estate, database: Option<&str>, heir: Option<&RoleName>) -> Clearing {
-    let role = identifier(&estate.name);
-    let mut statements = vec![lock(estate), guard::same_role(&estate.name, estate.oid)];
-    statements.extend(membership(estate));
-    let hands_over_at = heir.map(|_| statements.len());
-    if let Some(heir) = heir {
-        let sql = format!("REASSIGN OWNED BY {role} TO {}", heir.quoted());
-        statements.push(Statement::new("keep what it made", sql));
+    if estate.broker_is_member {
+        return Vec::new();
     }
-    statements.push(Statement::new("take back its privileges", format!("DROP OWNED BY {role}")));
-    Clearing { database: database.map(str::to_owned), statements, hands_over_at }
+    let join = let_broker_act_for(&identifier(&estate.name), estate.version);
+    let guard = || guard::same_role(&estate.name, estate.oid);
+    vec![guard(), join, guard()]
 }
 
 /// Changes nothing, but from here to the commit nobody can rename the role.
-fn lock(estate: &Estate) -> Statement {
-    let sql = format!("ALTER ROLE {} NOLOGIN", identifier(&estate.name));
-    Statement::new("let nobody in", sql)
+pub(super) fn lock(role: &str) -> Statement {
+    Statement::new("let nobody in", format!("ALTER ROLE {} NOLOGIN", identifier(role)))
 }
 
-/// Only a member may hand over, drop or roll back what is the role's.
-fn membership(estate: &Estate) -> Option<Statement> {
-    let role = identifier(&estate.name);
-    (!estate.broker_is_member).then(|| let_broker_act_for(&role, estate.version))
-}
-
-fn drop_role(estate: &Estate) -> Statement {
-    Statement::new("drop it", format!("DROP ROLE {}", identifier(&estate.name)))
+fn drop_role(role: &str) -> Statement {
+    Statement::new("drop it", format!("DROP ROLE {}", identifier(role)))
 }
 
 fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
@@ -196,7 +220,7 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
          ELSE concat('another role has this name since ', clock_timestamp())::oid END",
         oid = estate.oid
     );
-    let statements = [
+    let statements = vec![
         Statement::new("become the role", format!("SET ROLE {role}")),
         Statement::new("only if it is still the same role", check),
         Statement::new(
@@ -204,43 +228,59 @@ fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
             format!("ROLLBACK PREPARED {}", literal(&prepared.gid)),
         ),
     ];
-    Rollback {
-        gid: prepared.gid.clone(),
-        database: prepared.database.clone(),
-        statements: membership(estate).into_iter().chain(statements).collect(),
+    Rollback { gid: prepared.gid.clone(), database: prepared.database.clone(), statements }
+}
+
+/// Why the attic role cannot take anything over. What is owned by a role can act with its rights
+/// (a view, a rule, a routine): so the attic has none, and nobody is it.
+fn unfit(attic: &Attic) -> Vec<Blocker> {
+    let blocker = |detail: String| Blocker::new(BlockerKind::Object, detail);
+    match attic {
+        Attic::Unset => {
+            let detail = "its objects are to be kept, and there is no role for them";
+            vec![blocker(detail.to_owned()).remedy("set `attic_role` of the cluster")]
+        }
+        Attic::Missing(name) => {
+            let sql = format!("CREATE ROLE {} NOLOGIN", name.quoted());
+            vec![blocker(format!("the attic role {name} is missing")).remedy_sql(&sql)]
+        }
+        Attic::Found { name, can_login, has_attributes, groups, .. } => {
+            let quoted = name.quoted();
+            let attributes = (*can_login || *has_attributes).then(|| {
+                let sql = format!(
+                    "ALTER ROLE {quoted} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE \
+                     NOREPLICATION NOBYPASSRLS"
+                );
+                blocker(format!("the attic role {name} may log in or has attributes"))
+                    .remedy_sql(&sql)
+            });
+            let groups = groups.iter().map(|group| {
+                let sql = format!("REVOKE {} FROM {quoted}", identifier(group));
+                blocker(format!("the attic role {name} is in {group}: what it gets would act so"))
+                    .remedy_sql(&sql)
+            });
+            attributes.into_iter().chain(groups).collect()
+        }
     }
 }
 
-fn owns(estate: &Estate, object: &str) -> Blocker {
-    let (role, printed) = (printable(&estate.name), printable(object));
-    Blocker::new(BlockerKind::Object, format!("role {role} owns the {printed}"))
-        .about(object)
-        .remedy("give it another owner, then the role is dropped")
-}
-
 fn closed_database(dependency: &Dependency) -> Blocker {
-    let (database, owned) = (printable(&dependency.database), dependency.owned);
+    let Dependency { database, owned, .. } = dependency;
     let detail =
         format!("database {database} takes no connections and holds {owned} objects of the role");
-    Blocker::new(BlockerKind::Database, detail)
-        .within(&dependency.database)
-        .remedy("allow connections for a while, or clear it by hand")
-}
-
-fn no_attic() -> Blocker {
-    Blocker::new(BlockerKind::Object, "its objects are to be kept, and there is no role for them")
-        .remedy("set `attic_role` of the cluster")
+    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", identifier(database));
+    Blocker::new(BlockerKind::Database, detail).within(database).remedy_sql(&sql)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const SAME: &str = "SELECT CASE WHEN '\"pgb_a\"'::regrole::oid = 77 THEN 77 \
-                        ELSE concat('another role has this name since ', clock_timestamp())::oid END";
-    const LOCK: &str = "ALTER ROLE \"pgb_a\" NOLOGIN";
+    pub(in super::super) const SAME: &str = "SELECT CASE WHEN '\"pgb_a\"'::regrole::oid = 77 THEN 77 \
+         ELSE concat('another role has this name since ', clock_timestamp())::oid END";
+    pub(in super::super) const LOCK: &str = "ALTER ROLE \"pgb_a\" NOLOGIN";
 
-    fn estate(databases: &[(&str, bool)]) -> Estate {
+    pub(in super::super) fn estate(databases: &[(&str, bool)]) -> Estate {
         let dependency = |&(database, connectable): &(&str, bool)| Dependency {
             database: database.to_owned(),
             connectable,
@@ -250,103 +290,118 @@ mod tests {
             oid: RoleOid(77),
             name: "pgb_a".into(),
             version: ServerVersion(160_014),
+            broker: "pgbridge".into(),
             broker_is_member: true,
+            broker_may_signal: true,
             prepared: Vec::new(),
             dependencies: databases.iter().map(dependency).collect(),
             owned_shared: Vec::new(),
             shared_privileges: false,
+            attic: Attic::Found {
+                name: "attic".parse().unwrap(),
+                oid: RoleOid(78),
+                can_login: false,
+                has_attributes: false,
+                groups: Vec::new(),
+            },
         }
     }
 
-    fn sql(statements: &[Statement]) -> Vec<&str> {
+    pub(in super::super) fn sql(statements: &[Statement]) -> Vec<&str> {
         statements.iter().map(Statement::sql).collect()
-    }
-
-    fn cleared(plan: &RemovalPlan) -> Vec<Option<&str>> {
-        plan.clearings.iter().map(|clearing| clearing.database.as_deref()).collect()
     }
 
     #[test]
     fn a_role_that_left_nothing_is_dropped() {
-        let plan = remove(&estate(&[]), ObjectPolicy::Drop, None);
+        let plan = remove(&estate(&[]), ObjectPolicy::Drop);
         assert_eq!(sql(&plan.drop), [LOCK, SAME, "DROP ROLE \"pgb_a\""]);
-        assert!(plan.clearings.is_empty() && plan.blockers.is_empty(), "{plan:?}");
+        assert!(plan.databases.is_empty() && plan.blockers.is_empty(), "{plan:?}");
     }
 
     #[test]
     fn each_database_is_cleared_by_the_policy() {
-        let attic: RoleName = "the \"attic\"".parse().unwrap();
-        let estate = estate(&[("orders", true), ("o'clock", true)]);
-        let plan = remove(&estate, ObjectPolicy::Reassign, Some(&attic));
-        assert_eq!(cleared(&plan), [Some("orders"), Some("o'clock")]);
-        let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
-        let purge = "DROP OWNED BY \"pgb_a\"";
-        assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, keep, purge]);
-
-        let definer = ["sales.\"f\"\"x\"(integer)".to_owned()];
-        let invoker = "ALTER ROUTINE sales.\"f\"\"x\"(integer) SECURITY INVOKER";
-        let private = "REVOKE ALL ON ROUTINE sales.\"f\"\"x\"(integer) FROM PUBLIC";
-        assert_eq!(
-            sql(&plan.clearings[0].disarming(&definer)),
-            [LOCK, SAME, invoker, private, keep, purge]
-        );
-
-        let plan = remove(&estate, ObjectPolicy::Drop, Some(&attic));
-        assert_eq!(sql(&plan.clearings[1].statements), [LOCK, SAME, purge]);
-        assert_eq!(sql(&plan.clearings[1].disarming(&definer)), [LOCK, SAME, purge]);
+        for (policy, fate) in [
+            (ObjectPolicy::Reassign, Fate::HandOver),
+            (ObjectPolicy::Drop, Fate::Drop),
+            (ObjectPolicy::Keep, Fate::Keep),
+        ] {
+            let plan = remove(&estate(&[("orders", true), ("o'clock", true)]), policy);
+            assert_eq!(plan.databases, ["orders", "o'clock"]);
+            assert_eq!((plan.fate, plan.blockers), (fate, Vec::new()));
+        }
     }
 
     #[test]
     fn a_database_without_connections_blocks_and_the_others_are_cleared() {
-        let plan = remove(&estate(&[("old", false), ("orders", true)]), ObjectPolicy::Drop, None);
-        assert_eq!(cleared(&plan), [Some("orders")]);
+        let plan = remove(&estate(&[("old", false), ("orders", true)]), ObjectPolicy::Drop);
+        assert_eq!(plan.databases, ["orders"]);
         assert_eq!(plan.blockers.len(), 1);
-        assert!(
-            plan.blockers[0].to_string().contains("database old takes no connections"),
-            "{plan:?}"
-        );
+        let text = plan.blockers[0].to_string();
+        assert!(text.contains("database old takes no connections"), "{text}");
+        assert!(text.contains("ALTER DATABASE \"old\" ALLOW_CONNECTIONS true"), "{text}");
+    }
+
+    #[track_caller]
+    fn blocked_by(attic: Attic) -> Vec<String> {
+        let estate = Estate { attic, ..estate(&[("orders", true)]) };
+        let plan = remove(&estate, ObjectPolicy::Reassign);
+        assert_eq!(plan.fate, Fate::Leave);
+        // Privileges go all the same.
+        assert_eq!(plan.databases, ["orders"]);
+        plan.blockers.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn objects_to_be_kept_are_never_dropped_for_lack_of_an_attic() {
-        let plan = remove(&estate(&[("orders", true)]), ObjectPolicy::Reassign, None);
-        assert!(plan.clearings.is_empty(), "{plan:?}");
-        assert!(plan.blockers[0].to_string().contains("attic_role"), "{plan:?}");
+        assert!(blocked_by(Attic::Unset)[0].contains("set `attic_role`"));
+        let missing = blocked_by(Attic::Missing("the attic".parse().unwrap()));
+        assert!(missing[0].ends_with("CREATE ROLE \"the attic\" NOLOGIN"), "{missing:?}");
+    }
+
+    #[test]
+    fn an_attic_with_rights_of_its_own_gets_nothing() {
+        let attic = |can_login, has_attributes, groups: &[&str]| Attic::Found {
+            name: "attic".parse().unwrap(),
+            oid: RoleOid(78),
+            can_login,
+            has_attributes,
+            groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        };
+        assert!(blocked_by(attic(true, false, &[]))[0].contains("ALTER ROLE \"attic\" NOLOGIN"));
+        assert!(blocked_by(attic(false, true, &[]))[0].contains("NOCREATEROLE"));
+        let groups = blocked_by(attic(false, false, &["staff", "x\"y"]));
+        assert!(groups[0].ends_with("REVOKE \"staff\" FROM \"attic\""), "{groups:?}");
+        assert!(groups[1].ends_with("REVOKE \"x\"\"y\" FROM \"attic\""), "{groups:?}");
+        // Whoever owns nothing needs no attic.
+        let mut bare = Estate { attic: Attic::Unset, ..estate(&[("orders", true)]) };
+        bare.dependencies[0].owned = 0;
+        let plan = remove(&bare, ObjectPolicy::Reassign);
+        assert_eq!((plan.fate, plan.blockers), (Fate::HandOver, Vec::new()));
     }
 
     #[test]
     fn an_owned_database_is_not_handed_over_by_the_way() {
-        let attic: RoleName = "attic".parse().unwrap();
         let mut estate = estate(&[("orders", true)]);
-        estate.owned_shared = vec!["database payroll".into()];
-        let plan = remove(&estate, ObjectPolicy::Reassign, Some(&attic));
-        assert!(plan.clearings.is_empty(), "{plan:?}");
-        assert!(plan.blockers[0].to_string().contains("owns the database payroll"), "{plan:?}");
+        let payroll = Named { kind: "database".into(), identity: "payroll".into() };
+        estate.owned_shared = vec![payroll];
+        let plan = remove(&estate, ObjectPolicy::Reassign);
+        assert_eq!(plan.fate, Fate::Leave);
+        assert_eq!(
+            plan.blockers[0].to_string(),
+            "the role owns database payroll: ALTER DATABASE payroll OWNER TO CURRENT_USER"
+        );
+        assert_eq!(remove(&estate, ObjectPolicy::Drop).fate, Fate::Drop);
     }
 
     #[test]
-    fn privileges_on_shared_objects_are_taken_back_without_any_database() {
+    fn a_broker_that_is_no_member_becomes_one_before_it_rolls_back() {
         let mut estate = estate(&[]);
-        estate.shared_privileges = true;
-        let plan = remove(&estate, ObjectPolicy::Reassign, None);
-        assert_eq!(cleared(&plan), [None]);
-        assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, "DROP OWNED BY \"pgb_a\""]);
-    }
-
-    #[test]
-    fn a_broker_that_is_no_member_becomes_one_only_to_clear() {
-        let mut estate = estate(&[("orders", true)]);
+        assert!(join(&estate).is_empty());
         estate.broker_is_member = false;
-        estate.prepared = vec![PreparedTransaction { gid: "g".into(), database: "orders".into() }];
-        let plan = remove(&estate, ObjectPolicy::Drop, None);
-        let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
-        let purge = "DROP OWNED BY \"pgb_a\"";
-        assert_eq!(sql(&plan.clearings[0].statements), [LOCK, SAME, join, purge]);
-        assert_eq!(sql(&plan.rollbacks[0].statements)[..2], [join, "SET ROLE \"pgb_a\""]);
-        assert_eq!(sql(&plan.drop), [LOCK, SAME, "DROP ROLE \"pgb_a\""]);
+        let grant = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
+        assert_eq!(sql(&join(&estate)), [SAME, grant, SAME]);
         estate.version = ServerVersion(150_018);
-        let plan = remove(&estate, ObjectPolicy::Drop, None);
-        assert_eq!(sql(&plan.rollbacks[0].statements)[0], "GRANT \"pgb_a\" TO CURRENT_USER");
+        assert_eq!(sql(&join(&estate))[1], "GRANT \"pgb_a\" TO CURRENT_USER");
     }
 
     #[test]
@@ -354,7 +409,7 @@ mod tests {
         let mut estate = estate(&[]);
         let gid = "it's\\".to_owned();
         estate.prepared = vec![PreparedTransaction { gid, database: "orders".into() }];
-        let plan = remove(&estate, ObjectPolicy::Drop, None);
+        let plan = remove(&estate, ObjectPolicy::Drop);
         assert_eq!(plan.rollbacks[0].database, "orders");
         assert_eq!(
             sql(&plan.rollbacks[0].statements),

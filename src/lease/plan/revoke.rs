@@ -2,6 +2,7 @@
 
 use super::create::let_broker_act_for;
 use super::{ServerVersion, Statement, guard};
+use crate::lease::{Blocker, BlockerKind};
 use crate::names::{RoleOid, identifier};
 
 /// A lease role as the catalogue shows it.
@@ -13,6 +14,8 @@ pub struct RoleView {
     pub name: String,
     /// Whether it may log in.
     pub can_login: bool,
+    /// Whether a DBA made it one that may copy the cluster.
+    pub has_replication: bool,
     /// Version of the server.
     pub version: ServerVersion,
     /// Whether the broker may end its sessions: as a member of `pg_signal_backend`, or of it.
@@ -38,25 +41,47 @@ pub struct Membership {
     pub grantor: Option<String>,
 }
 
-/// How many statements of [`end_access`], from the first, must succeed for anything to be
-/// committed. The others take away memberships that somebody else may have granted; one that the
-/// broker may not revoke is no reason to leave the log-in open.
-pub const VITAL_TO_END_ACCESS: usize = 2;
+/// How to end the access of a role, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessPlan {
+    /// The statements.
+    pub statements: Vec<Statement>,
+    /// How many of them, from the first, must succeed for anything to be committed. The others
+    /// take away memberships that somebody else may have granted; one that the broker may not
+    /// revoke is no reason to leave the log-in open.
+    pub vital: usize,
+    /// What they leave, and who can end it.
+    pub blockers: Vec<Blocker>,
+}
 
-/// The statements that end the access of a role, for one transaction: no log-in, no group, and
-/// nobody but brokers has its rights. Sessions are ended after the commit, by OID.
+/// Plans how to end the access of a role: no log-in, no group, and nobody but brokers has its
+/// rights. Sessions are ended after the commit, by OID.
 ///
 /// Memberships go in the same step as LOGIN because a session that is just starting passes the
 /// log-in check before it can be seen; without memberships it has no rights.
+///
+/// Before 16 nobody but a superuser may change a role with REPLICATION, which no lease role has
+/// from us: there its memberships go alone.
 #[must_use]
-pub fn end_access(role: &RoleView) -> Vec<Statement> {
+pub fn end_access(role: &RoleView) -> AccessPlan {
     let name = identifier(&role.name);
-    let close = format!(
-        "ALTER ROLE {name} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'"
-    );
-    let mut statements =
-        vec![Statement::new("let nobody in", close), guard::same_role(&role.name, role.oid)];
-    if !role.broker_may_end_sessions {
+    let guard = || guard::same_role(&role.name, role.oid);
+    let closable = !role.has_replication || role.version.has_membership_options();
+    let mut statements = Vec::new();
+    let mut blockers = Vec::new();
+    if closable {
+        let close = format!(
+            "ALTER ROLE {name} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'"
+        );
+        statements.extend([Statement::new("let nobody in", close), guard()]);
+    } else {
+        statements.push(guard());
+        let detail = "the role has REPLICATION, so before 16 only a superuser may close it";
+        let sql = format!("ALTER ROLE {name} NOLOGIN NOREPLICATION");
+        blockers.push(Blocker::new(BlockerKind::Role, detail).remedy_sql(&sql));
+    }
+    let vital = statements.len();
+    if !role.broker_may_end_sessions || !role.handed_on.is_empty() {
         statements.push(let_broker_act_for(&name, role.version));
     }
     let mut revoke = |what, memberships: &[Membership]| {
@@ -67,7 +92,18 @@ pub fn end_access(role: &RoleView) -> Vec<Statement> {
     revoke("take it out of a group", &role.groups);
     revoke("take back a membership it gave", &role.handed_on);
     revoke("take a member out of it", &role.members);
-    statements
+    if !closable {
+        // Nothing has locked the role's row: the name must be its own still.
+        statements.push(guard());
+    }
+    AccessPlan { statements, vital, blockers }
+}
+
+/// Whether the role has a membership, gives one to anybody but brokers, or has handed one on.
+#[must_use]
+pub fn foreign(role: &RoleView) -> bool {
+    let mut all = role.groups.iter().chain(&role.members).chain(&role.handed_on);
+    all.any(|membership| !membership.member_is_broker)
 }
 
 /// CASCADE reaches only memberships that the member has handed on.
@@ -100,6 +136,7 @@ mod tests {
             oid: RoleOid(77),
             name: "pgb_a".into(),
             can_login: true,
+            has_replication: false,
             version: ServerVersion(version),
             broker_may_end_sessions: true,
             groups: vec![row("orders_read", "pgb_a", "broker"), row("x\"; --", "pgb_a", "dba")],
@@ -111,7 +148,8 @@ mod tests {
     #[track_caller]
     fn check(role: &RoleView, after_the_guard: &[&str]) {
         let plan = end_access(role);
-        let plan: Vec<&str> = plan.iter().map(Statement::sql).collect();
+        assert_eq!((plan.vital, plan.blockers), (2, Vec::new()));
+        let plan: Vec<&str> = plan.statements.iter().map(Statement::sql).collect();
         assert_eq!(
             plan[..2],
             [
@@ -143,6 +181,7 @@ mod tests {
         check(
             &role,
             &[
+                "GRANT \"pgb_a\" TO CURRENT_USER",
                 "REVOKE \"orders_read\" FROM \"pgb_a\" CASCADE",
                 "REVOKE \"x\"\"; --\" FROM \"pgb_a\" CASCADE",
                 "REVOKE \"orders_read\" FROM \"eve\" CASCADE",
@@ -162,5 +201,27 @@ mod tests {
         check(&bare, &["GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"]);
         let old = RoleView { version: ServerVersion(150_018), ..bare };
         check(&old, &["GRANT \"pgb_a\" TO CURRENT_USER"]);
+    }
+
+    #[test]
+    fn before_16_a_role_with_replication_loses_its_memberships_and_a_superuser_is_asked() {
+        let role = RoleView { has_replication: true, ..role(150_018) };
+        let plan = end_access(&role);
+        let sql: Vec<&str> = plan.statements.iter().map(Statement::sql).collect();
+        assert_eq!(plan.vital, 1);
+        assert!(sql.iter().all(|sql| !sql.starts_with("ALTER")), "{sql:?}");
+        assert_eq!(sql[1], "REVOKE \"orders_read\" FROM \"pgb_a\" CASCADE");
+        assert_eq!(sql.first(), sql.last());
+        let remedy = plan.blockers[0].remedy.as_deref();
+        assert_eq!(remedy, Some("ALTER ROLE \"pgb_a\" NOLOGIN NOREPLICATION"));
+        let new = RoleView { version: ServerVersion(160_014), ..role };
+        check(
+            &new,
+            &[
+                "REVOKE \"orders_read\" FROM \"pgb_a\" GRANTED BY \"broker\" CASCADE",
+                "REVOKE \"x\"\"; --\" FROM \"pgb_a\" GRANTED BY \"dba\" CASCADE",
+                "REVOKE \"pgb_a\" FROM \"eve\" GRANTED BY \"dba\" CASCADE",
+            ],
+        );
     }
 }

@@ -262,7 +262,7 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
         ("principal_key = 'ldap:corp:mallory'", "principal_key"),
         ("client = '1.2.3'", "client"),
         ("role_oid = -1", "role_oid"),
-        ("owned_objects = 'keep'", "owned_objects"),
+        ("owned_objects = 'hoard'", "owned_objects"),
         ("end_reason = 'bored'", "end_reason"),
     ] {
         let lease = intent("alice");

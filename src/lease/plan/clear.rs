@@ -1,0 +1,456 @@
+//! Plan for one database: the privileges that a role has and has given there, and its objects.
+
+use super::create::let_broker_act_for;
+use super::remove::{Estate, Fate, Named, lock};
+use super::{Statement, guard};
+use crate::lease::{Blocker, BlockerKind};
+use crate::names::identifier;
+
+/// What a role has in one database. Names of roles are as that database shows them: one of
+/// another encoding shows them otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The database.
+    pub database: String,
+    /// The role's name.
+    pub role: String,
+    /// The attic role's name, if there is one.
+    pub attic: Option<String>,
+    /// Routines of the role that run with their owner's rights, as `regprocedure` names them.
+    pub definers: Vec<String>,
+    /// Schemas of the role, quoted.
+    pub schemas: Vec<String>,
+    /// Triggers on others' tables that run a routine of the role, as `DROP TRIGGER` names them.
+    pub triggers: Vec<String>,
+    /// How many objects the role owns.
+    pub owned: i64,
+    /// The first of them.
+    pub objects: Vec<Named>,
+    /// Privileges it has or has given.
+    pub grants: Vec<Grant>,
+    /// Policies of row security that name it.
+    pub policies: Vec<Policy>,
+}
+
+/// Privileges on one object, by one grantor to one grantee, of which one is the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What stands before `REVOKE`: nothing, or `ALTER DEFAULT PRIVILEGES … ` with its space.
+    pub prefix: String,
+    /// The privileges, such as `SELECT, UPDATE ("a")`.
+    pub privileges: String,
+    /// The object, such as `TABLE sales.customer`, quoted.
+    pub target: String,
+    /// Who gave them.
+    pub grantor: String,
+    /// Who has them; nothing means everybody (PUBLIC).
+    pub grantee: Option<String>,
+    /// Whether the object is the role's own.
+    pub of_own: bool,
+    /// Whether the role gave them.
+    pub by_role: bool,
+    /// Whether the broker may become the grantor.
+    pub can_act: bool,
+}
+
+/// A policy of row security that names the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name, quoted.
+    pub name: String,
+    /// Its table, quoted.
+    pub table: String,
+    /// Whom it names besides the role, quoted.
+    pub others: Vec<String>,
+    /// The owner of the table.
+    pub owner: String,
+    /// Whether the table is the role's own.
+    pub of_own: bool,
+    /// Whether the broker may become the owner.
+    pub can_act: bool,
+}
+
+/// How to clear one database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clearing {
+    /// Statements for one transaction. No CASCADE but for privileges: what somebody else built on
+    /// the role's objects is not ours to drop.
+    pub statements: Vec<Statement>,
+    /// What keeps the role although all of them succeed.
+    pub blockers: Vec<Blocker>,
+    /// Whether something may be left that the broker cannot be sure to reach: look again.
+    pub look_again: bool,
+}
+
+/// Plans how to clear a database.
+///
+/// Each privilege is taken back by who gave it: the server takes one back in the name of the owner
+/// or of whoever has the right to grant, and says nothing when that was not the giver (manual,
+/// REVOKE). What the role itself gave to others ends too, also on objects that go to the attic:
+/// it was the lease's doing, and so nobody can reach what is there.
+#[must_use]
+pub fn clear(estate: &Estate, contents: &Contents, fate: Fate) -> Clearing {
+    let role = identifier(&contents.role);
+    let mut blockers = Vec::new();
+    if fate != Fate::Drop {
+        blockers.extend(contents.triggers.iter().map(|trigger| runs_ours(contents, trigger)));
+    }
+    // A trigger would go on running what was handed over: the role keeps it until that is gone.
+    let fate = if blockers.is_empty() || fate != Fate::HandOver { fate } else { Fate::Leave };
+    if fate == Fate::Keep {
+        blockers.extend(owned(contents));
+    }
+    let mut statements = begin(estate, &contents.role);
+    statements.extend(take_back(&contents.role, &contents.grants));
+    statements.extend(contents.policies.iter().flat_map(take_out));
+    match (fate, &contents.attic) {
+        (Fate::HandOver, Some(attic)) => {
+            statements.extend(hand_over(&role, &identifier(attic), contents));
+            statements.push(drop_owned(&role));
+        }
+        (Fate::Drop, _) => statements.push(drop_owned(&role)),
+        _ if contents.owned == 0 => {
+            statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
+        }
+        _ => {}
+    }
+    let look_again = contents.grants.iter().any(|grant| !grant.of_own && !grant.can_act)
+        || contents.policies.iter().any(|policy| !policy.of_own && !policy.can_act);
+    Clearing { statements, blockers, look_again }
+}
+
+/// Plans how to take back privileges on databases, tablespaces and parameters.
+#[must_use]
+pub fn clear_shared(estate: &Estate, grants: &[Grant]) -> Clearing {
+    let mut statements = begin(estate, &estate.name);
+    statements.extend(take_back(&estate.name, grants));
+    let look_again = grants.iter().any(|grant| !grant.of_own && !grant.can_act);
+    Clearing { statements, blockers: Vec::new(), look_again }
+}
+
+/// What is left in a database (nothing means: on shared objects) that the broker cannot take back,
+/// each with the statement that does.
+#[must_use]
+pub fn left(
+    role: &str,
+    database: Option<&str>,
+    grants: &[Grant],
+    policies: &[Policy],
+) -> Vec<Blocker> {
+    let within = |blocker: Blocker| match database {
+        Some(database) => blocker.within(database),
+        None => blocker,
+    };
+    let foreign = grants.iter().filter(|grant| !grant.of_own);
+    let given = foreign.map(|grant| within(remains(role, grant)));
+    let foreign = policies.iter().filter(|policy| !policy.of_own);
+    let named = foreign.map(|policy| within(names_it(policy)));
+    given.chain(named).collect()
+}
+
+/// From here to the commit nobody can rename the role, and the broker is a member of it.
+fn begin(estate: &Estate, role: &str) -> Vec<Statement> {
+    let mut statements = vec![lock(role), guard::same_role(role, estate.oid)];
+    if !estate.broker_is_member {
+        statements.push(let_broker_act_for(&identifier(role), estate.version));
+    }
+    statements
+}
+
+/// First what it gave on others' objects, as itself; then what it has, as each grantor.
+fn take_back(role: &str, grants: &[Grant]) -> Vec<Statement> {
+    let given = grants.iter().filter(|grant| !grant.of_own && grant.by_role);
+    let given = given.flat_map(|grant| acting(role, "take back what it gave", &revoke(grant)));
+    let has = grants.iter().filter(|grant| !grant.of_own && !grant.by_role && grant.can_act);
+    let has =
+        has.flat_map(|grant| acting(&grant.grantor, "take back what it was given", &revoke(grant)));
+    given.chain(has).collect()
+}
+
+/// What others may do with the role's objects ends; what runs with the owner's rights no longer
+/// does; then they get the new owner. In a schema of its own the attic must be let in first.
+fn hand_over(role: &str, attic: &str, contents: &Contents) -> Vec<Statement> {
+    let given = contents.grants.iter().filter(|grant| grant.of_own && grant.by_role);
+    let mut statements: Vec<Statement> =
+        given.map(|grant| Statement::new("take back what it gave", revoke(grant))).collect();
+    statements.extend(contents.definers.iter().flat_map(|routine| disarm(routine)));
+    statements.extend(contents.schemas.iter().map(|schema| {
+        let sql = format!("GRANT CREATE ON SCHEMA {schema} TO {attic}");
+        Statement::new("let the new owner in", sql)
+    }));
+    let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
+    statements.push(Statement::new("keep what it made", sql));
+    statements
+}
+
+fn disarm(routine: &str) -> [Statement; 2] {
+    [
+        format!("ALTER ROUTINE {routine} SECURITY INVOKER"),
+        format!("REVOKE ALL ON ROUTINE {routine} FROM PUBLIC"),
+    ]
+    .map(|sql| Statement::new("let nobody act as its new owner", sql))
+}
+
+/// Takes back what is left of its privileges, and drops what it owns. Without CASCADE.
+fn drop_owned(role: &str) -> Statement {
+    Statement::new("take back its privileges", format!("DROP OWNED BY {role}"))
+}
+
+/// `sql` in the name of `actor`.
+fn acting(actor: &str, what: &'static str, sql: &str) -> [Statement; 3] {
+    [
+        Statement::new("act as who may", format!("SET LOCAL ROLE {}", identifier(actor))),
+        Statement::new(what, sql),
+        Statement::new("act as the broker again", "SET LOCAL ROLE NONE"),
+    ]
+}
+
+/// CASCADE reaches only what the grantee has handed on.
+fn revoke(grant: &Grant) -> String {
+    let Grant { prefix, privileges, target, .. } = grant;
+    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), identifier);
+    format!("{prefix}REVOKE {privileges} ON {target} FROM {grantee} CASCADE")
+}
+
+/// What `DROP OWNED` does to a policy, which only the table's owner may change.
+fn take_out(policy: &Policy) -> Vec<Statement> {
+    if policy.of_own || !policy.can_act {
+        return Vec::new();
+    }
+    acting(&policy.owner, "take it out of a policy", &without(policy)).into()
+}
+
+fn without(policy: &Policy) -> String {
+    let Policy { name, table, others, .. } = policy;
+    if others.is_empty() {
+        format!("DROP POLICY {name} ON {table}")
+    } else {
+        format!("ALTER POLICY {name} ON {table} TO {}", others.join(", "))
+    }
+}
+
+fn remains(role: &str, grant: &Grant) -> Blocker {
+    let grantor = identifier(&grant.grantor);
+    let Grant { privileges, target, .. } = grant;
+    let detail = match &grant.grantee {
+        _ if !grant.by_role => format!("{} gave the role {privileges} on {target}", grant.grantor),
+        Some(grantee) => format!("the role gave {grantee} {privileges} on {target}"),
+        None => format!("the role gave everybody {privileges} on {target}"),
+    };
+    let actor = if grant.by_role { identifier(role) } else { grantor };
+    Blocker::new(BlockerKind::Privilege, detail)
+        .about(&grant.target)
+        .remedy_sql(&format!("SET ROLE {actor}; {}; RESET ROLE", revoke(grant)))
+}
+
+fn names_it(policy: &Policy) -> Blocker {
+    let detail = format!("policy {} on table {} names the role", policy.name, policy.table);
+    Blocker::new(BlockerKind::Privilege, detail)
+        .about(format!("policy {} on table {}", policy.name, policy.table))
+        .remedy_sql(&without(policy))
+}
+
+fn runs_ours(contents: &Contents, trigger: &str) -> Blocker {
+    let detail =
+        format!("trigger {trigger} runs a routine of the role for whoever changes the table");
+    Blocker::new(BlockerKind::Object, detail)
+        .within(&contents.database)
+        .about(format!("trigger {trigger}"))
+        .remedy_sql(&format!("DROP TRIGGER {trigger}"))
+}
+
+/// Each object that `contents` names, and how many there are besides.
+fn owned(contents: &Contents) -> Vec<Blocker> {
+    let named = contents.objects.iter().map(|object| object.owned().within(&contents.database));
+    let named: Vec<Blocker> = named.collect();
+    let more = contents.owned.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
+    let more = (more > 0).then(|| {
+        let detail = format!("the role owns {more} more objects in database {}", contents.database);
+        Blocker::new(BlockerKind::Object, detail).within(&contents.database)
+    });
+    named.into_iter().chain(more).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::remove::tests::{LOCK, SAME, estate, sql};
+    use super::*;
+
+    const PURGE: &str = "DROP OWNED BY \"pgb_a\"";
+    const BACK: &str = "SET LOCAL ROLE NONE";
+
+    fn contents() -> Contents {
+        Contents {
+            database: "orders".into(),
+            role: "pgb_a".into(),
+            attic: Some("the \"attic\"".into()),
+            definers: Vec::new(),
+            schemas: Vec::new(),
+            triggers: Vec::new(),
+            owned: 1,
+            objects: vec![Named { kind: "table".into(), identity: "sales.mine".into() }],
+            grants: Vec::new(),
+            policies: Vec::new(),
+        }
+    }
+
+    fn grant(grantor: &str, grantee: Option<&str>) -> Grant {
+        Grant {
+            prefix: String::new(),
+            privileges: "SELECT".into(),
+            target: "TABLE sales.customer".into(),
+            grantor: grantor.into(),
+            grantee: grantee.map(str::to_owned),
+            of_own: false,
+            by_role: grantor == "pgb_a",
+            can_act: true,
+        }
+    }
+
+    fn policy(others: &[&str]) -> Policy {
+        Policy {
+            name: "\"p\"".into(),
+            table: "sales.customer".into(),
+            others: others.iter().map(|&other| other.to_owned()).collect(),
+            owner: "dba".into(),
+            of_own: false,
+            can_act: true,
+        }
+    }
+
+    /// What is done after the role is locked.
+    #[track_caller]
+    fn check(contents: &Contents, fate: Fate, done: &[&str]) {
+        let plan = clear(&estate(&[]), contents, fate);
+        let done: Vec<&str> = [LOCK, SAME].iter().chain(done).copied().collect();
+        assert_eq!(sql(&plan.statements), done);
+    }
+
+    #[test]
+    fn what_it_made_goes_to_the_attic_disarmed_and_ungranted() {
+        let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
+        check(&contents(), Fate::HandOver, &[keep, PURGE]);
+        let mut contents = contents();
+        contents.definers = vec!["sales.\"f\"\"x\"(integer)".into()];
+        contents.schemas = vec!["\"my own\"".into()];
+        contents.grants = vec![
+            Grant { of_own: true, target: "TABLE s.mine".into(), ..grant("pgb_a", Some("e\"ve")) },
+            Grant { of_own: true, target: "TABLE s.mine".into(), ..grant("pgb_a", None) },
+        ];
+        let armed = [
+            "REVOKE SELECT ON TABLE s.mine FROM \"e\"\"ve\" CASCADE",
+            "REVOKE SELECT ON TABLE s.mine FROM PUBLIC CASCADE",
+            "ALTER ROUTINE sales.\"f\"\"x\"(integer) SECURITY INVOKER",
+            "REVOKE ALL ON ROUTINE sales.\"f\"\"x\"(integer) FROM PUBLIC",
+            "GRANT CREATE ON SCHEMA \"my own\" TO \"the \"\"attic\"\"\"",
+            keep,
+            PURGE,
+        ];
+        check(&contents, Fate::HandOver, &armed);
+        check(&contents, Fate::Drop, &[PURGE]);
+        check(&contents, Fate::Keep, &[]);
+    }
+
+    #[test]
+    fn what_it_was_given_is_taken_back_by_each_giver_and_what_it_gave_by_itself() {
+        let mut contents = contents();
+        contents.grants = vec![grant("d\"ba", Some("pgb_a")), grant("pgb_a", Some("eve"))];
+        contents.grants[0].prefix = "ALTER DEFAULT PRIVILEGES FOR ROLE dba ".into();
+        contents.policies = vec![policy(&["eve", "PUBLIC"]), policy(&[])];
+        let taken = [
+            "SET LOCAL ROLE \"pgb_a\"",
+            "REVOKE SELECT ON TABLE sales.customer FROM \"eve\" CASCADE",
+            BACK,
+            "SET LOCAL ROLE \"d\"\"ba\"",
+            "ALTER DEFAULT PRIVILEGES FOR ROLE dba \
+             REVOKE SELECT ON TABLE sales.customer FROM \"pgb_a\" CASCADE",
+            BACK,
+            "SET LOCAL ROLE \"dba\"",
+            "ALTER POLICY \"p\" ON sales.customer TO eve, PUBLIC",
+            BACK,
+            "SET LOCAL ROLE \"dba\"",
+            "DROP POLICY \"p\" ON sales.customer",
+            BACK,
+        ];
+        check(&contents, Fate::Leave, &taken);
+        check(&contents, Fate::Drop, &[&taken[..], &[PURGE]].concat());
+    }
+
+    #[test]
+    fn what_the_broker_cannot_take_back_is_looked_at_again_and_told_as_a_statement() {
+        let mut contents = contents();
+        contents.grants = vec![Grant { can_act: false, ..grant("dba", Some("pgb_a")) }];
+        contents.policies = vec![Policy { can_act: false, ..policy(&["eve"]) }];
+        let plan = clear(&estate(&[]), &contents, Fate::Drop);
+        assert_eq!(sql(&plan.statements), [LOCK, SAME, PURGE]);
+        assert!(plan.look_again);
+        let left = left("pgb_a", Some("orders"), &contents.grants, &contents.policies);
+        let remedies: Vec<_> =
+            left.iter().filter_map(|blocker| blocker.remedy.as_deref()).collect();
+        assert_eq!(
+            remedies,
+            [
+                "SET ROLE \"dba\"; \
+                 REVOKE SELECT ON TABLE sales.customer FROM \"pgb_a\" CASCADE; RESET ROLE",
+                "ALTER POLICY \"p\" ON sales.customer TO eve",
+            ]
+        );
+        assert!(left.iter().all(|blocker| blocker.database.as_deref() == Some("orders")));
+    }
+
+    #[test]
+    fn kept_objects_are_listed_and_the_role_goes_once_it_owns_none() {
+        let plan = clear(&estate(&[]), &Contents { owned: 30, ..contents() }, Fate::Keep);
+        assert_eq!(sql(&plan.statements), [LOCK, SAME]);
+        let listed: Vec<String> = plan.blockers.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            listed,
+            [
+                "the role owns table sales.mine: ALTER TABLE sales.mine OWNER TO CURRENT_USER",
+                "the role owns 29 more objects in database orders",
+            ]
+        );
+        let bare = Contents { owned: 0, objects: Vec::new(), ..contents() };
+        let plan = clear(&estate(&[]), &bare, Fate::Keep);
+        assert!(plan.blockers.is_empty(), "{plan:?}");
+        assert_eq!(sql(&plan.statements)[3..], [PURGE]);
+        assert!(sql(&plan.statements)[2].contains("the role owns something since"), "{plan:?}");
+    }
+
+    #[test]
+    fn a_trigger_on_anothers_table_keeps_its_routine_out_of_the_attic() {
+        let contents = Contents { triggers: vec!["t ON sales.customer".into()], ..contents() };
+        let plan = clear(&estate(&[]), &contents, Fate::HandOver);
+        assert_eq!(sql(&plan.statements), [LOCK, SAME]);
+        let remedy = plan.blockers[0].remedy.as_deref();
+        assert_eq!(remedy, Some("DROP TRIGGER t ON sales.customer"));
+        assert!(clear(&estate(&[]), &contents, Fate::Drop).blockers.is_empty());
+    }
+
+    #[test]
+    fn a_broker_that_is_no_member_becomes_one_only_to_clear() {
+        let mut estate = estate(&[]);
+        estate.broker_is_member = false;
+        let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
+        let plan = clear(&estate, &contents(), Fate::Drop);
+        assert_eq!(sql(&plan.statements), [LOCK, SAME, join, PURGE]);
+    }
+
+    #[test]
+    fn privileges_on_shared_objects_are_taken_back_without_any_database() {
+        let grants = [
+            Grant { target: "DATABASE reports".into(), ..grant("attic", Some("pgb_a")) },
+            Grant { can_act: false, ..grant("postgres", Some("pgb_a")) },
+        ];
+        let plan = clear_shared(&estate(&[]), &grants);
+        let taken = [
+            LOCK,
+            SAME,
+            "SET LOCAL ROLE \"attic\"",
+            "REVOKE SELECT ON DATABASE reports FROM \"pgb_a\" CASCADE",
+            BACK,
+        ];
+        assert_eq!(sql(&plan.statements), taken);
+        assert!(plan.look_again);
+    }
+}
