@@ -38,7 +38,8 @@ pub struct Health {
     pub store: PartHealth,
     /// The ways in by name.
     pub ways: Vec<(String, PartHealth)>,
-    /// The clusters by name; up means also compared since the start.
+    /// The clusters by name; up means also compared since the start,
+    /// its clock too.
     pub clusters: Vec<(String, PartHealth)>,
 }
 
@@ -88,7 +89,8 @@ impl Broker {
         let clusters = futures::future::join_all(self.0.clusters.values().map(|site| async move {
             let name = site.cluster.name().to_string();
             let answered = changes.note("cluster", &name, answered(site.cluster.probe()).await);
-            let up = answered == PartHealth::Up && site.is_reconciled();
+            let fit = site.is_reconciled() && self.0.time.is_settled();
+            let up = answered == PartHealth::Up && fit;
             (name, if up { PartHealth::Up } else { PartHealth::Down })
         }));
         let (store, ways, clusters) = futures::join!(store, ways, clusters);

@@ -86,6 +86,7 @@ struct Inner {
     reconcile_every: Ttl,
     max_clock_skew: Ttl,
     time: time::Time,
+    store_clock: time::OtherClock,
     /// Counts the moves of leases that workers made, so that others can wait for one.
     moves: watch::Sender<u64>,
     health: health::Cache,
@@ -186,6 +187,7 @@ impl Broker {
             reconcile_every: parts.reconcile_every,
             max_clock_skew: parts.max_clock_skew,
             time: time::Time::default(),
+            store_clock: time::OtherClock::default(),
             moves: watch::Sender::new(0),
             health: health::Cache::default(),
             turns: turns::Turns::default(),

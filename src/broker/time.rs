@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -43,6 +43,8 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 pub(super) struct Time {
     /// Whether another clock was asked since the start. Nothing is due before.
     settled: watch::Sender<bool>,
+    /// Wakes whoever compares the clocks: one was read.
+    read: Notify,
     /// Whether the wall tells another time than the broker, and was said to.
     doubtful: AtomicBool,
 }
@@ -145,6 +147,7 @@ impl Broker {
     pub(super) async fn read_clock(&self, site: &Site) {
         if let Ok(shown) = site.cluster.clock().await {
             site.clock.note(shown);
+            self.0.time.read.notify_one();
             let name = site.cluster.name();
             let ahead = shown.duration_since(self.now());
             report(name.as_str(), ahead);
@@ -156,12 +159,28 @@ impl Broker {
         }
     }
 
+    /// Reads the clock of the store for ever, if it has one.
+    pub(super) async fn read_store_clock_for_ever(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Ok(Some(shown)) = self.store().clock().await {
+                self.0.store_clock.note(shown);
+                self.0.time.read.notify_one();
+                report("store", shown.duration_since(self.now()));
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(READ_EVERY) => {}
+            }
+        }
+    }
+
     /// Compares the clocks for ever.
     pub(super) async fn keep_time(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.compare_clocks().await;
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.0.time.read.notified() => {}
                 () = tokio::time::sleep(COMPARE_EVERY) => {}
             }
         }
@@ -170,8 +189,9 @@ impl Broker {
     /// Compares the clocks once, and sets the broker's time if it must be.
     pub(super) async fn compare_clocks(&self) {
         let (clock, time) = (&self.0.clock, &self.0.time);
-        let others: Vec<Timestamp> =
-            self.0.clusters.values().filter_map(|site| site.clock.now()).collect();
+        let clusters = self.0.clusters.values().map(|site| &site.clock);
+        let others = clusters.chain([&self.0.store_clock]);
+        let others: Vec<Timestamp> = others.filter_map(OtherClock::now).collect();
         let (now, wall) = (clock.now(), clock.wall());
         if !time.is_settled() {
             return self.begin_time(clock, now, wall, &others).await;
@@ -208,7 +228,17 @@ impl Broker {
         wall: Timestamp,
         others: &[Timestamp],
     ) {
-        let Some(begin) = begin(wall, others, None) else { return };
+        let latest = match self.store().latest().await {
+            Ok(latest) => latest,
+            Err(failed) => {
+                warn!(
+                    cause = with_causes(&failed),
+                    "the store cannot say when it was last written"
+                );
+                return;
+            }
+        };
+        let Some(begin) = begin(wall, others, latest) else { return };
         let by = begin.duration_since(now);
         if by.abs() > SAME {
             clock.set_by(by);
@@ -226,13 +256,13 @@ impl Broker {
         }
     }
 
-    /// How far the clock of `site`, or the machine's own, is from the broker's time, when that is
+    /// How far the clock of `site`, of the store or of the machine is from the broker's time, when that is
     /// too far for anything to be issued.
     pub(super) fn clocks_apart(&self, site: &Site) -> Option<SignedDuration> {
         let most = self.0.max_clock_skew.span();
         let now = self.now();
         let wall = Some(self.0.clock.wall()).filter(|_| self.0.time.is_settled());
-        let apart = [wall, site.clock.now()].into_iter().flatten();
+        let apart = [wall, site.clock.now(), self.0.store_clock.now()].into_iter().flatten();
         apart.map(|clock| clock.duration_since(now)).find(|apart| apart.abs() > most)
     }
 }

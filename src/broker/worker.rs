@@ -112,6 +112,8 @@ impl Broker {
             workers.tasks.spawn(async move { broker.read_clock_for_ever(&name_, stop).await });
         }
         let (broker, stop) = (self.clone(), workers.stop.clone());
+        workers.tasks.spawn(async move { broker.read_store_clock_for_ever(stop).await });
+        let (broker, stop) = (self.clone(), workers.stop.clone());
         workers.tasks.spawn(async move { broker.keep_time(stop).await });
         let (broker, stop) = (self.clone(), workers.stop.clone());
         workers.tasks.spawn(async move { broker.sweep_for_ever(stop).await });
