@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::FromArgMatches;
 use pgbridge::auth::ldap::LdapWay;
+use pgbridge::auth::way::Way;
 use pgbridge::broker::{Broker, Parts};
 use pgbridge::cli::{self, Cli, Command, Exit};
 use pgbridge::clock::Clock;
@@ -61,7 +62,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     }
     let store = Arc::new(open_store(store).await?);
     let key = Arc::new(marker_key(&settings.marker_key_file, &store).await?);
-    let ways = ways.into_iter().map(LdapWay::new).collect::<Result<_, _>>()?;
+    let ways = ways.into_iter().map(|way| Ok(Arc::new(LdapWay::new(way)?) as Arc<dyn Way>));
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
         let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
@@ -71,7 +72,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
         store: Arc::clone(&store) as Arc<dyn Store>,
         clock: Clock::system(),
-        ways,
+        ways: ways.collect::<anyhow::Result<_>>()?,
         policy,
         terms: settings.terms,
         session,

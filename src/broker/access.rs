@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::turns::Turn;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record, Subject, cut};
-use crate::auth::ldap::{LdapRefusal, LdapWay};
+use crate::auth::way::{Reason, Unproven, Way};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
 use crate::names::{AccountKey, LoginPassword, SessionToken};
 use crate::store::{Change, Login, StoreError};
@@ -224,7 +224,7 @@ impl Broker {
         };
         match way.login(username, &password, self.now()).await {
             Ok(identity) => Ok((identity, counters)),
-            Err(refusal) => Err(self.refused(request, subject, refusal, counters).await?),
+            Err(unproven) => Err(self.refused(request, subject, unproven, counters).await?),
         }
     }
 
@@ -234,7 +234,7 @@ impl Broker {
     async fn counters(
         &self,
         request: &Request,
-        way: Option<&LdapWay>,
+        way: Option<&dyn Way>,
         username: &str,
     ) -> Result<Counters, AccessError> {
         let place = source(request.client);
@@ -256,8 +256,8 @@ impl Broker {
         Ok(Counters { account, source, _turns: vec![at_this, from_here] })
     }
 
-    fn way(&self, name: Option<&str>) -> Option<&LdapWay> {
-        let mut ways = self.0.ways.values();
+    fn way(&self, name: Option<&str>) -> Option<&dyn Way> {
+        let mut ways = self.0.ways.values().map(|way| &**way);
         match name {
             Some(name) => ways.find(|way| way.name().as_str() == name),
             None => ways.next().filter(|_| self.0.ways.len() == 1),
@@ -298,22 +298,26 @@ impl Broker {
         Err(AccessError::Refused)
     }
 
-    /// Writes down why the directory gave no identity, and what the client is told.
+    /// Writes down why the way in gave no identity, and what the client is told.
     async fn refused(
         &self,
         request: &Request,
         subject: Subject,
-        refusal: LdapRefusal,
+        unproven: Unproven,
         counters: Counters,
     ) -> Result<AccessError, AccessError> {
-        let (kind, detail) = (refusal.kind(), with_causes(&refusal));
-        if !refusal.is_outage() {
-            self.refuse_login(request, subject, kind, &detail, Vec::new()).await?;
-            return Ok(AccessError::Refused);
+        let Reason { word, detail } = unproven.reason();
+        match unproven {
+            Unproven::Refused(_) => {
+                self.refuse_login(request, subject, word, detail, Vec::new()).await?;
+                Ok(AccessError::Refused)
+            }
+            Unproven::Outage(_) => {
+                warn!(request.id, cause = word, detail, "the directory could not judge a login");
+                self.refuse_login(request, subject, word, detail, counters.given_back()).await?;
+                Ok(AccessError::DirectoryAway)
+            }
         }
-        warn!(request.id, cause = kind, detail, "the directory could not judge a login");
-        self.refuse_login(request, subject, kind, &detail, counters.given_back()).await?;
-        Ok(AccessError::DirectoryAway)
     }
 
     async fn refuse_login(

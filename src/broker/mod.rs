@@ -26,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::audit::{Action, Record, Subject};
-use crate::auth::ldap::LdapWay;
+use crate::auth::way::Way;
 use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, LeaseRoles};
@@ -49,7 +49,7 @@ pub struct Parts {
     /// Where it reads the time.
     pub clock: Clock,
     /// The ways in.
-    pub ways: Vec<LdapWay>,
+    pub ways: Vec<Arc<dyn Way>>,
     /// Who may become what.
     pub policy: Policy,
     /// The clusters, each with what clients are told about it.
@@ -73,7 +73,7 @@ pub struct Broker(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     clock: Clock,
-    ways: BTreeMap<WayName, LdapWay>,
+    ways: BTreeMap<WayName, Arc<dyn Way>>,
     policy: Policy,
     clusters: BTreeMap<ClusterName, Site>,
     terms: Terms,

@@ -78,7 +78,7 @@ impl Stand {
         let broker = Broker::new(Parts {
             store: Arc::<SqliteStore>::clone(&store),
             clock: Clock::system(),
-            ways: vec![LdapWay::new(directory_that_is_away()).unwrap()],
+            ways: vec![Arc::new(LdapWay::new(directory_that_is_away()).unwrap())],
             policy: policy(),
             clusters: Vec::new(),
             terms: terms(),
