@@ -79,6 +79,8 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         lockout,
         max_clock_skew: settings.max_clock_skew,
         reconcile_every: settings.reconcile_every,
+        recheck_every: settings.recheck_every,
+        recheck_grace: settings.recheck_grace,
     });
     let shutdown = server.shutdown_timeout;
     let listening = Listening::open(broker.clone(), server).await?;

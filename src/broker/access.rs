@@ -146,18 +146,34 @@ impl Broker {
             return Err(AccessError::NoSession);
         };
         if let Some(cause) = self.why_over(&session) {
-            counter!("pgbridge_tokens_refused_total").increment(1);
-            let principal = session.identity.principal().clone();
-            let subject = Subject::Person { principal, session: Some(session.id) };
-            let record = self.record(request, Action::AccessRefused, subject);
-            let record = record.ended(Outcome::Refused, cause, "");
-            self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
-            return Err(AccessError::NoSession);
+            return Err(self.over(request, &session, cause, "").await?);
         }
+        self.0.looks.note_login(&session.identity);
+        let identity = match self.as_known(&session.identity) {
+            Ok(identity) => identity,
+            Err(gone) => return Err(self.over(request, &session, gone.word, &gone.detail).await?),
+        };
         if session.is_touch_due(now, self.0.session) {
             self.store().touch_session(session.id, now).await?;
         }
-        Ok(self.caller(session.identity, Some(session.id)))
+        Ok(self.caller(identity, Some(session.id)))
+    }
+
+    /// Ends a session that is over, and writes down why.
+    async fn over(
+        &self,
+        request: &Request,
+        session: &Session,
+        cause: &str,
+        detail: &str,
+    ) -> Result<AccessError, AccessError> {
+        counter!("pgbridge_tokens_refused_total").increment(1);
+        let principal = session.identity.principal().clone();
+        let subject = Subject::Person { principal, session: Some(session.id) };
+        let record = self.record(request, Action::AccessRefused, subject);
+        let record = record.ended(Outcome::Refused, cause, detail);
+        self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
+        Ok(AccessError::NoSession)
     }
 
     /// Ends the session of `caller`.
@@ -223,7 +239,10 @@ impl Broker {
             return Err(AccessError::Refused);
         };
         match way.login(username, &password, self.now()).await {
-            Ok(identity) => Ok((identity, counters)),
+            Ok(identity) => {
+                self.0.looks.note_login(&identity);
+                Ok((identity, counters))
+            }
             Err(unproven) => Err(self.refused(request, subject, unproven, counters).await?),
         }
     }

@@ -1,4 +1,4 @@
-//! The use cases: log in, ask, issue, renew, revoke, reconcile. One a file.
+//! The use cases: log in, ask, issue, renew, revoke, look up again, reconcile. One a file.
 //!
 //! Every use case reads the same way: who calls, may they, write it down, do it, write down how
 //! it went, answer. Issuing fails closed; revoking never does.
@@ -8,10 +8,12 @@ mod health;
 mod hidden;
 mod hushed;
 mod issue;
+mod recheck;
 mod reconcile;
 mod renew;
 mod review;
 mod revoke;
+mod standing;
 mod time;
 mod turns;
 mod worker;
@@ -40,6 +42,7 @@ pub use health::{Health, PartHealth};
 pub use issue::{Credential, IssueError, Wish};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
+pub use revoke::{Rehearsal, Selection};
 pub use worker::Workers;
 
 /// What a broker is made of.
@@ -62,6 +65,10 @@ pub struct Parts {
     pub lockout: Lockout,
     /// How often store and clusters are compared.
     pub reconcile_every: Ttl,
+    /// Longest time between two looks at somebody who has a lease or a session.
+    pub recheck_every: Ttl,
+    /// How long what was seen of somebody counts while nobody can look.
+    pub recheck_grace: Ttl,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
 }
@@ -80,6 +87,9 @@ struct Inner {
     session: SessionTimes,
     lockout: Lockout,
     reconcile_every: Ttl,
+    recheck_every: Ttl,
+    recheck_grace: Ttl,
+    looks: standing::Looks,
     max_clock_skew: Ttl,
     time: time::Time,
     /// Counts the moves of leases that workers made, so that others can wait for one.
@@ -179,6 +189,9 @@ impl Broker {
             lockout: parts.lockout,
             hushed: hushed::Hushed::default(),
             reconcile_every: parts.reconcile_every,
+            recheck_every: parts.recheck_every,
+            recheck_grace: parts.recheck_grace,
+            looks: standing::Looks::default(),
             max_clock_skew: parts.max_clock_skew,
             time: time::Time::default(),
             moves: watch::Sender::new(0),

@@ -10,6 +10,7 @@ mod client;
 mod credential;
 mod exit;
 mod failure;
+mod leases;
 mod operate;
 mod person;
 mod psql;
@@ -22,7 +23,7 @@ mod terminal;
 
 pub use args::{
     AuditCommand, Cli, Command, ConfigFile, Format, Issue, Leases, Login, OperatorCommand, Output,
-    PersonCommand, Psql, Renew, Revoke, Target, TargetError, Wish, command,
+    PersonCommand, Psql, Renew, Revoke, Selection, Target, TargetError, Wish, command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};

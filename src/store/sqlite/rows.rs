@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, Lease};
-use crate::names::{LeaseRoleName, RoleOid, TokenHash};
+use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 use crate::store::AuditEntry;
 
 /// Every column of a lease that can be read into one.
@@ -156,6 +156,13 @@ pub(super) fn lease(row: &Row<'_>) -> Result<Lease, Problem> {
     } else {
         Err(columns.unreadable("principal_key", "it is another person's"))
     }
+}
+
+/// A principal from `principal_key`.
+pub(super) fn principal(row: &Row<'_>) -> Result<Principal, Problem> {
+    let columns = Columns { row, of: "a lease or session".to_owned() };
+    let key: String = columns.get("principal_key")?;
+    Principal::of_key(&key).ok_or_else(|| columns.unreadable("principal_key", "it is nobody's"))
 }
 
 /// A session from `id, identity, seen_at`, found by `token_hash`.
