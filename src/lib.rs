@@ -10,14 +10,14 @@
 //! ```
 //!
 //! Floors: a module imports only from lower floors; modules on one floor do not import each
-//! other, except along the flow on floor 1. A test holds the `use crate::` lines against this.
+//! other, except along the flow on floor 1, and that each way in knows `auth::way`. A test holds the `use crate::` lines against this.
 //!
 //! | floor | modules | may do |
 //! | --- | --- | --- |
 //! | 5 | `main` | read arguments, build, connect, run |
 //! | 4 | `http`, `cli` | speak to people and programs |
 //! | 3 | `broker`, `config` | use cases; composing the settings that the edges declare |
-//! | 2 | `auth::ldap`, `cluster`, `store` | I/O, each with one outside party |
+//! | 2 | `auth::way`, `auth::ldap`, `cluster`, `store` | I/O, each with one outside party |
 //! | 1 | `auth::identity` -> `mapping` -> `lease` -> `audit` | pure: no I/O, no clock, no async, no randomness of their own |
 //! | 0 | `names`, `clock`, `crash` | words of the field, the time, and where tests end the process |
 //!

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::FromArgMatches;
 use pgbridge::auth::ldap::LdapWay;
+use pgbridge::auth::way::Way;
 use pgbridge::broker::{Broker, Parts};
 use pgbridge::cli::{self, Cli, Command, Exit};
 use pgbridge::clock::Clock;
@@ -60,7 +61,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     }
     let store = store::open(store).await?;
     let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
-    let ways = ways.into_iter().map(LdapWay::new).collect::<Result<_, _>>()?;
+    let ways = ways.into_iter().map(|way| Ok(Arc::new(LdapWay::new(way)?) as Arc<dyn Way>));
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
         let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
@@ -70,13 +71,15 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
         store: Arc::clone(&store),
         clock: Clock::system(),
-        ways,
+        ways: ways.collect::<anyhow::Result<_>>()?,
         policy,
         terms: settings.terms,
         session,
         lockout,
         max_clock_skew: settings.max_clock_skew,
         reconcile_every: settings.reconcile_every,
+        recheck_every: settings.recheck_every,
+        recheck_grace: settings.recheck_grace,
     });
     let shutdown = server.shutdown_timeout;
     let listening = Listening::open(broker.clone(), server).await?;

@@ -17,8 +17,8 @@ use pgbridge::cluster::{
 use pgbridge::lease::{Lease, LeaseState, MarkerKey};
 use pgbridge::mapping::{MapRevision, ObjectPolicy, Profile, ReasonRule, RuleRef};
 use pgbridge::names::{
-    ConnectionLimit, LeaseId, LeaseRoleName, Password, Principal, RolePrefix, ScramIterations, Ttl,
-    Verifier,
+    ConnectionLimit, LeaseId, LeaseLimit, LeaseRoleName, Password, Principal, RolePrefix,
+    ScramIterations, Ttl, Verifier,
 };
 
 use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, wait_for};
@@ -206,6 +206,7 @@ pub fn profile(group: &str) -> Profile {
         databases: vec!["orders".parse().expect("a name")],
         ttl: hour(),
         max_ttl: hour(),
+        max_leases: LeaseLimit::DEFAULT,
         connection_limit: ConnectionLimit::DEFAULT,
         scram_iterations: ScramIterations::DEFAULT,
         settings: Vec::new(),

@@ -58,6 +58,9 @@ pub enum Action {
     /// The broker's own time was set: clocks did not agree.
     #[serde(rename = "clock.set")]
     ClockSet,
+    /// Somebody could not log in any more when they were looked up again; all they had ends.
+    #[serde(rename = "person.gone")]
+    PersonGone,
     /// Somebody with a duty read what is not theirs: all leases, or the audit.
     #[serde(rename = "review.read")]
     ReviewRead,
@@ -122,6 +125,9 @@ pub struct Record {
     /// The client program, as it named itself, cut to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent: Option<String>,
+    /// Whom it is about, when that is not who did it: `method:issuer:name`, or `method:name`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub person: Option<String>,
     /// The lease.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease: Option<LeaseId>,
@@ -173,6 +179,7 @@ impl Record {
             request_id: None,
             client: None,
             agent: None,
+            person: None,
             lease: None,
             cluster: None,
             database: None,

@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub mod ldap;
+pub mod way;
 
 pub use identity::{
     Admission, Attempts, Identity, Lockout, LockoutRule, Session, SessionEnd, SessionTimes,

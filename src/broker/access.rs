@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::turns::Turn;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record, Subject, cut};
-use crate::auth::ldap::{LdapRefusal, LdapWay};
+use crate::auth::way::{Reason, Unproven, Way};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
 use crate::names::{AccountKey, LoginPassword, SessionToken};
 use crate::store::{Change, Login, StoreError};
@@ -146,18 +146,34 @@ impl Broker {
             return Err(AccessError::NoSession);
         };
         if let Some(cause) = self.why_over(&session) {
-            counter!("pgbridge_tokens_refused_total").increment(1);
-            let principal = session.identity.principal().clone();
-            let subject = Subject::Person { principal, session: Some(session.id) };
-            let record = self.record(request, Action::AccessRefused, subject);
-            let record = record.ended(Outcome::Refused, cause, "");
-            self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
-            return Err(AccessError::NoSession);
+            return Err(self.over(request, &session, cause, "").await?);
         }
+        self.0.looks.note_login(&session.identity);
+        let identity = match self.as_known(&session.identity) {
+            Ok(identity) => identity,
+            Err(gone) => return Err(self.over(request, &session, gone.word, &gone.detail).await?),
+        };
         if session.is_touch_due(now, self.0.session) {
             self.store().touch_session(session.id, now).await?;
         }
-        Ok(self.caller(session.identity, Some(session.id)))
+        Ok(self.caller(identity, Some(session.id)))
+    }
+
+    /// Ends a session that is over, and writes down why.
+    async fn over(
+        &self,
+        request: &Request,
+        session: &Session,
+        cause: &str,
+        detail: &str,
+    ) -> Result<AccessError, AccessError> {
+        counter!("pgbridge_tokens_refused_total").increment(1);
+        let principal = session.identity.principal().clone();
+        let subject = Subject::Person { principal, session: Some(session.id) };
+        let record = self.record(request, Action::AccessRefused, subject);
+        let record = record.ended(Outcome::Refused, cause, detail);
+        self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
+        Ok(AccessError::NoSession)
     }
 
     /// Ends the session of `caller`.
@@ -224,8 +240,11 @@ impl Broker {
             return Err(AccessError::Refused);
         };
         match way.login(username, &password, self.now()).await {
-            Ok(identity) => Ok((identity, counters)),
-            Err(refusal) => Err(self.refused(request, subject, refusal, counters).await?),
+            Ok(identity) => {
+                self.0.looks.note_login(&identity);
+                Ok((identity, counters))
+            }
+            Err(unproven) => Err(self.refused(request, subject, unproven, counters).await?),
         }
     }
 
@@ -235,7 +254,7 @@ impl Broker {
     async fn counters(
         &self,
         request: &Request,
-        way: Option<&LdapWay>,
+        way: Option<&dyn Way>,
         username: &str,
     ) -> Result<Counters, AccessError> {
         let place = source(request.client);
@@ -257,8 +276,8 @@ impl Broker {
         Ok(Counters { account, source, _turns: vec![at_this, from_here] })
     }
 
-    fn way(&self, name: Option<&str>) -> Option<&LdapWay> {
-        let mut ways = self.0.ways.values();
+    fn way(&self, name: Option<&str>) -> Option<&dyn Way> {
+        let mut ways = self.0.ways.values().map(|way| &**way);
         match name {
             Some(name) => ways.find(|way| way.name().as_str() == name),
             None => ways.next().filter(|_| self.0.ways.len() == 1),
@@ -299,22 +318,26 @@ impl Broker {
         Err(AccessError::Refused)
     }
 
-    /// Writes down why the directory gave no identity, and what the client is told.
+    /// Writes down why the way in gave no identity, and what the client is told.
     async fn refused(
         &self,
         request: &Request,
         subject: Subject,
-        refusal: LdapRefusal,
+        unproven: Unproven,
         counters: Counters,
     ) -> Result<AccessError, AccessError> {
-        let (kind, detail) = (refusal.kind(), with_causes(&refusal));
-        if !refusal.is_outage() {
-            self.refuse_login(request, subject, kind, &detail, Vec::new()).await?;
-            return Ok(AccessError::Refused);
+        let Reason { word, detail } = unproven.reason();
+        match unproven {
+            Unproven::Refused(_) => {
+                self.refuse_login(request, subject, word, detail, Vec::new()).await?;
+                Ok(AccessError::Refused)
+            }
+            Unproven::Outage(_) => {
+                warn!(request.id, cause = word, detail, "the directory could not judge a login");
+                self.refuse_login(request, subject, word, detail, counters.given_back()).await?;
+                Ok(AccessError::DirectoryAway)
+            }
         }
-        warn!(request.id, cause = kind, detail, "the directory could not judge a login");
-        self.refuse_login(request, subject, kind, &detail, counters.given_back()).await?;
-        Ok(AccessError::DirectoryAway)
     }
 
     async fn refuse_login(

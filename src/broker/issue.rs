@@ -12,18 +12,21 @@ use tracing::{error, info, warn};
 pub use error::IssueError;
 
 use super::access::with_causes;
+use super::standing::Doubt;
 use super::{Broker, Caller, Request, Site};
 use crate::audit::{Action, Outcome, Record, cut};
+use crate::auth::Identity;
+use crate::auth::way::Reason;
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError};
 use crate::crash;
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
-use crate::mapping::{Entitlement, Profile, ReasonRule, Refusal};
+use crate::mapping::{Entitlement, Profile, ReasonRule};
 use crate::names::{
     DatabaseName, Password, RequestKey, RoleName, RoleOid, ScramIterations, Ttl, Verifier,
     printable,
 };
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Room, StoreError};
 
 /// Rounds of a verifier that take longer than handing them to another thread: some 50 µs.
 const LONG: u32 = 400;
@@ -78,7 +81,8 @@ impl Broker {
         caller: &Caller,
         wish: Wish,
     ) -> Result<Credential, IssueError> {
-        let (entitlement, order) = self.allow(request, caller, wish).await?;
+        let identity = self.standing_to_issue(request, caller, &wish).await?;
+        let (entitlement, order) = self.allow(request, caller, &identity, wish).await?;
         let (answer, answered) = oneshot::channel();
         let (broker, request, caller) = (self.clone(), request.clone(), caller.clone());
         tokio::spawn(async move {
@@ -90,19 +94,47 @@ impl Broker {
         answered.await.unwrap_or(Err(IssueError::Interrupted))
     }
 
+    /// Who asks, as they were seen not long ago; or the refusal, written down.
+    async fn standing_to_issue(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        wish: &Wish,
+    ) -> Result<Identity, IssueError> {
+        let doubt = match self.standing(caller.identity(), self.0.recheck_every.span()).await {
+            Ok(identity) => return Ok(identity),
+            Err(doubt) => doubt,
+        };
+        let Reason { word, detail } = doubt.reason();
+        counter!("pgbridge_leases_refused_total", "cause" => *word).increment(1);
+        let record = self.record(request, Action::LeaseRequested, caller.subject());
+        let record = Record {
+            cluster: wish.cluster.parse().ok(),
+            role: wish.role.as_deref().map(cut),
+            ..record.ended(Outcome::Refused, word, detail)
+        };
+        let written = self.store().commit(Vec::new(), vec![record]).await;
+        written.map_err(IssueError::NotRecorded)?;
+        Err(match doubt {
+            Doubt::Gone(_) => IssueError::LoginEnded,
+            Doubt::Away(_) => IssueError::DirectoryAway,
+        })
+    }
+
     /// The entitlement and the order for `wish`, or the refusal, written down.
     async fn allow(
         &self,
         request: &Request,
         caller: &Caller,
+        identity: &Identity,
         wish: Wish,
     ) -> Result<(Entitlement, Order), IssueError> {
         let (cluster, asked) = (wish.cluster.clone(), wish.role.clone());
         let role = match asked {
             Some(role) => role,
-            None => self.only_role(request, caller, &cluster)?,
+            None => self.only_role(request, identity, &cluster)?,
         };
-        let entitled = self.0.policy.entitle(caller.identity(), &cluster, &role, request.client);
+        let entitled = self.0.policy.entitle(identity, &cluster, &role, request.client);
         let (refusal, cause, detail) = match entitled {
             Ok(entitlement) => match order(entitlement.profile(), wish, request) {
                 Ok(order) => return Ok((entitlement, order)),
@@ -114,7 +146,7 @@ impl Broker {
             Err(refusal) => {
                 let not_on_offer =
                     IssueError::NotOnOffer { cluster: cluster.clone(), role: role.clone() };
-                (not_on_offer, cause_of(&refusal), refusal.to_string())
+                (not_on_offer, refusal.word(), refusal.to_string())
             }
         };
         counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
@@ -135,10 +167,10 @@ impl Broker {
     fn only_role(
         &self,
         request: &Request,
-        caller: &Caller,
+        identity: &Identity,
         cluster: &str,
     ) -> Result<String, IssueError> {
-        let offers = self.entitlements(request, caller);
+        let offers = self.0.policy.entitlements(identity, request.client);
         let here = offers.iter().filter(|offer| offer.cluster().as_str() == cluster);
         let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
         match (roles.len(), roles.first()) {
@@ -165,7 +197,7 @@ impl Broker {
         crash::at("issue before the intent");
         // The credential is drawn while the disk writes.
         let (written, drawn) = tokio::join!(
-            self.write_intent(request, caller, &lease),
+            self.write_intent(request, caller, &lease, profile),
             draw(profile.scram_iterations)
         );
         written?;
@@ -219,6 +251,7 @@ impl Broker {
         request: &Request,
         caller: &Caller,
         lease: &Lease,
+        profile: &Profile,
     ) -> Result<(), IssueError> {
         let record = |action| self.record(request, action, caller.subject());
         let (mut changes, mut records) = (vec![Change::NeedLogin(caller.login())], Vec::new());
@@ -229,26 +262,35 @@ impl Broker {
             changes.push(Change::MoveLease(Box::new(replaced)));
         }
         records.push(record(Action::LeaseRequested).about(lease));
+        changes.push(Change::NeedRoom(Room {
+            principal: lease.principal.clone(),
+            cluster: lease.cluster.clone(),
+            role: lease.role.clone(),
+            most: profile.max_leases,
+        }));
         changes.push(Change::OpenLease(Box::new(lease.clone())));
-        match self.store().commit(changes, records).await {
-            Ok(()) => {}
+        let (refused, cause) = match self.store().commit(changes, records).await {
+            Ok(()) => {
+                if replaces {
+                    self.nudge(&lease.cluster);
+                }
+                return Ok(());
+            }
             Err(StoreError::KeyTaken | StoreError::Moved { .. }) => {
                 return Err(IssueError::InProgress);
             }
-            Err(StoreError::LoginEnded) => {
-                let record = record(Action::LeaseRequested).about(lease);
-                let record = record.ended(Outcome::Refused, "login_ended", "");
-                let written = self.store().commit(Vec::new(), vec![record]).await;
-                return Err(
-                    written.map_or_else(IssueError::NotRecorded, |()| IssueError::LoginEnded)
-                );
+            Err(StoreError::LoginEnded) => (IssueError::LoginEnded, "login_ended"),
+            Err(StoreError::TooMany { most }) => {
+                let (cluster, role) = (lease.cluster.clone(), lease.role.clone());
+                (IssueError::TooManyLeases { cluster, role, most }, "too_many_leases")
             }
             Err(source) => return Err(IssueError::NotRecorded(source)),
-        }
-        if replaces {
-            self.nudge(&lease.cluster);
-        }
-        Ok(())
+        };
+        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
+        let record = record(Action::LeaseRequested).about(lease);
+        let record = record.ended(Outcome::Refused, cause, "");
+        let written = self.store().commit(Vec::new(), vec![record]).await;
+        Err(written.map_or_else(IssueError::NotRecorded, |()| refused))
     }
 
     async fn replaced(&self, lease: &Lease) -> Result<Option<Lease>, IssueError> {
@@ -366,17 +408,6 @@ async fn draw(iterations: ScramIterations) -> Result<(Password, Verifier), Issue
         return Ok(draw());
     }
     tokio::task::spawn_blocking(draw).await.map_err(|_| IssueError::Interrupted)
-}
-
-/// The refusal as a stable word.
-fn cause_of(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::UnknownCluster(_) => "unknown_cluster",
-        Refusal::NoProfile { .. } => "no_profile",
-        Refusal::NotMapped { .. } => "not_mapped",
-        Refusal::MapFailed { .. } => "map_failed",
-        Refusal::NetworkNotAdmitted { .. } => "network",
-    }
 }
 
 /// Holds a wish against the profile's terms.

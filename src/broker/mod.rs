@@ -1,4 +1,4 @@
-//! The use cases: log in, ask, issue, renew, revoke, reconcile. One a file.
+//! The use cases: log in, ask, issue, renew, revoke, look up again, reconcile. One a file.
 //!
 //! Every use case reads the same way: who calls, may they, write it down, do it, write down how
 //! it went, answer. Issuing fails closed; revoking never does.
@@ -10,10 +10,12 @@ mod hushed;
 mod issue;
 #[cfg(test)]
 mod model;
+mod recheck;
 mod reconcile;
 mod renew;
 mod review;
 mod revoke;
+mod standing;
 mod time;
 mod turns;
 mod worker;
@@ -28,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::audit::{Action, Record, Subject};
-use crate::auth::ldap::LdapWay;
+use crate::auth::way::Way;
 use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, LeaseRoles};
@@ -42,6 +44,7 @@ pub use health::{Health, PartHealth};
 pub use issue::{Credential, IssueError, Wish};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
+pub use revoke::{Rehearsal, Selection};
 pub use worker::Workers;
 
 /// What a broker is made of.
@@ -51,7 +54,7 @@ pub struct Parts {
     /// Where it reads the time.
     pub clock: Clock,
     /// The ways in.
-    pub ways: Vec<LdapWay>,
+    pub ways: Vec<Arc<dyn Way>>,
     /// Who may become what.
     pub policy: Policy,
     /// The clusters, each with what clients are told about it.
@@ -64,6 +67,10 @@ pub struct Parts {
     pub lockout: Lockout,
     /// How often store and clusters are compared.
     pub reconcile_every: Ttl,
+    /// Longest time between two looks at somebody who has a lease or a session.
+    pub recheck_every: Ttl,
+    /// How long what was seen of somebody counts while nobody can look.
+    pub recheck_grace: Ttl,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
 }
@@ -77,13 +84,16 @@ struct Inner {
     /// Who this broker is when it claims work.
     claimant: Claimant,
     clock: Clock,
-    ways: BTreeMap<WayName, LdapWay>,
+    ways: BTreeMap<WayName, Arc<dyn Way>>,
     policy: Policy,
     clusters: BTreeMap<ClusterName, Site>,
     terms: Terms,
     session: SessionTimes,
     lockout: Lockout,
     reconcile_every: Ttl,
+    recheck_every: Ttl,
+    recheck_grace: Ttl,
+    looks: standing::Looks,
     max_clock_skew: Ttl,
     time: time::Time,
     store_clock: time::OtherClock,
@@ -185,6 +195,9 @@ impl Broker {
             lockout: parts.lockout,
             hushed: hushed::Hushed::default(),
             reconcile_every: parts.reconcile_every,
+            recheck_every: parts.recheck_every,
+            recheck_grace: parts.recheck_grace,
+            looks: standing::Looks::default(),
             max_clock_skew: parts.max_clock_skew,
             time: time::Time::default(),
             store_clock: time::OtherClock::default(),

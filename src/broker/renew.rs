@@ -4,12 +4,14 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::access::with_causes;
+use super::standing::{Doubt, FRESH};
 use super::{Broker, Caller, LeaseError, Request};
-use crate::audit::{Action, Outcome};
+use crate::audit::{Action, Outcome, Subject};
+use crate::auth::way::Reason;
 use crate::cluster::ClusterError;
 use crate::crash;
 use crate::lease::{Lease, RenewError};
-use crate::mapping::{Entitlement, Refusal};
+use crate::mapping::{Entitlement, Profile, Refusal};
 use crate::names::{ClusterName, LeaseId, RoleName, Ttl};
 use crate::store::{Change, StoreError};
 
@@ -19,9 +21,15 @@ pub enum RenewLeaseError {
     /// There is no such lease, or it is another person's.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// The person may not act as the role any more.
-    #[error("the role is not on offer to you any more")]
+    /// The person may not act as the role from where they ask; the lease stays as it is.
+    #[error("the role is not on offer to you from here")]
     NotOnOffer(#[source] Refusal),
+    /// The person may not act as the role any more. The lease has been told to end.
+    #[error("the role is not on offer to you any more")]
+    Withdrawn(#[source] Refusal),
+    /// The directory cannot say whether the person still may have the lease.
+    #[error("the directory cannot be asked now")]
+    DirectoryAway,
     /// The TTL is longer than the profile allows.
     #[error("a lease of role `{role}` lives at most {max_ttl}, {ttl} was asked for")]
     TtlTooLong {
@@ -53,13 +61,15 @@ pub enum RenewLeaseError {
 }
 
 impl Broker {
-    /// Moves the end of the caller's own lease to `ttl` from now (the profile's TTL when left
-    /// out), never past its ceiling. The store moves first, and moves back if the cluster then
+    /// Moves the end of the caller's own lease to `ttl` from now, never past its ceiling. Without
+    /// `ttl` it is the profile's, and the end never moves to an earlier time. The person is looked
+    /// up and held against the map first, as for a new lease. The store moves first, and moves back if the cluster then
     /// fails: so no role outlives its lease.
     ///
     /// # Errors
-    /// When the lease is not the caller's, the role is not on offer any more, the TTL is too
-    /// long, the lease is over, or store or cluster do not do their part.
+    /// When the lease is not the caller's, the role is not on offer any more (then the lease ends),
+    /// nobody can say whether it is, the TTL is too long, the lease is over, or store or cluster do
+    /// not do their part.
     pub async fn renew(
         &self,
         request: &Request,
@@ -69,14 +79,8 @@ impl Broker {
     ) -> Result<Lease, RenewLeaseError> {
         let lease = self.lease(request, caller, id).await?;
         let entitlement = self.still_allowed(request, caller, &lease).await?;
-        let profile = entitlement.profile();
-        let ttl = ttl.unwrap_or(profile.ttl);
-        if ttl > profile.max_ttl {
-            let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
-            return Err(RenewLeaseError::TtlTooLong { role, ttl, max_ttl });
-        }
         let former = lease.expires_at;
-        let renewed = lease.renew(self.now(), ttl)?;
+        let renewed = self.moved(lease, entitlement.profile(), ttl)?;
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
         let changes = vec![Change::NeedLogin(caller.login()), moved];
@@ -99,6 +103,23 @@ impl Broker {
         crash::at("renew before the answer");
         info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
         Ok(renewed)
+    }
+
+    /// The lease with its new end.
+    fn moved(
+        &self,
+        lease: Lease,
+        profile: &Profile,
+        ttl: Option<Ttl>,
+    ) -> Result<Lease, RenewLeaseError> {
+        match ttl {
+            Some(ttl) if ttl > profile.max_ttl => {
+                let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
+                Err(RenewLeaseError::TtlTooLong { role, ttl, max_ttl })
+            }
+            Some(ttl) => Ok(lease.renew(self.now(), ttl)?),
+            None => Ok(lease.prolong(self.now(), profile.ttl)?),
+        }
     }
 
     async fn extend(&self, request: &Request, lease: &Lease) -> Result<(), RenewLeaseError> {
@@ -137,18 +158,51 @@ impl Broker {
         }
     }
 
+    /// The entitlement that the caller has now, looked up for this; or the refusal, written down.
+    /// What they may not have any more has been told to end then.
     async fn still_allowed(
         &self,
         request: &Request,
         caller: &Caller,
         lease: &Lease,
     ) -> Result<Entitlement, RenewLeaseError> {
+        let identity = match self.standing(caller.identity(), FRESH).await {
+            Ok(identity) => identity,
+            Err(doubt) => {
+                let Reason { word, detail } = doubt.reason();
+                self.refuse_renewal(request, caller, lease, word, detail).await?;
+                return Err(match doubt {
+                    Doubt::Gone(_) => RenewLeaseError::LoginEnded,
+                    Doubt::Away(_) => RenewLeaseError::DirectoryAway,
+                });
+            }
+        };
         let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
-        let entitled = self.0.policy.entitle(caller.identity(), cluster, role, request.client);
-        let Err(refusal) = entitled else { return entitled.map_err(RenewLeaseError::NotOnOffer) };
+        let entitled = self.0.policy.entitle(&identity, cluster, role, request.client);
+        let refusal = match entitled {
+            Ok(entitlement) => return Ok(entitlement),
+            Err(refusal) => refusal,
+        };
+        self.refuse_renewal(request, caller, lease, refusal.word(), &refusal.to_string()).await?;
+        // Whoever asks from elsewhere may still have it there where it was asked for.
+        let Err(refusal) = self.still_entitled(&identity, lease) else {
+            return Err(RenewLeaseError::NotOnOffer(refusal));
+        };
+        let record = self.record(request, Action::RevokeRequested, Subject::Broker);
+        self.withdraw(lease.clone(), record, refusal.word(), &refusal.to_string()).await?;
+        Err(RenewLeaseError::Withdrawn(refusal))
+    }
+
+    async fn refuse_renewal(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: &Lease,
+        word: &str,
+        detail: &str,
+    ) -> Result<(), LeaseError> {
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(lease);
-        let record = record.ended(Outcome::Refused, "not_on_offer", &refusal.to_string());
-        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
-        Err(RenewLeaseError::NotOnOffer(refusal))
+        let record = record.ended(Outcome::Refused, word, detail);
+        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)
     }
 }

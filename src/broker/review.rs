@@ -1,9 +1,10 @@
 //! Reading leases: one's own, and with a duty everybody's.
 
+use super::standing::Doubt;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record};
 use crate::lease::{Lease, LeaseState};
-use crate::names::{ClusterName, LeaseId, Method};
+use crate::names::{ClusterName, LeaseId, Method, RoleName};
 use crate::store::{LeaseFilter, StoreError};
 
 /// Why a lease was not shown, or not ended.
@@ -27,6 +28,15 @@ pub enum LeaseError {
         "`person` must be `method:issuer:name` or `method:name`, such as `ldap:corp:alice`; `person` in the list of leases shows it"
     )]
     PersonUnfit,
+    /// Nothing was named that says which leases are meant.
+    #[error("name at least one of `person`, `role`, `role_name` and `cluster`")]
+    NothingSelected,
+    /// The login has ended since the request began.
+    #[error("the login has ended")]
+    LoginEnded,
+    /// The directory cannot say whether the person still has the duty.
+    #[error("the directory cannot be asked now")]
+    DirectoryAway,
     /// The store could not be asked.
     #[error("the store cannot be asked now")]
     Store(#[source] StoreError),
@@ -40,20 +50,20 @@ pub struct Listing {
     pub person: Option<String>,
     /// Only on this cluster.
     pub cluster: Option<ClusterName>,
+    /// Only of this group role.
+    pub role: Option<RoleName>,
     /// Only in one of these states; none given means any.
     pub states: Vec<LeaseState>,
 }
 
-impl Listing {
-    /// A person begins with the word of a method, as every principal does.
-    pub(super) fn check(&self) -> Result<(), LeaseError> {
-        let known = |word: &str| Method::ALL.into_iter().any(|method| method.as_str() == word);
-        let names_somebody = |person: &String| {
-            person.split_once(':').is_some_and(|(method, rest)| known(method) && !rest.is_empty())
-        };
-        let fits = self.person.as_ref().is_none_or(names_somebody);
-        if fits { Ok(()) } else { Err(LeaseError::PersonUnfit) }
-    }
+/// Whether `person` can name somebody: it begins with the word of a method, as every principal
+/// does.
+pub(super) fn check_person(person: Option<&str>) -> Result<(), LeaseError> {
+    let known = |word: &str| Method::ALL.into_iter().any(|method| method.as_str() == word);
+    let names_somebody = |person: &str| {
+        person.split_once(':').is_some_and(|(method, rest)| known(method) && !rest.is_empty())
+    };
+    if person.is_none_or(names_somebody) { Ok(()) } else { Err(LeaseError::PersonUnfit) }
 }
 
 /// Leases that one answer lists at most.
@@ -101,18 +111,21 @@ impl Broker {
     /// Everybody's leases, newest first, at most 1,000: for auditors and operators.
     ///
     /// # Errors
-    /// When the caller has neither duty, the listing's person can name nobody, or the store cannot
-    /// be asked.
+    /// When the caller has neither duty, nobody can say whether they still have, the listing's
+    /// person can name nobody, or the store cannot be asked.
     pub async fn all_leases(
         &self,
         request: &Request,
         caller: &Caller,
         listing: Listing,
     ) -> Result<Vec<Lease>, LeaseError> {
-        let duties = caller.duties();
+        let duties = self.duties_now(caller).await.map_err(|doubt| match doubt {
+            Doubt::Gone(_) => LeaseError::LoginEnded,
+            Doubt::Away(_) => LeaseError::DirectoryAway,
+        })?;
         let needed = "auditor or operator";
         self.need(request, caller, duties.auditor || duties.operator, needed, "leases").await?;
-        listing.check()?;
+        check_person(listing.person.as_deref())?;
         let mut record = self.record(request, Action::ReviewRead, caller.subject());
         record.detail = Some("leases".to_owned());
         self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
@@ -120,20 +133,16 @@ impl Broker {
     }
 
     async fn listed(&self, listing: Listing) -> Result<Vec<Lease>, LeaseError> {
-        let Listing { person, cluster, states } = listing;
-        let limit = if person.is_some() { None } else { Some(LISTED_MAX) };
+        let Listing { person, cluster, role, states } = listing;
+        let is_narrow = person.is_some() || role.is_some();
+        let limit = if is_narrow { None } else { Some(LISTED_MAX) };
         let filter = LeaseFilter { principal: None, cluster, states, limit };
         let leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
-        let wanted = |lease: &Lease| person.as_ref().is_none_or(|person| is_of(lease, person));
+        let wanted = |lease: &Lease| {
+            person.as_ref().is_none_or(|person| is_of(lease, person))
+                && role.as_ref().is_none_or(|role| lease.role == *role)
+        };
         Ok(leases.into_iter().filter(wanted).take(LISTED_MAX as usize).collect())
-    }
-
-    /// Every lease of a person that has not begun to end, however many.
-    pub(super) async fn live_leases_of(&self, person: &str) -> Result<Vec<Lease>, LeaseError> {
-        let states = vec![LeaseState::Intent, LeaseState::Active];
-        let filter = LeaseFilter { states, ..LeaseFilter::default() };
-        let leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
-        Ok(leases.into_iter().filter(|lease| is_of(lease, person)).collect())
     }
 
     /// Refuses, and writes down, what a caller without the duty tries.
@@ -156,6 +165,6 @@ impl Broker {
 }
 
 /// Whether `person` names who has the lease, by key or by printed form.
-fn is_of(lease: &Lease, person: &str) -> bool {
+pub(super) fn is_of(lease: &Lease, person: &str) -> bool {
     person == lease.principal.key() || person == lease.principal.to_string()
 }

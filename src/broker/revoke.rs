@@ -2,21 +2,85 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::{StreamExt, stream};
+use tokio::time::Instant;
 use tracing::info;
 
-use super::{Broker, Caller, LeaseError, Listing, Request};
+use super::review::{check_person, is_of};
+use super::standing::Doubt;
+use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Record, Subject, cut};
 use crate::crash;
-use crate::lease::{EndReason, Lease};
-use crate::names::LeaseId;
-use crate::store::{Change, StoreError};
+use crate::lease::{EndReason, Lease, LeaseState};
+use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName};
+use crate::store::{Change, LeaseFilter, StoreError};
 
 /// How long an answer waits for the role to be gone; the work goes on after it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often an answer that waits looks whether another broker has done the work.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Leases that are told to end side by side; the store writes them to disk together.
+const SIDE_BY_SIDE: usize = 64;
+
+/// Which leases an operator ends: those that are all of what is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Of the person with this key (`method:issuer:subject`) or printed form (`method:subject`).
+    pub person: Option<String>,
+    /// On this cluster.
+    pub cluster: Option<ClusterName>,
+    /// Of this group role.
+    pub role: Option<RoleName>,
+    /// The one whose own role has this name, as `pg_stat_activity` shows it.
+    pub role_name: Option<LeaseRoleName>,
+}
+
+/// Whether something is done or only rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// It is only said what would be done.
+    Yes,
+    /// It is done.
+    No,
+}
+
+impl Selection {
+    fn check(&self) -> Result<(), LeaseError> {
+        if *self == Self::default() {
+            return Err(LeaseError::NothingSelected);
+        }
+        check_person(self.person.as_deref())
+    }
+
+    fn names(&self, lease: &Lease) -> bool {
+        self.person.as_ref().is_none_or(|person| is_of(lease, person))
+            && self.cluster.as_ref().is_none_or(|cluster| lease.cluster == *cluster)
+            && self.role.as_ref().is_none_or(|role| lease.role == *role)
+            && self.role_name.as_ref().is_none_or(|name| lease.role_name == *name)
+    }
+
+    /// The person, when nothing else is named.
+    fn only_person(&self) -> Option<&str> {
+        let Self { person, cluster: None, role: None, role_name: None } = self else { return None };
+        person.as_deref()
+    }
+
+    /// `record` with what is named, what is done and to how many leases.
+    fn noted(&self, record: Record, what: &str, leases: usize) -> Record {
+        let count = if leases == 1 { "1 lease".to_owned() } else { format!("{leases} leases") };
+        let detail = if leases == 0 { what.to_owned() } else { format!("{what}: {count}") };
+        Record {
+            person: self.person.as_deref().map(cut),
+            cluster: self.cluster.clone(),
+            role: self.role.as_ref().map(ToString::to_string),
+            role_name: self.role_name.clone(),
+            detail: Some(detail),
+            ..record
+        }
+    }
+}
 
 impl Broker {
     /// Ends the caller's own lease. The answer waits a while for the role to be gone; the lease
@@ -37,45 +101,118 @@ impl Broker {
         self.settled(id).await
     }
 
-    /// Ends every login and every lease of the person with key or printed form `person`: for
-    /// operators.
+    /// Ends every live lease that `selection` names, however many: for operators. When it is a
+    /// person and nothing else, all their logins end too, also one whose request is still on its
+    /// way: they must prove themselves again. A rehearsal ends nothing, and gives what would end.
+    ///
+    /// Whether the caller is an operator is looked up; while nobody can look, what was seen last
+    /// counts, however long ago: nobody must wait for a directory to take something away.
     ///
     /// # Errors
-    /// When the caller is no operator, `person` can name nobody, or an end could not be written
-    /// down.
-    pub async fn revoke_person(
+    /// When the caller is no operator, the selection names nothing or its person can name nobody,
+    /// or an end could not be written down; the others were told to end all the same.
+    pub async fn revoke_selected(
         &self,
         request: &Request,
         caller: &Caller,
-        person: String,
+        selection: Selection,
+        rehearsal: Rehearsal,
     ) -> Result<Vec<Lease>, LeaseError> {
-        let operator = caller.duties().operator;
-        self.need(request, caller, operator, "operator", "revoke by person").await?;
-        let listing = Listing { person: Some(person.clone()), ..Listing::default() };
-        listing.check()?;
-        let record = || self.record(request, Action::RevokeRequested, caller.subject());
-        let mut ids = Vec::new();
-        self.end_logins_of(&person, record()).await?;
-        // Again until nothing is left: a lease may be told to end by somebody else meanwhile.
-        loop {
-            let leases = self.live_leases_of(&person).await?;
-            if leases.is_empty() {
-                break;
-            }
-            for lease in leases {
-                ids.push(lease.id);
-                self.end(lease, EndReason::Operator, record()).await?;
+        let duties = match self.duties_now(caller).await {
+            Ok(duties) => duties,
+            Err(Doubt::Away(_)) => caller.duties(),
+            Err(Doubt::Gone(_)) => return Err(LeaseError::LoginEnded),
+        };
+        self.need(request, caller, duties.operator, "operator", "revoke by selection").await?;
+        selection.check()?;
+        match rehearsal {
+            Rehearsal::Yes => self.rehearse(request, caller, &selection).await,
+            Rehearsal::No => {
+                let record = || self.record(request, Action::RevokeRequested, caller.subject());
+                let ids = match selection.only_person() {
+                    Some(person) => self.end_all_of(person, &selection, record).await?,
+                    None => self.end_selected(&selection, record).await?,
+                };
+                self.all_settled(ids).await
             }
         }
-        try_join_all(ids.into_iter().map(|id| self.settled(id))).await
     }
 
-    /// Ends every login of a person, also one whose request is still on its way: they must prove
-    /// themselves again.
-    async fn end_logins_of(&self, person: &str, record: Record) -> Result<(), LeaseError> {
+    async fn rehearse(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        selection: &Selection,
+    ) -> Result<Vec<Lease>, LeaseError> {
+        let leases = self.selected(selection).await?;
+        let record = self.record(request, Action::ReviewRead, caller.subject());
+        let record = selection.noted(record, "rehearsal of a revocation", leases.len());
+        self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
+        Ok(leases)
+    }
+
+    /// Ends every login of `person`, who alone is what `selection` names, and every lease.
+    async fn end_all_of(
+        &self,
+        person: &str,
+        selection: &Selection,
+        record: impl Fn() -> Record,
+    ) -> Result<Vec<LeaseId>, LeaseError> {
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: self.now() };
-        let record = Record { detail: Some(format!("sessions of {}", cut(person))), ..record };
-        self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)
+        let logins = selection.noted(record(), "every login", 0);
+        self.store().commit(vec![ended], vec![logins]).await.map_err(LeaseError::Store)?;
+        let mut ids = Vec::new();
+        // Again until nothing is left: none can begin any more, but one may have just begun.
+        loop {
+            let leases = self.selected(selection).await?;
+            if leases.is_empty() {
+                return Ok(ids);
+            }
+            ids.extend(leases.iter().map(|lease| lease.id));
+            self.end_all(leases, &record).await?;
+        }
+    }
+
+    async fn end_selected(
+        &self,
+        selection: &Selection,
+        record: impl Fn() -> Record,
+    ) -> Result<Vec<LeaseId>, LeaseError> {
+        let leases = self.selected(selection).await?;
+        let summary = selection.noted(record(), "revocation by selection", leases.len());
+        self.store().commit(Vec::new(), vec![summary]).await.map_err(LeaseError::Store)?;
+        let ids = leases.iter().map(|lease| lease.id).collect();
+        self.end_all(leases, &record).await?;
+        Ok(ids)
+    }
+
+    /// The live leases that `selection` names now.
+    async fn selected(&self, selection: &Selection) -> Result<Vec<Lease>, LeaseError> {
+        let states = vec![LeaseState::Intent, LeaseState::Active];
+        let leases = match selection.role_name.as_ref().map(LeaseRoleName::lease_id) {
+            Some(Some(id)) => {
+                let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
+                lease.into_iter().filter(|lease| states.contains(&lease.state)).collect()
+            }
+            Some(None) => Vec::new(),
+            None => {
+                let cluster = selection.cluster.clone();
+                let filter = LeaseFilter { cluster, states, ..LeaseFilter::default() };
+                self.store().leases(&filter).await.map_err(LeaseError::Store)?
+            }
+        };
+        Ok(leases.into_iter().filter(|lease| selection.names(lease)).collect())
+    }
+
+    /// Tells all of `leases` to end, many at once, and goes on when one cannot be told.
+    async fn end_all(
+        &self,
+        leases: Vec<Lease>,
+        record: &impl Fn() -> Record,
+    ) -> Result<(), LeaseError> {
+        let ends = leases.into_iter().map(|lease| self.end(lease, EndReason::Operator, record()));
+        let ends: Vec<_> = stream::iter(ends).buffer_unordered(SIDE_BY_SIDE).collect().await;
+        ends.into_iter().collect()
     }
 
     /// Tells `lease` to end, on behalf of the broker itself or of whom `record` names.
@@ -97,7 +234,7 @@ impl Broker {
     }
 
     /// As [`Self::begin_end`], again with the lease as it is now when it moved meanwhile.
-    async fn end(
+    pub(super) async fn end(
         &self,
         mut lease: Lease,
         reason: EndReason,
@@ -118,8 +255,22 @@ impl Broker {
 
     /// The lease once its fate is known: gone, quarantined, or still being worked on after a while.
     async fn settled(&self, id: LeaseId) -> Result<Lease, LeaseError> {
+        self.settled_by(id, Instant::now() + ANSWER_WITHIN).await
+    }
+
+    /// The same for several, which all have the same while.
+    async fn all_settled(&self, ids: Vec<LeaseId>) -> Result<Vec<Lease>, LeaseError> {
+        let until = Instant::now() + ANSWER_WITHIN;
+        let mut leases = Vec::with_capacity(ids.len());
+        for id in ids {
+            leases.push(self.settled_by(id, until).await?);
+        }
+        Ok(leases)
+    }
+
+    async fn settled_by(&self, id: LeaseId, until: Instant) -> Result<Lease, LeaseError> {
         let mut moves = self.0.moves.subscribe();
-        let waited = tokio::time::timeout(ANSWER_WITHIN, async {
+        let waited = tokio::time::timeout_at(until, async {
             loop {
                 let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
                 let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;

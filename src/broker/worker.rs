@@ -96,8 +96,8 @@ impl Workers {
 
 impl Broker {
     /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
-    /// compares, one that watches for log-ins held back and one that reads its clock; one that
-    /// keeps the time; and one sweeper of the store.
+    /// compares, one that watches for log-ins held back and one that reads its clock; for each way
+    /// in one that looks its people up again; one that keeps the time; and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -110,6 +110,10 @@ impl Broker {
             workers.tasks.spawn(async move { broker.watch_for_ever(&name_, stop).await });
             let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
             workers.tasks.spawn(async move { broker.read_clock_for_ever(&name_, stop).await });
+        }
+        for way in self.0.ways.keys().cloned().map(Some).chain([None]) {
+            let (broker, stop) = (self.clone(), workers.stop.clone());
+            workers.tasks.spawn(async move { broker.recheck_for_ever(way.as_ref(), stop).await });
         }
         let (broker, stop) = (self.clone(), workers.stop.clone());
         workers.tasks.spawn(async move { broker.read_store_clock_for_ever(stop).await });

@@ -76,6 +76,9 @@ pub(super) struct Lease {
     pub database: DatabaseName,
     pub role: RoleName,
     pub role_name: Shown,
+    /// Who has it, with the way in that vouches for them.
+    #[serde(default)]
+    pub person: Shown,
     pub requested_at: Timestamp,
     pub expires_at: Timestamp,
     pub ceiling: Timestamp,

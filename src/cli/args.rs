@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::server::ServerUrl;
+use crate::lease::LeaseState;
 use crate::names::{
     ClusterName, DatabaseName, DatabaseNameError, LabelError, LeaseId, RoleName, Ttl, WayName,
 };
@@ -112,11 +114,27 @@ Formats:
   pgbridge psql orders
   pgbridge psql orders/archive --role orders_read -- -X -c 'select 1'")]
     Psql(Psql),
-    /// List your leases
+    /// List your leases, or everybody's
+    ///
+    /// What keeps a lease from being gone stands below the list, with what to do about it.
+    #[command(after_help = "Examples:
+  pgbridge leases
+  pgbridge leases --everyone --cluster orders --state quarantined")]
     Leases(Leases),
     /// Move the end of a lease
+    ///
+    /// With `--ttl` the new end may also be earlier; without, it never is.
     Renew(Renew),
-    /// End a lease now
+    /// End leases now: one of yours, or as an operator those of a person, role or cluster
+    ///
+    /// As an operator, name what the leases have in common: those that are all of it end. With
+    /// `--person` and nothing else, the person's logins end too. You are asked first when more than
+    /// one lease would end.
+    #[command(after_help = "Examples:
+  pgbridge revoke abcdefghijklmnop
+  pgbridge revoke --person ldap:corp:alice
+  pgbridge revoke --role orders_write --cluster orders --dry-run
+  pgbridge revoke --role-name pgb_alice_abcdefghijklmnop")]
     Revoke(Revoke),
 }
 
@@ -324,8 +342,24 @@ pub struct Psql {
 #[derive(Debug, Args)]
 pub struct Leases {
     /// List those of every state, also ended ones [default: those that are not gone yet]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "states")]
     pub all: bool,
+    /// Only those in this state, or in one of several
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    #[arg(value_parser = PossibleValuesParser::new(LeaseState::ALL.map(LeaseState::as_str)))]
+    pub states: Vec<String>,
+    /// Everybody's leases; you must be an auditor or operator
+    #[arg(long)]
+    pub everyone: bool,
+    /// Only of this person, such as ldap:corp:alice
+    #[arg(long, value_name = "PERSON", requires = "everyone")]
+    pub person: Option<String>,
+    /// Only on this cluster
+    #[arg(long, value_name = "CLUSTER", requires = "everyone")]
+    pub cluster: Option<ClusterName>,
+    /// Only of this group role
+    #[arg(long, value_name = "ROLE", requires = "everyone")]
+    pub role: Option<RoleName>,
     /// How to print them.
     #[command(flatten)]
     pub output: Output,
@@ -336,7 +370,8 @@ pub struct Leases {
 pub struct Renew {
     /// The lease
     pub lease: LeaseId,
-    /// How long from now, such as 15m or 1h30m [default: set by the server for each role]
+    /// How long from now, such as 15m or 1h30m [default: set by the server for each role, and not
+    /// earlier than before]
     #[arg(long, value_name = "TIME")]
     pub ttl: Option<Ttl>,
     /// How to print it.
@@ -348,10 +383,40 @@ pub struct Renew {
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// The lease
-    pub lease: LeaseId,
+    #[arg(required_unless_present_any = SELECTORS, conflicts_with_all = SELECTORS)]
+    pub lease: Option<LeaseId>,
+    /// Which leases instead.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Only list what would end
+    #[arg(long, conflicts_with = "lease")]
+    pub dry_run: bool,
+    /// Do not ask, however many leases end
+    #[arg(long, short, conflicts_with_all = ["lease", "dry_run"])]
+    pub yes: bool,
     /// How to print it.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What says which leases are meant, by the names of the options.
+const SELECTORS: [&str; 4] = ["person", "role", "cluster", "role_name"];
+
+/// Which leases an operator means: those that are all of what is named.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// Those of this person, such as ldap:corp:alice (operators)
+    #[arg(long, value_name = "PERSON")]
+    pub person: Option<String>,
+    /// Those of this group role (operators)
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<RoleName>,
+    /// Those on this cluster (operators)
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<ClusterName>,
+    /// The one whose own role has this name in pg_stat_activity (operators)
+    #[arg(long, value_name = "NAME")]
+    pub role_name: Option<String>,
 }
 
 /// A cluster, and a database on it when one is named: `orders` or `orders/archive`.
@@ -496,6 +561,15 @@ mod tests {
             "pgbridge issue orders --ttl 15",
             "pgbridge issue orders --role pg_monitor",
             "pgbridge renew ../whoami",
+            "pgbridge revoke",
+            "pgbridge revoke abcdefghijklmnop --person ldap:alice",
+            "pgbridge revoke abcdefghijklmnop --yes",
+            "pgbridge revoke abcdefghijklmnop --dry-run",
+            "pgbridge revoke --dry-run",
+            "pgbridge revoke --yes",
+            "pgbridge leases --person ldap:alice",
+            "pgbridge leases --state gone",
+            "pgbridge leases --all --state active",
             "pgbridge login --password-stdin",
             "pgbridge login --server http://pgbridge.example.test",
             "pgbridge check",
@@ -511,6 +585,12 @@ mod tests {
             "pgbridge issue orders --ttl 15m",
             "pgbridge issue orders --role monitor",
             "pgbridge renew abcdefghijklmnop",
+            "pgbridge revoke abcdefghijklmnop",
+            "pgbridge revoke --person ldap:alice --yes",
+            "pgbridge revoke --role r --cluster c --person ldap:alice --dry-run",
+            "pgbridge revoke --role-name pgb_alice_abcdefghijklmnop",
+            "pgbridge leases --everyone --person ldap:alice --cluster c --role r",
+            "pgbridge leases --state active,revoking",
             "pgbridge login --password-stdin --user alice",
             "pgbridge login --server https://pgbridge.example.test",
             "pgbridge check --config x.toml",

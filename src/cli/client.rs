@@ -30,8 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// sessions to end.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Bytes an answer may have.
-const ANSWER_MAX: usize = 16 * 1024 * 1024;
+/// Bytes an answer may have: everybody's leases on a large cluster.
+const ANSWER_MAX: usize = 128 * 1024 * 1024;
 
 /// One broker, and the session there when there is one.
 pub(super) struct Client {
@@ -143,6 +143,20 @@ pub(super) struct LeaseWish<'a> {
     pub reason: Option<&'a str>,
 }
 
+/// Which leases an operator ends (`POST /v1/operator/revoke`).
+#[derive(Debug, Serialize)]
+pub(super) struct Revocation<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<&'a ClusterName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'a RoleName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_name: Option<&'a str>,
+    pub dry_run: bool,
+}
+
 #[derive(Serialize)]
 struct RenewBody {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,6 +258,14 @@ impl Client {
     /// When it is refused, or there is no answer.
     pub async fn revoke(&self, lease: LeaseId) -> Result<Answer, ClientError> {
         self.call(Method::DELETE, &format!("v1/leases/{lease}"), None::<&()>).await
+    }
+
+    /// Ends every lease that is meant, as an operator.
+    ///
+    /// # Errors
+    /// When it is refused, or there is no answer.
+    pub async fn revoke_selected(&self, which: &Revocation<'_>) -> Result<Answer, ClientError> {
+        self.call(Method::POST, "v1/operator/revoke", Some(which)).await
     }
 
     async fn call(

@@ -55,6 +55,8 @@ pub(super) enum Failure {
     NoPsql,
     #[error("psql cannot be started")]
     PsqlNotStarted(#[source] io::Error),
+    #[error("{leases} leases would end: say `--yes` if that is meant, or look with `--dry-run`")]
+    NeedsYes { leases: usize },
     #[error("signals cannot be watched")]
     Signals(#[source] io::Error),
     #[error("standard output cannot be written")]
@@ -75,9 +77,11 @@ impl Failure {
             }
             Self::Choice(failure) => failure.exit(),
             Self::NotLoggedIn | Self::OtherServer { .. } => Exit::LoggedOut,
-            Self::NoServer | Self::BadServer(_) | Self::NoTerminal(_) | Self::BlankPassword => {
-                Exit::Usage
-            }
+            Self::NoServer
+            | Self::BadServer(_)
+            | Self::NoTerminal(_)
+            | Self::BlankPassword
+            | Self::NeedsYes { .. } => Exit::Usage,
             Self::State(_)
             | Self::Operate(_)
             | Self::Doctor(_)

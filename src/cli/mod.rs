@@ -11,6 +11,7 @@ mod credential;
 mod doctor;
 mod exit;
 mod failure;
+mod leases;
 mod operate;
 mod person;
 mod psql;
@@ -23,8 +24,8 @@ mod terminal;
 
 pub use args::{
     AuditCommand, Cli, Command, ConfigFile, Doctor, DoctorAnswer, Format, Issue, Leases, Login,
-    OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Target, TargetError, Wish,
-    command,
+    OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Selection, Target, TargetError,
+    Wish, command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};

@@ -3,13 +3,12 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use super::answers::{Lease, Roles, Whoami};
-use super::args::{Issue, Leases, Login, Output, PersonCommand, Renew, Revoke, Wish};
+use super::answers::{Roles, Whoami};
+use super::args::{Issue, Login, Output, PersonCommand, Wish};
 use super::client::{Answer, Client, ClientError, LeaseWish};
 use super::credential::{Credential, CredentialError};
 use super::exit::Exit;
@@ -18,7 +17,7 @@ use super::secret::Secret;
 use super::server::ServerUrl;
 use super::state::{SavedSession, StateDir};
 use super::terminal::{self, Shown, note, warn};
-use super::{answers, psql, roles, table};
+use super::{answers, leases, psql, roles, table};
 use crate::clock::Clock;
 use crate::names::{LeaseId, LoginPassword, RoleName, SessionToken};
 
@@ -32,9 +31,9 @@ pub(super) async fn run(command: PersonCommand, clock: &Clock) -> Result<Exit, F
         PersonCommand::Roles(output) => list_roles(&state, output).await,
         PersonCommand::Issue(issue) => issue_role(&state, issue, clock).await,
         PersonCommand::Psql(psql) => psql::run(&state, psql, clock).await,
-        PersonCommand::Leases(leases) => list_leases(&state, &leases, clock).await,
-        PersonCommand::Renew(renew) => renew_lease(&state, &renew, clock).await,
-        PersonCommand::Revoke(revoke) => revoke_lease(&state, &revoke, clock).await,
+        PersonCommand::Leases(leases) => leases::list(&state, &leases, clock).await,
+        PersonCommand::Renew(renew) => leases::renew(&state, &renew, clock).await,
+        PersonCommand::Revoke(revoke) => leases::revoke(&state, &revoke, clock).await,
     }
 }
 
@@ -151,16 +150,7 @@ fn typed(outcome: std::io::Result<String>) -> Result<Option<String>, Failure> {
 
 /// Asks for the name as `rpassword` asks for a password, but shown while it is typed.
 fn prompt_name(server: &Shown) -> std::io::Result<String> {
-    use std::io::{BufRead, BufReader, Write};
-
-    let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "User at {server}: ")?;
-    terminal.flush()?;
-    let mut line = String::new();
-    if BufReader::new(terminal).read_line(&mut line)? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+    terminal::ask(&format!("User at {server}: "))
 }
 
 /// Bytes a password may have; the server's own limit is far below.
@@ -324,98 +314,8 @@ async fn take_back(client: &Client, lease: LeaseId, source: CredentialError) -> 
     Failure::NotHandedOut { lease, source: Box::new(source) }
 }
 
-async fn list_leases(state: &StateDir, leases: &Leases, clock: &Clock) -> Result<Exit, Failure> {
-    let path = if leases.all { "v1/leases" } else { "v1/leases?state=active,revoking,quarantined" };
-    let answer = connect(state)?.get(path).await?;
-    let now = clock.now();
-    print(leases.output, &answer, |list: &answers::Leases| {
-        let rows: Vec<Vec<Shown>> = list.leases.iter().map(|lease| lease_row(lease, now)).collect();
-        if rows.is_empty() {
-            note(if leases.all { "you have no lease" } else { "you have no lease that is live" });
-        }
-        let headings = ["LEASE", "STATE", "CLUSTER", "DATABASE", "ROLE", "USER", "ENDS"];
-        table::table(&headings, &rows)
-    })
-}
-
-fn lease_row(lease: &Lease, now: Timestamp) -> Vec<Shown> {
-    vec![
-        Shown::new(lease.id),
-        lease.state.clone(),
-        Shown::new(&lease.cluster),
-        Shown::new(&lease.database),
-        Shown::new(&lease.role),
-        lease.role_name.clone(),
-        match ending(lease) {
-            Ending::Gone(at) | Ending::Ahead(at) => table::time(at, now),
-            Ending::Closed(at) => Shown::new(format!("access ended {}", table::time(at, now))),
-        },
-    ]
-}
-
-/// How far a lease has come to its end.
-enum Ending {
-    /// It ends then, unless renewed.
-    Ahead(Timestamp),
-    /// Since then nobody can log in with it, but something of it is left on the cluster.
-    Closed(Timestamp),
-    /// Since then it is gone.
-    Gone(Timestamp),
-}
-
-fn ending(lease: &Lease) -> Ending {
-    match (lease.gone_at, lease.access_ended_at) {
-        (Some(at), _) => Ending::Gone(at),
-        (None, Some(at)) => Ending::Closed(at),
-        (None, None) => Ending::Ahead(lease.expires_at),
-    }
-}
-
-async fn renew_lease(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<Exit, Failure> {
-    let answer = connect(state)?.renew(renew.lease, renew.ttl).await?;
-    let now = clock.now();
-    print(renew.output, &answer, |lease: &Lease| lease_text(lease, now))
-}
-
-async fn revoke_lease(state: &StateDir, revoke: &Revoke, clock: &Clock) -> Result<Exit, Failure> {
-    let answer = connect(state)?.revoke(revoke.lease).await?;
-    let now = clock.now();
-    print(revoke.output, &answer, |lease: &Lease| {
-        let mut text = lease_text(lease, now);
-        match ending(lease) {
-            Ending::Gone(_) => {}
-            Ending::Closed(_) => text.push_str(TRIED_AGAIN),
-            Ending::Ahead(_) => text.push_str(STILL_OPEN),
-        }
-        text
-    })?;
-    let lease: Lease = answer.read()?;
-    Ok(match ending(&lease) {
-        Ending::Gone(_) | Ending::Closed(_) => Exit::Done,
-        Ending::Ahead(_) => Exit::Failed,
-    })
-}
-
-const STILL_OPEN: &str =
-    "it can still be used: the cluster does not answer, and it is tried again until it is gone\n";
-const TRIED_AGAIN: &str = "nobody can log in with it any more; what is left of it is tried again\n";
-
-fn lease_text(lease: &Lease, now: Timestamp) -> String {
-    let ends = match ending(lease) {
-        Ending::Gone(at) => ("gone", table::time(at, now)),
-        Ending::Closed(at) => ("access ended", table::time(at, now)),
-        Ending::Ahead(at) => ("ends", table::time(at, now)),
-    };
-    let mut pairs = vec![("lease", Shown::new(lease.id)), ("state", lease.state.clone()), ends];
-    for blocker in &lease.blockers {
-        pairs.push(("held by", blocker.detail.clone()));
-        pairs.extend(blocker.remedy.clone().map(|remedy| ("what to do", remedy)));
-    }
-    table::pairs(&pairs)
-}
-
 /// Writes an answer as JSON or as `text` shows it.
-fn print<T: serde::de::DeserializeOwned>(
+pub(super) fn print<T: serde::de::DeserializeOwned>(
     output: Output,
     answer: &Answer,
     text: impl FnOnce(&T) -> String,

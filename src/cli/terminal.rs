@@ -2,7 +2,8 @@
 //! with a character that could steer the terminal.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal, Write};
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
 use serde::Deserialize;
 
@@ -84,6 +85,22 @@ pub(super) fn answer(text: &str) -> io::Result<()> {
         stdout.write_all(b"\n")?;
     }
     stdout.flush()
+}
+
+/// Asks the person on their terminal, wherever standard input comes from, and gives the line that
+/// they type. `question` must be safe to show.
+///
+/// # Errors
+/// When there is no terminal, or nothing was typed to its end.
+pub(super) fn ask(question: &str) -> io::Result<String> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    write!(terminal, "{question}")?;
+    terminal.flush()?;
+    let mut line = String::new();
+    if BufReader::new(terminal).read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 /// Tells the person something nice to know: only when they are there to read it.

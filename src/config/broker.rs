@@ -20,6 +20,10 @@ pub struct BrokerSettings {
     pub terms: Terms,
     /// How often what is on the clusters is compared with the store.
     pub reconcile_every: Ttl,
+    /// Longest time between two looks at somebody who has a lease or a session.
+    pub recheck_every: Ttl,
+    /// How long what was seen last counts while nobody can look; at least `recheck_every`.
+    pub recheck_grace: Ttl,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
 }
@@ -37,6 +41,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     let outlive_login = table.defaulted("outlive_login", "false", &form::flag());
     let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
     let max_clock_skew = table.defaulted("max_clock_skew", "\"2m\"", &form::duration("30s", "1d"));
+    let (recheck_every, recheck_grace) = recheck(&table);
     table.finish();
     Some(BrokerSettings {
         id: id?,
@@ -47,8 +52,24 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
             outlive_login: outlive_login?,
         },
         reconcile_every: reconcile_every?,
+        recheck_every: recheck_every?,
+        recheck_grace: recheck_grace?,
         max_clock_skew: max_clock_skew?,
     })
+}
+
+/// How often people are looked up again, and for how long what was seen counts.
+fn recheck(table: &Table<'_>) -> (Option<Ttl>, Option<Ttl>) {
+    let length = form::duration("10s", "1d");
+    let every = table.defaulted("recheck_every", "\"5m\"", &length);
+    let grace = table.defaulted("recheck_grace", "\"15m\"", &length);
+    if every.zip(grace).is_some_and(|(every, grace)| grace < every) {
+        let key = if table.has("recheck_grace") { "recheck_grace" } else { "recheck_every" };
+        let message = "`recheck_grace` in [broker] is shorter than `recheck_every`";
+        let hint = "what was seen must count at least until the next look";
+        table.reader().mistake(table.place_of(key), message, hint);
+    }
+    (every, grace)
 }
 
 /// The path of the key's file. It may be missing, for it is made at the first start; if it is

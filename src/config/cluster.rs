@@ -10,7 +10,9 @@ use crate::cluster::{
     ClientConnection, ClientSslMode, ClusterHost, ClusterPassword, ClusterSettings, ClusterTls,
 };
 use crate::mapping::{ObjectPolicy, Profile, ReasonRule, Target};
-use crate::names::{ClusterName, ConnectionLimit, DatabaseName, RoleName, ScramIterations, Ttl};
+use crate::names::{
+    ClusterName, ConnectionLimit, DatabaseName, LeaseLimit, RoleName, ScramIterations, Ttl,
+};
 
 /// One cluster: how the broker reaches it, and how clients do.
 #[derive(Debug)]
@@ -221,6 +223,7 @@ const POLICIES: &[(&str, ObjectPolicy)] = &[
 fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<Profile> {
     let databases = table.required_list("databases", &database());
     let (ttl, max_ttl) = ttls(&table);
+    let max_leases = table.defaulted("max_leases", "20", &form::number::<LeaseLimit>(1, 1_000_000));
     let connection_limit =
         table.defaulted("connection_limit", "10", &form::number::<ConnectionLimit>(1, 10_000));
     let scram_iterations =
@@ -244,6 +247,7 @@ fn profile(table: Table<'_>, role: Option<RoleName>, has_attic: bool) -> Option<
         databases: databases?,
         ttl: ttl?,
         max_ttl: max_ttl?,
+        max_leases: max_leases?,
         connection_limit: connection_limit?,
         scram_iterations: scram_iterations?,
         settings: settings?,

@@ -1,5 +1,6 @@
 //! `[[ldap]]`: a directory in which people prove who they are.
 
+use super::diagnostic::Note;
 use super::files;
 use super::form::{self, Form};
 use super::map::{self, NamedMap};
@@ -15,7 +16,12 @@ use crate::names::{LoginPassword, Ttl, WayName};
 pub(super) struct Directory {
     pub settings: LdapSettings,
     pub maps: Maps,
+    /// What is allowed in it and may not be meant.
+    pub note: Option<Note>,
 }
+
+const NOT_LOOKED_UP: &str = "without a search nobody is looked up again: who loses a group or the \
+                             account keeps their sessions, and renews, until the login ends";
 
 /// Reads one directory. An identity that it proves is good for `lifetime`.
 pub(super) fn read(
@@ -41,6 +47,7 @@ pub(super) fn read(
     if let Some((account, groups)) = account.as_ref().zip(groups.as_ref()) {
         try_out(&table, account, groups);
     }
+    let odd = table.reader().odd(table.place(), NOT_LOOKED_UP);
     table.finish();
     let (Connection { servers, port, scheme, tls, ca }, account) = connection.zip(account)?;
     let (timeout, deadline) = times?;
@@ -58,7 +65,8 @@ pub(super) fn read(
         deadline,
         lifetime: lifetime?,
     };
-    Some(Directory { settings, maps })
+    let note = matches!(settings.bind, BindMode::Simple { .. }).then_some(odd);
+    Some(Directory { settings, maps, note })
 }
 
 /// How the directory is reached.

@@ -169,11 +169,12 @@ fn sections(root: Table<'_>) -> Option<Config> {
     if let Some((map, _)) = &map {
         map::hold_against(reader, map, &named);
     }
-    let (ways, maps) = ways?;
+    let Ways { ways, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
     let (map, map_file) = map?;
     let policy = Policy { map, ways: maps, access, targets };
-    let notes = map::lines_without_effect(&policy, &map_file);
+    notes.extend(map::lines_without_effect(&policy, &map_file));
+    notes.sort();
     Some(Config {
         server: server?,
         log: log?,
@@ -188,23 +189,34 @@ fn sections(root: Table<'_>) -> Option<Config> {
     })
 }
 
+/// The ways in.
+#[derive(Default)]
+struct Ways {
+    ways: Vec<LdapSettings>,
+    /// The maps that each uses.
+    maps: BTreeMap<WayName, Maps>,
+    notes: Vec<Note>,
+}
+
 /// Every directory, and the maps of each.
 fn ways(
     root: &Table<'_>,
     named: &mut Vec<NamedMap>,
     session: Option<SessionTimes>,
-) -> Option<(Vec<LdapSettings>, BTreeMap<WayName, Maps>)> {
+) -> Option<Ways> {
     let lifetime = session.map(|times| times.absolute);
     let mut names = Unique::default();
     let sections = root.sections("ldap", "[[ldap]]", "nobody could log in").into_iter();
     let read: Vec<_> =
         sections.map(|table| ldap::read(table, &mut names, named, lifetime)).collect();
     let directories: Vec<ldap::Directory> = read.into_iter().collect::<Option<_>>()?;
-    let split = |directory: ldap::Directory| {
-        let name = directory.settings.name.clone();
-        (directory.settings, (name, directory.maps))
-    };
-    Some(directories.into_iter().map(split).unzip())
+    let mut all = Ways::default();
+    for ldap::Directory { settings, maps, note } in directories {
+        all.maps.insert(settings.name.clone(), maps);
+        all.ways.push(settings);
+        all.notes.extend(note);
+    }
+    Some(all)
 }
 
 /// Every cluster, and what each lends.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Kind};
+use super::diagnostic::{Diagnostic, Kind, Note};
 use super::form::{self, Form};
 use super::source::Source;
 
@@ -100,6 +100,11 @@ impl<'t> Reader<'t> {
     /// Notes a mistake in another file.
     pub(super) fn elsewhere(&self, mistake: Diagnostic) {
         self.found.borrow_mut().push(mistake);
+    }
+
+    /// What is allowed at `place` and probably not meant.
+    pub(super) fn odd(&self, place: Place, message: &'static str) -> Note {
+        Note { file: self.file.display().to_string(), line: self.line(place), message }
     }
 
     /// The line of `place`, for messages about a second place.

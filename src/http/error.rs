@@ -45,6 +45,9 @@ impl From<LeaseError> for Problem {
             LeaseError::NotFound { .. } => no_such_lease(),
             LeaseError::DutyNeeded { .. } => Self::new(Kind::DutyNeeded, error.to_string()),
             LeaseError::PersonUnfit => Self::new(Kind::PersonUnfit, error.to_string()),
+            LeaseError::NothingSelected => Self::new(Kind::SelectionUnfit, error.to_string()),
+            LeaseError::LoginEnded => not_logged_in(),
+            LeaseError::DirectoryAway => directory_away(),
             LeaseError::Store(source) => store_away(&source),
         }
     }
@@ -61,6 +64,8 @@ impl From<IssueError> for Problem {
             IssueError::ReasonUnfit => Kind::ReasonUnfit,
             IssueError::LoginTooOld { .. } => Kind::LoginTooOld,
             IssueError::LoginEnded => return not_logged_in(),
+            IssueError::DirectoryAway => return directory_away(),
+            IssueError::TooManyLeases { .. } => Kind::TooManyLeases,
             IssueError::InProgress => Kind::InProgress,
             IssueError::NotReady { .. } | IssueError::ClocksApart { .. } => Kind::NotReady,
             IssueError::NotRecorded(source) => return store_away(source),
@@ -92,10 +97,16 @@ impl From<RenewLeaseError> for Problem {
         match error {
             RenewLeaseError::Lease(error) => error.into(),
             RenewLeaseError::NotOnOffer(_) => {
-                let detail = "not any more, so the lease is not renewed and ends at its time; \
+                let detail = "not from here, so the lease is not renewed and ends at its time; \
                               the administrators can see why";
                 Self::new(Kind::NotOnOffer, detail)
             }
+            RenewLeaseError::Withdrawn(_) => {
+                let detail = "not any more, so the lease is not renewed and ends now; the \
+                              administrators can see why";
+                Self::new(Kind::NotOnOffer, detail)
+            }
+            RenewLeaseError::DirectoryAway => directory_away(),
             RenewLeaseError::TtlTooLong { .. } => Self::new(Kind::TtlTooLong, error.to_string()),
             RenewLeaseError::LoginEnded => not_logged_in(),
             RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),
@@ -137,6 +148,12 @@ fn role_not_created(error: &IssueError, cluster: &ClusterName, source: &CreateEr
 fn login_refused() -> Problem {
     let detail = "name and password did not let you in; the administrators can see why";
     Problem::new(Kind::LoginRefused, detail).challenge(BEARER_CHALLENGE)
+}
+
+/// Somebody proved who they are, and nobody can say whether that is still so.
+fn directory_away() -> Problem {
+    let detail = "whether you may still have this could not be checked; try again soon";
+    Problem::new(Kind::DirectoryAway, detail).retry_after(PARTY_AWAY_SECONDS)
 }
 
 /// Nobody's call, or one with a token that is good for nothing.

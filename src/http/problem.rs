@@ -33,6 +33,7 @@ pub(super) enum Kind {
     MethodNotAllowed,
     BodyTooSlow,
     InProgress,
+    TooManyLeases,
     LeaseOver,
     Overtaken,
     BodyTooLarge,
@@ -42,6 +43,7 @@ pub(super) enum Kind {
     QueryUnfit,
     KeyUnfit,
     PersonUnfit,
+    SelectionUnfit,
     RoleNeeded,
     DatabaseNotLent,
     TtlUnfit,
@@ -81,6 +83,9 @@ impl Kind {
                 (S::REQUEST_TIMEOUT, "body-too-slow", "The body took too long to arrive")
             }
             Self::InProgress => (S::CONFLICT, "in-progress", "The same request is being worked on"),
+            Self::TooManyLeases => {
+                (S::CONFLICT, "too-many-leases", "You have too many leases of this role")
+            }
             Self::LeaseOver => (S::CONFLICT, "lease-over", "The lease is not active any more"),
             Self::Overtaken => (S::CONFLICT, "overtaken", "The lease has moved meanwhile"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
@@ -95,6 +100,9 @@ impl Kind {
             }
             Self::PersonUnfit => {
                 (S::UNPROCESSABLE_ENTITY, "person-unfit", "Nobody can be named like this")
+            }
+            Self::SelectionUnfit => {
+                (S::UNPROCESSABLE_ENTITY, "selection-unfit", "Nothing says which leases are meant")
             }
             Self::RoleNeeded => (S::UNPROCESSABLE_ENTITY, "role-needed", "A role must be named"),
             Self::DatabaseNotLent => (

@@ -24,7 +24,9 @@ use crate::clock::Clock;
 use crate::config::{ServerSettings, Transport};
 use crate::lease::{Lease, Order, Terms};
 use crate::mapping::{IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target};
-use crate::names::{ConnectionLimit, LeaseId, RolePrefix, ScramIterations, SessionToken};
+use crate::names::{
+    ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations, SessionToken,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
 
@@ -78,13 +80,15 @@ impl Stand {
         let broker = Broker::new(Parts {
             store: Arc::<SqliteStore>::clone(&store),
             clock: Clock::system(),
-            ways: vec![LdapWay::new(directory_that_is_away()).unwrap()],
+            ways: vec![Arc::new(LdapWay::new(directory_that_is_away()).unwrap())],
             policy: policy(),
             clusters: Vec::new(),
             terms: terms(),
             session: SessionTimes { idle: "30m".parse().unwrap(), absolute: "8h".parse().unwrap() },
             lockout: Lockout { account: rule, everywhere: rule, source: rule },
             reconcile_every: "1m".parse().unwrap(),
+            recheck_every: "5m".parse().unwrap(),
+            recheck_grace: "15m".parse().unwrap(),
             max_clock_skew: "2m".parse().unwrap(),
         });
         Self { settings: settings(), broker, store, _folder: folder }
@@ -198,6 +202,7 @@ fn policy() -> Policy {
         databases: vec!["orders".parse().unwrap()],
         ttl: "15m".parse().unwrap(),
         max_ttl: "8h".parse().unwrap(),
+        max_leases: LeaseLimit::DEFAULT,
         connection_limit: ConnectionLimit::DEFAULT,
         scram_iterations: ScramIterations::DEFAULT,
         settings: Vec::new(),

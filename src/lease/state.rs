@@ -89,6 +89,8 @@ pub enum EndReason {
     Undelivered,
     /// Its role was gone from the cluster without our doing.
     Lost,
+    /// The person may not have it any more.
+    Withdrawn,
 }
 
 impl EndReason {
@@ -102,6 +104,7 @@ impl EndReason {
             Self::Replaced => "replaced",
             Self::Undelivered => "undelivered",
             Self::Lost => "lost",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -312,6 +315,17 @@ impl Lease {
         }
         let expires_at = (now + ttl.span()).min(self.ceiling);
         Ok(Self { expires_at, ..self.next() })
+    }
+
+    /// As [`Self::renew`], but the end never moves to an earlier time: for who asks for more time
+    /// and not for how much.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub fn prolong(self, now: Timestamp, ttl: Ttl) -> Result<Self, RenewError> {
+        let former = self.expires_at;
+        let renewed = self.renew(now, ttl)?;
+        Ok(Self { expires_at: renewed.expires_at.max(former), ..renewed })
     }
 
     /// The cluster did not follow a renewal: the `former` end holds again, or the new one where

@@ -106,6 +106,20 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// One stable word, for the audit and for metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::UnknownCluster(_) => "unknown_cluster",
+            Self::NoProfile { .. } => "no_profile",
+            Self::NotMapped { .. } => "not_mapped",
+            Self::MapFailed { .. } => "map_failed",
+            Self::NetworkNotAdmitted { .. } => "network",
+        }
+    }
+}
+
 impl Entitlement {
     /// Who may act.
     #[must_use]
@@ -239,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::mapping::{ObjectPolicy, ReasonRule};
-    use crate::names::{ConnectionLimit, ScramIterations};
+    use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
     const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -264,6 +278,7 @@ partner     alice            orders_write
             databases: vec!["orders".parse().unwrap()],
             ttl: "1h".parse().unwrap(),
             max_ttl: "8h".parse().unwrap(),
+            max_leases: LeaseLimit::DEFAULT,
             connection_limit: ConnectionLimit::DEFAULT,
             scram_iterations: ScramIterations::DEFAULT,
             settings: Vec::new(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ConnectionLimit, DatabaseName, RoleName, ScramIterations, Ttl};
+use crate::names::{ConnectionLimit, DatabaseName, LeaseLimit, RoleName, ScramIterations, Ttl};
 
 /// The terms on which one group role of a cluster is lent.
 ///
@@ -21,6 +21,8 @@ pub struct Profile {
     pub ttl: Ttl,
     /// How long a lease may live with all renewals, from its issue.
     pub max_ttl: Ttl,
+    /// Leases that one person may have at once.
+    pub max_leases: LeaseLimit,
     /// Sessions that one lease may have open at once.
     pub connection_limit: ConnectionLimit,
     /// Rounds of the SCRAM verifier.

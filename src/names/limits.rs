@@ -77,17 +77,57 @@ impl From<ConnectionLimit> for u32 {
     }
 }
 
+/// Leases of one role that one person may have at once.
+///
+/// Invariant: 1 to 1,000,000; "no limit" is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct LeaseLimit(u32);
+
+/// The limit is outside 1 to 1,000,000.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a limit of leases is between 1 and 1000000")]
+pub struct LeaseLimitError;
+
+impl LeaseLimit {
+    /// Twenty, enough for a person's tools and for a program of some processes.
+    pub const DEFAULT: Self = Self(20);
+
+    /// The limit itself.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for LeaseLimit {
+    type Error = LeaseLimitError;
+
+    fn try_from(limit: u32) -> Result<Self, LeaseLimitError> {
+        if (1..=1_000_000).contains(&limit) { Ok(Self(limit)) } else { Err(LeaseLimitError) }
+    }
+}
+
+impl From<LeaseLimit> for u32 {
+    fn from(limit: LeaseLimit) -> Self {
+        limit.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_numbers_keep_their_bounds() {
+    fn each_number_keeps_its_bounds() {
         assert!(ScramIterations::try_from(0).is_err());
         assert!(ScramIterations::try_from(1).is_ok());
         assert!(ScramIterations::try_from(100_000).is_ok());
         assert!(ScramIterations::try_from(100_001).is_err());
         assert!(ConnectionLimit::try_from(0).is_err());
         assert!(ConnectionLimit::try_from(10_000).is_ok());
+        assert!(LeaseLimit::try_from(0).is_err());
+        assert!(LeaseLimit::try_from(1_000_000).is_ok());
+        assert!(LeaseLimit::try_from(1_000_001).is_err());
     }
 }

@@ -39,7 +39,10 @@ mod text;
 mod ttl;
 
 pub use lease::{LeaseId, LeaseIdError, LeaseRoleName, RolePrefix, RolePrefixError};
-pub use limits::{ConnectionLimit, ConnectionLimitError, ScramIterations, ScramIterationsError};
+pub use limits::{
+    ConnectionLimit, ConnectionLimitError, LeaseLimit, LeaseLimitError, ScramIterations,
+    ScramIterationsError,
+};
 pub use postgres::{DatabaseName, DatabaseNameError, RoleName, RoleNameError, RoleOid};
 pub use principal::{AccountKey, Group, Method, Principal};
 pub use quoting::{identifier, literal, printable};

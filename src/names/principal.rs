@@ -75,6 +75,19 @@ impl Principal {
     pub fn key(&self) -> String {
         format!("{}:{}:{}", self.method().as_str(), self.issuer(), self.subject())
     }
+
+    /// The principal of a [`Self::key`]; nothing when it is none.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        let mut parts = key.splitn(3, ':');
+        let (method, issuer, subject) = (parts.next()?, parts.next()?, parts.next()?);
+        let method = Method::ALL.into_iter().find(|known| known.as_str() == method)?;
+        match method {
+            Method::Ldap => {
+                Some(Self::Ldap { directory: issuer.parse().ok()?, account: subject.to_owned() })
+            }
+        }
+    }
 }
 
 impl fmt::Display for Principal {
@@ -148,5 +161,17 @@ mod tests {
         assert_ne!(of("corp"), of("partner"));
         assert_ne!(of("corp").key(), of("partner").key());
         assert_eq!(of("corp").to_string(), of("partner").to_string());
+    }
+
+    #[test]
+    fn a_key_leads_back_to_its_principal_and_nothing_else_does() {
+        for account in ["alice", "a:b:c", "", "jürgen (x)*\\"] {
+            let directory = "corp".parse().unwrap();
+            let principal = Principal::Ldap { directory, account: account.to_owned() };
+            assert_eq!(Principal::of_key(&principal.key()), Some(principal));
+        }
+        for bad in ["", "ldap", "ldap:corp", "ldap:Corp:alice", "saml:corp:alice"] {
+            assert_eq!(Principal::of_key(bad), None, "{bad}");
+        }
     }
 }

@@ -18,7 +18,9 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{AuditEntry, Change, Claimant, LeaseFilter, Login, OneTimeValue, Store, StoreError};
+use super::{
+    AuditEntry, Change, Claimant, LeaseFilter, Login, OneTimeValue, Room, Store, StoreError,
+};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{
@@ -40,6 +42,9 @@ macro_rules! with_every_promise {
             nothing_changes_without_a_record
             a_person_has_one_live_lease_for_a_request_key
             a_lease_is_replaced_in_one_step
+            a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for
+            leases_opened_side_by_side_are_never_more_than_there_is_room_for
+            who_has_live_leases_or_sessions_is_known_and_which_they_are
             what_is_due_is_claimed_oldest_first
             a_claim_keeps_everybody_away_until_it_is_given_back
             a_claimed_lease_is_moved_by_anybody
@@ -214,18 +219,19 @@ pub async fn audit(store: &dyn Store) -> Vec<AuditEntry> {
     store.audit_after(0, u32::MAX).await.unwrap()
 }
 
-const ENDS: [EndReason; 6] = [
+const ENDS: [EndReason; 7] = [
     EndReason::Expired,
     EndReason::Released,
     EndReason::Operator,
     EndReason::Replaced,
     EndReason::Undelivered,
     EndReason::Lost,
+    EndReason::Withdrawn,
 ];
 
 pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
     let hostile = "we\"ird'x\n\u{0}σ'; DROP TABLE lease; --";
-    for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
+    for (state, end) in LeaseState::ALL.into_iter().cycle().zip(ENDS) {
         let bare = Lease { state, ..intent("alice") };
         let full = Lease {
             version: u32::MAX,
@@ -373,6 +379,99 @@ pub async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
     store.commit(changes, vec![record(1), record(1)]).await.unwrap();
     let found = store.lease_of_key(&new.principal, &key("k")).await.unwrap();
     assert_eq!(found.map(|lease| lease.id), Some(new.id));
+}
+
+fn room(lease: &Lease, most: u32) -> Change {
+    let (cluster, role) = (lease.cluster.clone(), lease.role.clone());
+    let most = most.try_into().unwrap();
+    Change::NeedRoom(Room { principal: lease.principal.clone(), cluster, role, most })
+}
+
+async fn open_with_room(store: &dyn Store, lease: &Lease, most: u32) -> Result<(), StoreError> {
+    let changes = vec![room(lease, most), Change::OpenLease(Box::new(lease.clone()))];
+    store.commit(changes, vec![record(0)]).await
+}
+
+pub async fn a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for(
+    store: Arc<dyn Store>,
+) {
+    let open = async |lease: &Lease| open_with_room(&*store, lease, 2).await;
+    let (first, second, third) = (intent("alice"), intent("alice"), intent("alice"));
+    open(&first).await.unwrap();
+    open(&second).await.unwrap();
+    let active = first.activate(RoleOid(1)).unwrap();
+    try_move(&*store, &active).await.unwrap();
+    let refused = open(&third).await;
+    assert!(matches!(refused, Err(StoreError::TooMany { most }) if most.get() == 2), "{refused:?}");
+    assert_eq!(store.lease(third.id).await.unwrap(), None);
+
+    // Another person, role or cluster has room of its own.
+    open(&intent("bob")).await.unwrap();
+    open(&Lease { role: "orders_write".parse().unwrap(), ..intent("alice") }).await.unwrap();
+    open(&Lease { cluster: "other".parse().unwrap(), ..intent("alice") }).await.unwrap();
+
+    // One that ends makes room, also in the same step, and whatever keeps its role.
+    let ending = active.revoke(EndReason::Replaced).unwrap();
+    let changes = vec![
+        Change::MoveLease(Box::new(ending)),
+        room(&third, 2),
+        Change::OpenLease(Box::new(third.clone())),
+    ];
+    store.commit(changes, vec![record(5)]).await.unwrap();
+    assert!(open(&intent("alice")).await.is_err());
+    try_move(&*store, &third.abort(at(6)).unwrap()).await.unwrap();
+    open(&intent("alice")).await.unwrap();
+}
+
+pub async fn leases_opened_side_by_side_are_never_more_than_there_is_room_for(
+    store: Arc<dyn Store>,
+) {
+    let tries = (0..30).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { open_with_room(&*store, &intent("alice"), 7).await })
+    });
+    let mut opened = 0;
+    for outcome in futures::future::join_all(tries).await {
+        match outcome.unwrap() {
+            Ok(()) => opened += 1,
+            Err(StoreError::TooMany { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(opened, 7);
+    assert_eq!(store.live_leases_of(&person("alice")).await.unwrap().len(), 7);
+}
+
+pub async fn who_has_live_leases_or_sessions_is_known_and_which_they_are(store: Arc<dyn Store>) {
+    let people = async || {
+        let people = store.people().await.unwrap();
+        let count = people.len();
+        let people: BTreeSet<Principal> = people.into_iter().collect();
+        assert_eq!(people.len(), count, "somebody twice");
+        people
+    };
+    assert_eq!(people().await, [].into());
+    let hostile = "a:b'\"σ; --";
+    let later = |seconds| Lease { requested_at: at(seconds), ..intent("alice") };
+    let (second, first) = (later(9), later(1).activate(RoleOid(1)).unwrap());
+    let over = LeaseState::ALL
+        .into_iter()
+        .filter(|state| !matches!(state, LeaseState::Intent | LeaseState::Active));
+    let over = over.map(|state| Lease { state, ..intent("carol") });
+    for lease in [second.clone(), first.clone(), intent(hostile)].into_iter().chain(over) {
+        opened(&*store, &lease).await;
+    }
+    let bob = session("bob", "b", at(0));
+    for session in [&bob, &session("alice", "a", at(0)), &session("alice", "c", at(0))] {
+        let begin = Change::BeginSession(Box::new(session.clone()));
+        store.commit(vec![begin], vec![record(0)]).await.unwrap();
+    }
+    let all = ["alice", "bob", hostile].map(person);
+    assert_eq!(people().await, all.into());
+    assert_eq!(store.live_leases_of(&person("alice")).await.unwrap(), [first, second]);
+    assert_eq!(store.live_leases_of(&person("carol")).await.unwrap(), []);
+    store.commit(vec![Change::EndSession(bob.id)], vec![record(0)]).await.unwrap();
+    assert_eq!(people().await, ["alice", hostile].map(person).into());
 }
 
 pub async fn what_is_due_is_claimed_oldest_first(store: Arc<dyn Store>) {

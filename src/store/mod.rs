@@ -31,7 +31,9 @@ use self::sqlite::SqliteStore;
 use crate::audit::Record;
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
-use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
+use crate::names::{
+    ClusterName, LeaseId, LeaseLimit, Principal, RequestKey, RoleName, RoleOid, TokenHash,
+};
 
 /// How long a claim lasts unless it is given back.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
@@ -105,6 +107,9 @@ pub enum Change {
     /// The login that all of this rests on must still stand ([`StoreError::LoginEnded`]
     /// otherwise): its session has not ended, nor have the logins of its person since.
     NeedLogin(Login),
+    /// There must be room for one more lease ([`StoreError::TooMany`] otherwise): counted are those
+    /// in state intent or active, after the changes before this one.
+    NeedRoom(Room),
     /// Every login of a person until a moment ends, named by key (`method:issuer:subject`) or
     /// printed form (`method:subject`): its sessions, and what was proven and is still on its way.
     EndLoginsOf {
@@ -118,6 +123,19 @@ pub enum Change {
     /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter
     /// that is gone has nothing to give back to, which is no error.
     GiveBackAttempt(String),
+}
+
+/// How many leases of one role one person may have at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The person.
+    pub principal: Principal,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The group role.
+    pub role: RoleName,
+    /// The most they may have, the next one included.
+    pub most: LeaseLimit,
 }
 
 /// A login that a change rests on.
@@ -211,6 +229,12 @@ pub enum StoreError {
     /// The person already has a live lease for this request key. Nothing was changed.
     #[error("a live lease for this request key exists already")]
     KeyTaken,
+    /// The person has as many live leases of the role as they may have. Nothing was changed.
+    #[error("the person has {} live leases of the role already", .most.get())]
+    TooMany {
+        /// How many they may have.
+        most: LeaseLimit,
+    },
     /// The login that the change rests on has ended. Nothing was changed.
     #[error("the login has ended")]
     LoginEnded,
@@ -242,7 +266,8 @@ pub trait Store: Send + Sync + Debug {
     ///
     /// # Errors
     /// When a lease has moved meanwhile ([`StoreError::Moved`]), its key is taken
-    /// ([`StoreError::KeyTaken`]), or the engine fails; then none of it has happened.
+    /// ([`StoreError::KeyTaken`]), what it needs is not so ([`StoreError::LoginEnded`],
+    /// [`StoreError::TooMany`]), or the engine fails; then none of it has happened.
     async fn commit(&self, changes: Vec<Change>, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Counts one attempt at `now` for each counter, all or none, before anything is asked of a
@@ -269,6 +294,20 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// When the engine fails, or a lease cannot be read ([`StoreError::Unreadable`]).
     async fn leases(&self, filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError>;
+
+    /// Every lease in state intent or active that `principal` has, oldest first, however many they
+    /// had before.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError>;
+
+    /// Everybody who has a lease in state intent or active, or a session that was not swept away;
+    /// each once, in any order.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn people(&self) -> Result<Vec<Principal>, StoreError>;
 
     /// The lease in state intent or active that `principal` asked for with `key`.
     ///

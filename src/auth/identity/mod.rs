@@ -14,8 +14,9 @@ pub use lockout::{Admission, Attempts, Lockout, LockoutRule};
 
 /// A verified principal with its groups.
 ///
-/// Invariant: made by a way in under [`crate::auth`] after it proved the principal, or read back
-/// from a session that such a way in began; `authenticated_at` < `expires_at`.
+/// Invariant: made by a way in under [`crate::auth`] after it proved the principal, or looked up
+/// one that it had proven before; or read back from a session that such a way in began;
+/// `authenticated_at` < `expires_at`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     principal: Principal,
@@ -35,6 +36,14 @@ impl Identity {
         groups.sort();
         groups.dedup();
         Self { principal, groups, authenticated_at, expires_at: authenticated_at + lifetime.span() }
+    }
+
+    /// This login with the groups in which its way in has `seen` the same principal since; its
+    /// times stay. Nothing when that is somebody else.
+    #[must_use]
+    pub fn as_seen_in(&self, seen: &Self) -> Option<Self> {
+        let same = self.principal == seen.principal;
+        same.then(|| Self { groups: seen.groups.clone(), ..self.clone() })
     }
 
     /// Who it is.
@@ -188,6 +197,18 @@ mod tests {
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_second(minutes * 60).unwrap()
+    }
+
+    #[test]
+    fn a_login_keeps_its_times_when_its_groups_are_read_again() {
+        let at = Timestamp::from_second(3600).unwrap();
+        let groups = vec![Group("cn=c,dc=x".into())];
+        let lifetime = "8h".parse().unwrap();
+        let seen = Identity::proven(identity().principal.clone(), groups.clone(), at, lifetime);
+        let kept = Identity { groups: groups.clone(), ..identity() };
+        assert_eq!(identity().as_seen_in(&seen), Some(kept));
+        let bob = Principal::Ldap { directory: "corp".parse().unwrap(), account: "bob".into() };
+        assert_eq!(identity().as_seen_in(&Identity::proven(bob, groups, at, lifetime)), None);
     }
 
     #[test]

@@ -2,33 +2,20 @@
 
 use std::time::Duration;
 
-use ldap3::{LdapResult, Scope, SearchEntry};
+use ldap3::{Scope, SearchEntry};
 
-use crate::names::{Group, LoginPassword};
+use crate::names::LoginPassword;
 
 use super::answer::judge;
-use super::link::{Credentials, Found, Link, Query, Want, values};
+use super::entry::{ANYTHING, NO_ATTRIBUTES, Person, Reader, failed};
+use super::link::{Credentials, Link, Query, Want};
 use super::names::{FilterTemplate, TypedName};
-use super::refusal::{DirectoryAnswer, Ended, LdapRefusal, OutageReason};
+use super::refusal::{Ended, LdapRefusal, OutageReason};
 use super::settings::{Bind, Checked, Server, ServiceAccount};
-
-/// Most groups of one person. More is an error, never a part of them.
-const GROUPS_MAX: usize = 10_000;
-/// Asks for no attribute at all (RFC 4511 section 4.5.1.8).
-const NO_ATTRIBUTES: &str = "1.1";
-/// Every entry.
-const ANYTHING: &str = "(objectClass=*)";
-
-/// Whom the directory vouches for.
-pub(super) struct Person {
-    pub account: String,
-    pub groups: Vec<Group>,
-}
 
 /// A name and a password, to be proven at `server`.
 pub(super) struct Attempt<'a> {
-    pub way: &'a Checked,
-    pub server: &'a Server,
+    pub at: Reader<'a>,
     pub name: TypedName<'a>,
     pub password: &'a LoginPassword,
 }
@@ -36,12 +23,13 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Proves the password, and reads who it is and in which groups.
     pub(super) async fn run(&self) -> Result<Person, Ended> {
-        match &self.way.bind {
+        let Reader { way, server, .. } = self.at;
+        match &way.bind {
             Bind::Dn(bind_name) => {
                 let dn = bind_name.fill(self.name)?;
                 let mut own = self.prove(&dn).await?;
-                let entry = self.read_own_entry(&mut own, &dn).await?;
-                self.person(&mut own, &entry).await
+                let entry = self.at.read_own(&mut own, &dn).await?;
+                self.at.person(&mut own, &entry).await
             }
             Bind::Account { name, base_dn, filter } => {
                 let bind_name = name.fill(self.name)?;
@@ -49,11 +37,11 @@ impl Attempt<'_> {
                 let entry = self.find(&mut own, base_dn, filter).await?;
                 // Whose `userPrincipalName` it is need not be whose account it is.
                 self.prove(&entry.dn).await?;
-                self.person(&mut own, &entry).await
+                self.at.person(&mut own, &entry).await
             }
-            Bind::Search { base_dn, service, filter } => {
-                let mut searching = open(self.way, self.server).await?;
-                bind_service(&mut searching, self.server, service.as_ref()).await?;
+            Bind::Search { base_dn, service, filter, .. } => {
+                let mut searching = open(way, server).await?;
+                bind_service(&mut searching, server, service.as_ref()).await?;
                 let entry = match self.find(&mut searching, base_dn, filter).await {
                     Err(Ended::Refused(refusal)) => {
                         return Err(self.refuse_slowly(base_dn, refusal).await);
@@ -62,7 +50,7 @@ impl Attempt<'_> {
                 };
                 // On a connection of its own: what searches never becomes the person.
                 self.prove(&entry.dn).await?;
-                self.person(&mut searching, &entry).await
+                self.at.person(&mut searching, &entry).await
             }
         }
     }
@@ -70,8 +58,8 @@ impl Attempt<'_> {
     /// Binds as `bind_name` with the password on a fresh connection, which is then the person's.
     async fn prove(&self, bind_name: &str) -> Result<Link, Ended> {
         let credentials = Credentials::new(bind_name, self.password)?;
-        let mut own = open(self.way, self.server).await?;
-        judge(&self.server.label(), &own.bind(&credentials).await?)?;
+        let mut own = open(self.at.way, self.at.server).await?;
+        judge(&self.at.server.label(), &own.bind(&credentials).await?)?;
         Ok(own)
     }
 
@@ -89,6 +77,7 @@ impl Attempt<'_> {
         }
     }
 
+    /// The entry of the name that was typed.
     async fn find(
         &self,
         link: &mut Link,
@@ -96,136 +85,7 @@ impl Attempt<'_> {
         filter: &FilterTemplate,
     ) -> Result<SearchEntry, Ended> {
         let filter = filter.fill(self.name.as_str(), "");
-        let attributes = self.attributes();
-        let scope = Scope::Subtree;
-        let query = Query { base, scope, filter: &filter, attributes, want: Want::One };
-        self.the_one(link.search(query).await?)
-    }
-
-    async fn read_own_entry(&self, own: &mut Link, dn: &str) -> Result<SearchEntry, Ended> {
-        let query = Query {
-            base: dn,
-            scope: Scope::Base,
-            filter: ANYTHING,
-            attributes: self.attributes(),
-            want: Want::One,
-        };
-        self.the_one(own.search(query).await?).map_err(|ended| match ended {
-            // The bind has just shown that the entry is there: it may not be read.
-            Ended::Refused(LdapRefusal::UnknownAccount) => self.unreadable_account(0).into(),
-            other => other,
-        })
-    }
-
-    fn attributes(&self) -> Vec<&str> {
-        let account = std::iter::once(self.way.account_attribute.as_str());
-        account.chain(self.way.member_of.as_deref()).collect()
-    }
-
-    /// The one entry that was found. Nobody logs in by the first of several.
-    fn the_one(&self, found: Found) -> Result<SearchEntry, Ended> {
-        const SIZE_LIMIT_EXCEEDED: u32 = 4;
-        const REFERRAL: u32 = 10;
-        let Found { mut entries, result, is_cut } = found;
-        let server = self.server.label();
-        if is_cut || entries.len() > 1 || result.rc == SIZE_LIMIT_EXCEEDED {
-            return Err(LdapRefusal::SeveralEntries.into());
-        }
-        match (result.rc, entries.pop()) {
-            (0, Some(entry)) => Ok(entry),
-            (0, None) if result.refs.is_empty() => Err(LdapRefusal::UnknownAccount.into()),
-            (0 | REFERRAL, _) => Err(LdapRefusal::Referral { server }.into()),
-            _ => Err(failed(&result, |answer| LdapRefusal::Search { server, answer })),
-        }
-    }
-
-    /// Who the proven entry is. `link` may read it and the groups.
-    async fn person(&self, link: &mut Link, entry: &SearchEntry) -> Result<Person, Ended> {
-        let account = self.account(entry)?;
-        let mut groups = self.groups_of_entry(link, entry).await?;
-        if let Some((base, filter)) = &self.way.group_search {
-            let filter = filter.fill(&account, &entry.dn);
-            groups.extend(self.groups_by_search(link, base, &filter).await?);
-        }
-        Ok(Person { account, groups: groups.into_iter().map(Group).collect() })
-    }
-
-    /// The account as the directory writes it, whatever was typed.
-    fn account(&self, entry: &SearchEntry) -> Result<String, LdapRefusal> {
-        match values(entry, &self.way.account_attribute) {
-            [account] if TypedName::new(account).is_err() => Err(self.unreadable_account(0)),
-            [account] if account.ends_with('$') => {
-                Err(LdapRefusal::MachineAccount { account: account.clone() })
-            }
-            [account] => Ok(account.clone()),
-            several => Err(self.unreadable_account(several.len())),
-        }
-    }
-
-    fn unreadable_account(&self, values: usize) -> LdapRefusal {
-        LdapRefusal::UnreadableAccount { attribute: self.way.account_attribute.clone(), values }
-    }
-
-    fn unreadable_groups(&self, code: u32, text: &str) -> Ended {
-        let server = self.server.label();
-        LdapRefusal::UnreadableGroups { server, answer: DirectoryAnswer::new(code, text) }.into()
-    }
-
-    /// The values of `member_of`. Active Directory gives 1,500 at a time, under names such as
-    /// `memberOf;range=0-1499` ([MS-ADTS] 3.1.1.3.1.3.3): then the rest is asked for.
-    async fn groups_of_entry(
-        &self,
-        link: &mut Link,
-        entry: &SearchEntry,
-    ) -> Result<Vec<String>, Ended> {
-        let Some(member_of) = &self.way.member_of else { return Ok(Vec::new()) };
-        let is_binary = entry.bin_attrs.keys().any(|name| name.eq_ignore_ascii_case(member_of));
-        if is_binary {
-            return Err(self.unreadable_groups(0, "a group's DN is not UTF-8"));
-        }
-        let mut groups = values(entry, member_of).to_vec();
-        let mut part = first_part(entry, member_of);
-        while let Some(Part { values, next }) = part.take() {
-            groups.extend(values);
-            if groups.len() > GROUPS_MAX {
-                return Err(self.unreadable_groups(0, "more than 10,000 groups"));
-            }
-            let Some(next) = next else { break };
-            let attribute = format!("{member_of};range={next}-*");
-            let query = Query {
-                base: &entry.dn,
-                scope: Scope::Base,
-                filter: ANYTHING,
-                attributes: vec![&attribute],
-                want: Want::One,
-            };
-            let more = self.the_one(link.search(query).await?)?;
-            part = first_part(&more, member_of);
-            if part.as_ref().is_none_or(|part| part.values.is_empty()) {
-                return Err(self.unreadable_groups(0, "the list of groups broke off"));
-            }
-        }
-        Ok(groups)
-    }
-
-    async fn groups_by_search(
-        &self,
-        link: &mut Link,
-        base: &str,
-        filter: &str,
-    ) -> Result<Vec<String>, Ended> {
-        let attributes = vec![NO_ATTRIBUTES];
-        let want = Want::UpTo(GROUPS_MAX);
-        let query = Query { base, scope: Scope::Subtree, filter, attributes, want };
-        let Found { entries, result, is_cut } = link.search(query).await?;
-        if is_cut {
-            return Err(self.unreadable_groups(0, "more than 10,000 groups"));
-        }
-        if result.rc != 0 {
-            let server = self.server.label();
-            return Err(failed(&result, |answer| LdapRefusal::UnreadableGroups { server, answer }));
-        }
-        Ok(entries.into_iter().map(|entry| entry.dn).collect())
+        self.at.find(link, base, &filter).await
     }
 }
 
@@ -244,13 +104,13 @@ pub(super) async fn probe(way: &Checked, server: &Server) -> Result<(), Ended> {
     Ok(())
 }
 
-async fn open(way: &Checked, server: &Server) -> Result<Link, OutageReason> {
+pub(super) async fn open(way: &Checked, server: &Server) -> Result<Link, OutageReason> {
     // A login may use its connections for as long as it may take, and no longer.
     let life = way.deadline.saturating_add(Duration::from_secs(1));
     Link::open(server, &way.security, way.timeout, life).await
 }
 
-async fn bind_service(
+pub(super) async fn bind_service(
     link: &mut Link,
     server: &Server,
     service: Option<&ServiceAccount>,
@@ -262,51 +122,4 @@ async fn bind_service(
     }
     let server = server.label();
     Err(failed(&result, |answer| LdapRefusal::ServiceBind { server, answer }))
-}
-
-/// A result that is no success: another server may help only if this one is busy or out of time.
-fn failed(result: &LdapResult, refusal: impl FnOnce(DirectoryAnswer) -> LdapRefusal) -> Ended {
-    let answer = DirectoryAnswer::new(result.rc, &result.text);
-    match result.rc {
-        3 | 51 | 52 => OutageReason::Busy(answer).into(),
-        _ => refusal(answer).into(),
-    }
-}
-
-/// A part of an attribute's values, and where the next part begins.
-#[derive(Debug, PartialEq, Eq)]
-struct Part {
-    values: Vec<String>,
-    next: Option<usize>,
-}
-
-fn first_part(entry: &SearchEntry, attribute: &str) -> Option<Part> {
-    entry.attrs.iter().find_map(|(name, values)| {
-        let (base, range) = name.split_once(";range=")?;
-        let (_, last) = range.split_once('-')?;
-        let next = if last == "*" { None } else { Some(last.parse::<usize>().ok()? + 1) };
-        let is_ours = base.eq_ignore_ascii_case(attribute);
-        is_ours.then(|| Part { values: values.clone(), next })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(name: &str) -> Option<Part> {
-        let attrs = [(name.to_owned(), vec!["cn=a".to_owned()])].into();
-        let entry = SearchEntry { dn: "cn=x".into(), attrs, bin_attrs: [].into() };
-        first_part(&entry, "memberOf")
-    }
-
-    #[test]
-    fn a_part_of_the_groups_says_where_the_next_begins() {
-        let next = |name| part(name).map(|part| part.next);
-        assert_eq!(next("memberOf;range=0-1499"), Some(Some(1500)));
-        assert_eq!(next("memberof;range=1500-*"), Some(None));
-        assert_eq!(next("memberOf"), None);
-        assert_eq!(next("member;range=0-1499"), None);
-        assert_eq!(next("memberOf;range=0-x"), None);
-    }
 }

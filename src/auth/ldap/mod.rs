@@ -12,27 +12,34 @@
 //!   from them.
 //! - Every operation, and the login as a whole, is bounded in time; answers are bounded in length.
 //! - A password policy's reason (locked, expired, must change) is for the audit alone.
+//! - Whoever is looked up again without a password is found by their account, never by what was
+//!   typed, and is judged by the same entry, filter and groups as at a login.
 //!
 //! Not bounded by us: `ldap3` copies a request, and so the password, into buffers that it frees
 //! without clearing.
 
 mod answer;
 mod ber;
+mod entry;
 mod link;
 mod login;
+mod look;
 mod names;
 mod refusal;
 mod settings;
+mod state;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::auth::identity::Identity;
+use crate::auth::way::{Standing, Unproven, Way};
 use crate::names::{LoginPassword, Principal, WayName};
 
 pub use names::FilterProblem;
@@ -42,10 +49,12 @@ pub use settings::{
     ServiceAccount, StartTls,
 };
 
-use login::{Attempt, Person};
+use entry::{Person, Reader};
+use login::Attempt;
+use look::Search;
 use names::TypedName;
 use refusal::Ended;
-use settings::{Checked, Server};
+use settings::{Bind, Checked, Server};
 
 /// A directory in which people prove who they are. Clones are the same directory.
 #[derive(Clone)]
@@ -85,12 +94,34 @@ impl LdapWay {
         }
         let way = &*self.checked;
         let attempt = |server| {
-            let attempt = Attempt { way, server, name, password };
+            let attempt = Attempt { at: Reader { way, server, now }, name, password };
             async move { attempt.run().await }.boxed()
         };
         let Person { account, groups } = self.first_to_judge(attempt).await?;
         let principal = Principal::Ldap { directory: way.name.clone(), account };
         Ok(Identity::proven(principal, groups, now, way.lifetime))
+    }
+
+    /// Looks `principal` up without a password: whether a login would still let them in at `now`,
+    /// as far as that shows in the entry, and in which groups they are. Only a directory that is
+    /// searched can be asked that; one that only binds never shows anybody without their password.
+    pub async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing {
+        let way = &*self.checked;
+        let Bind::Search { base_dn, service, again, .. } = &way.bind else {
+            return Standing::OnlyAtLogin;
+        };
+        let Principal::Ldap { account, .. } = principal;
+        let look = |server| {
+            let search = Search { base_dn, service: service.as_ref(), filter: again };
+            look::look(Reader { way, server, now }, search, account).boxed()
+        };
+        match self.first_to_judge(look).await.map_err(Unproven::from) {
+            Ok(Person { groups, .. }) => {
+                Standing::Good(Identity::proven(principal.clone(), groups, now, way.lifetime))
+            }
+            Err(Unproven::Refused(reason)) => Standing::Gone(reason),
+            Err(Unproven::Outage(reason)) => Standing::Unknown(reason),
+        }
     }
 
     /// Whether a login could be judged now: a server answers, over TLS if so configured, and lets
@@ -132,6 +163,30 @@ impl LdapWay {
             }
         }
         Err(LdapRefusal::Unavailable(Outages(outages)))
+    }
+}
+
+#[async_trait]
+impl Way for LdapWay {
+    fn name(&self) -> &WayName {
+        self.name()
+    }
+
+    async fn login(
+        &self,
+        username: &str,
+        password: &LoginPassword,
+        now: Timestamp,
+    ) -> Result<Identity, Unproven> {
+        Ok(self.login(username, password, now).await?)
+    }
+
+    async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing {
+        self.look_again(principal, now).await
+    }
+
+    async fn probe(&self) -> Result<(), Unproven> {
+        Ok(self.probe().await?)
     }
 }
 

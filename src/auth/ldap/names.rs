@@ -12,6 +12,11 @@ const NAME_MAX: usize = 256;
 const FILTER_MAX: usize = 4096;
 const FILTER_DEPTH_MAX: usize = 32;
 
+const USERNAME: &str = "$username";
+const DN: &str = "$dn";
+/// What every entry matches.
+const EVERYTHING: &str = "(objectClass=*)";
+
 /// A name as it was typed, that could be an account's.
 ///
 /// Invariant: not blank, at most 256 bytes, no control character. It is neither trimmed nor
@@ -86,6 +91,15 @@ impl FilterTemplate {
         Self(vec![head, Piece::Username, Piece::Text(")".into())])
     }
 
+    /// Finds the entry whose `attribute` is the account, if this filter can find that entry by any
+    /// name: whoever is not among those that may log in is not found.
+    pub(super) fn again(&self, attribute: &str) -> Self {
+        let text: String = self.0.iter().map(Piece::as_text).collect();
+        let admits = Piece::Text(format!("){})", by_any_name(&text)));
+        let head = Piece::Text(format!("(&({attribute}="));
+        Self(vec![head, Piece::Username, admits])
+    }
+
     fn parse(text: &str) -> Result<Self, FilterProblem> {
         if text.len() > FILTER_MAX || depth(text) > FILTER_DEPTH_MAX {
             return Err(FilterProblem::TooLarge);
@@ -112,6 +126,61 @@ impl FilterTemplate {
     }
 }
 
+impl Piece {
+    fn as_text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Username => USERNAME,
+            Self::Dn => DN,
+        }
+    }
+}
+
+/// A filter that everything matches which `filter` matches for some name, and that asks for no
+/// name: each part with a name in it becomes one that asks only for the attribute, or, where that
+/// would narrow it, for nothing. What stands in a value has no bare parentheses (RFC 4515 section
+/// 3), so they show the parts.
+fn by_any_name(filter: &str) -> String {
+    if !filter.contains(USERNAME) {
+        return filter.to_owned();
+    }
+    let inside = filter.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    let inside = inside.unwrap_or_default();
+    match inside.chars().next() {
+        Some(operator @ ('&' | '|')) => {
+            let parts = inside.get(1..).unwrap_or_default();
+            let parts: String = parts_of(parts).into_iter().map(by_any_name).collect();
+            format!("({operator}{parts})")
+        }
+        Some('!') | None => EVERYTHING.to_owned(),
+        Some(_) => match inside.split(['=', '~', '<', '>', ':']).next() {
+            Some(attribute) if is_attribute(attribute) => format!("({attribute}=*)"),
+            _ => EVERYTHING.to_owned(),
+        },
+    }
+}
+
+/// The filters that stand side by side in `text`, each with its parentheses.
+fn parts_of(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut begin) = (Vec::new(), 0_usize, 0);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => {
+                begin = if depth == 0 { at } else { begin };
+                depth += 1;
+            }
+            b')' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    parts.extend(text.get(begin..=at));
+                }
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
 fn depth(text: &str) -> usize {
     let mut now: usize = 0;
     let mut deepest = 0;
@@ -130,9 +199,9 @@ fn pieces(mut text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     while let Some(at) = text.find('$') {
         let (before, from) = text.split_at(at);
-        let (piece, after) = if let Some(after) = from.strip_prefix("$username") {
+        let (piece, after) = if let Some(after) = from.strip_prefix(USERNAME) {
             (Piece::Username, after)
-        } else if let Some(after) = from.strip_prefix("$dn") {
+        } else if let Some(after) = from.strip_prefix(DN) {
             (Piece::Dn, after)
         } else {
             (Piece::Text("$".into()), from.strip_prefix('$').unwrap_or_default())
@@ -299,6 +368,32 @@ mod tests {
             ("(member=$dn)", FilterProblem::DnNotKnownYet),
         ] {
             assert_eq!(FilterTemplate::for_person(filter), Err(problem), "{filter}");
+        }
+    }
+
+    #[test]
+    fn who_is_looked_up_again_is_found_by_the_account_among_those_that_may_log_in() {
+        for (filter, admits) in [
+            ("(uid=$username)", "(uid=*)"),
+            ("(&(uid=$username)(objectClass=person))", "(&(uid=*)(objectClass=person))"),
+            ("(|(uid=$username)(mail=$username))", "(|(uid=*)(mail=*))"),
+            (
+                "(|(&(uid=$username)(a=1))(&(mail=$username)(a=1)))",
+                "(|(&(uid=*)(a=1))(&(mail=*)(a=1)))",
+            ),
+            ("(&(uid=$username)(!(status=gone)))", "(&(uid=*)(!(status=gone)))"),
+            // Whatever the name does there, the part without it lets more in, never less.
+            ("(&(uid=$username)(!(denied=$username)))", "(&(uid=*)(objectClass=*))"),
+            ("(cn=*$username*)", "(cn=*)"),
+            ("(sn~=$username)", "(sn=*)"),
+            ("(uid:caseExactMatch:=$username)", "(uid=*)"),
+            ("(:dn:2.4.6.8:=$username)", "(objectClass=*)"),
+            (r"(&(cn=a\28b)(uid=$username))", r"(&(cn=a\28b)(uid=*))"),
+        ] {
+            let again = FilterTemplate::for_person(filter).unwrap().again("account");
+            let text = again.fill("a*", "");
+            assert_eq!(text, format!(r"(&(account=a\2a){admits})"), "{filter}");
+            assert!(parse_filter(&text).is_ok(), "{text}");
         }
     }
 

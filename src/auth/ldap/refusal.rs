@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::auth::way::{Reason, Unproven};
+
 /// Why there is no identity. For the audit and the metrics only: towards the client every one of
 /// these is the same answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,18 @@ pub enum LdapRefusal {
     /// The account is past its last day.
     #[error("the account has expired")]
     AccountExpired,
+    /// The account is written differently now, so it is another one to maps and leases.
+    #[error("the account is called `{account}` now")]
+    Renamed {
+        /// The account as the directory writes it.
+        account: String,
+    },
+    /// The entry says something about whether it may be used that cannot be understood.
+    #[error("the entry has an `{attribute}` that says nothing")]
+    UnreadableState {
+        /// The attribute.
+        attribute: &'static str,
+    },
     /// The account may not log in now, from here or in this way.
     #[error("the account may not log in at this time, from here or in this way")]
     LogonRestricted,
@@ -116,6 +130,8 @@ impl LdapRefusal {
             Self::MustChangePassword => "must_change_password",
             Self::AccountDisabled => "account_disabled",
             Self::AccountExpired => "account_expired",
+            Self::Renamed { .. } => "renamed",
+            Self::UnreadableState { .. } => "unreadable_state",
             Self::LogonRestricted => "logon_restricted",
             Self::MachineAccount { .. } => "machine_account",
             Self::UnreadableAccount { .. } => "unreadable_account",
@@ -138,6 +154,7 @@ impl LdapRefusal {
             | Self::Search { .. }
             | Self::NotJudged { .. }
             | Self::UnreadableGroups { .. }
+            | Self::UnreadableState { .. }
             | Self::Unavailable(_) => true,
             Self::ImpossibleName
             | Self::BlankPassword
@@ -149,10 +166,18 @@ impl LdapRefusal {
             | Self::MustChangePassword
             | Self::AccountDisabled
             | Self::AccountExpired
+            | Self::Renamed { .. }
             | Self::LogonRestricted
             | Self::MachineAccount { .. }
             | Self::UnreadableAccount { .. } => false,
         }
+    }
+}
+
+impl From<LdapRefusal> for Unproven {
+    fn from(refusal: LdapRefusal) -> Self {
+        let reason = Reason { word: refusal.kind(), detail: refusal.to_string() };
+        if refusal.is_outage() { Self::Outage(reason) } else { Self::Refused(reason) }
     }
 }
 

@@ -223,8 +223,19 @@ pub(super) enum Security {
 /// A bind mode with its names and filters parsed.
 pub(super) enum Bind {
     Dn(BindName),
-    Account { name: BindName, base_dn: String, filter: FilterTemplate },
-    Search { base_dn: String, service: Option<ServiceAccount>, filter: FilterTemplate },
+    Account {
+        name: BindName,
+        base_dn: String,
+        filter: FilterTemplate,
+    },
+    Search {
+        base_dn: String,
+        service: Option<ServiceAccount>,
+        /// Finds the entry of a name that was typed.
+        filter: FilterTemplate,
+        /// Finds the entry of an account, if it is one that the other filter can find.
+        again: FilterTemplate,
+    },
 }
 
 impl LdapSettings {
@@ -340,7 +351,9 @@ impl BindMode {
                         return Err(blank(way, "ldapbindpasswd_file"));
                     }
                 }
-                Ok(Bind::Search { base_dn, service, filter: find.check(way)? })
+                let filter = find.check(way)?;
+                let again = filter.again(account_attribute);
+                Ok(Bind::Search { base_dn, service, filter, again })
             }
         }
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cluster::CreateError;
-use crate::names::{ClusterName, DatabaseName, LeaseId, RoleName, Ttl};
+use crate::names::{ClusterName, DatabaseName, LeaseId, LeaseLimit, RoleName, Ttl};
 use crate::store::StoreError;
 
 /// Why no credential was handed out.
@@ -63,6 +63,22 @@ pub enum IssueError {
     /// The login has ended since the request began.
     #[error("the login has ended")]
     LoginEnded,
+    /// The directory cannot say whether the person still may have anything.
+    #[error("the directory cannot be asked now")]
+    DirectoryAway,
+    /// The person has as many leases of the role as they may have.
+    #[error(
+        "you have {} live leases of role `{role}` on cluster `{cluster}`, and no more are lent to one person at once; revoke one that is not needed",
+        .most.get()
+    )]
+    TooManyLeases {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The role.
+        role: RoleName,
+        /// How many there may be.
+        most: LeaseLimit,
+    },
     /// The same wish is being fulfilled right now.
     #[error("a request with this idempotency key is being worked on")]
     InProgress,

@@ -1,6 +1,6 @@
 //! The model of a store: what the conformance suite asks for, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
-    AuditEntry, CLAIM_LASTS, Change, Claimant, LeaseFilter, Login, OneTimeValue, Store, StoreError,
+    AuditEntry, CLAIM_LASTS, Change, Claimant, LeaseFilter, Login, OneTimeValue, Room, Store,
+    StoreError,
 };
 
 /// The audit, and all other rows of a store.
@@ -109,6 +110,7 @@ impl Tables {
                 Ok(())
             }
             Change::NeedLogin(login) => self.need(&login),
+            Change::NeedRoom(room) => self.need_room(&room),
             Change::EndLoginsOf { person, at } => {
                 self.sessions.retain(|_, session| !is_of(session.identity.principal(), &person));
                 let ended = self.logins_ended.entry(person).or_insert(at);
@@ -169,6 +171,17 @@ impl Tables {
         Ok(())
     }
 
+    fn need_room(&self, room: &Room) -> Result<(), StoreError> {
+        let here = |lease: &&Lease| {
+            is_live(lease)
+                && lease.principal == room.principal
+                && lease.cluster == room.cluster
+                && lease.role == room.role
+        };
+        let is_room = self.leases.values().filter(here).count() < room.most.get() as usize;
+        if is_room { Ok(()) } else { Err(StoreError::TooMany { most: room.most }) }
+    }
+
     fn need(&self, login: &Login) -> Result<(), StoreError> {
         let session_stands =
             login.session.is_none_or(|id| self.sessions.values().any(|session| session.id == id));
@@ -177,6 +190,10 @@ impl Tables {
         let login_stands = ended.all(|(_, at)| *at <= login.authenticated_at);
         if session_stands && login_stands { Ok(()) } else { Err(StoreError::LoginEnded) }
     }
+}
+
+fn is_live(lease: &Lease) -> bool {
+    matches!(lease.state, LeaseState::Intent | LeaseState::Active)
 }
 
 fn is_of(principal: &Principal, person: &str) -> bool {
@@ -253,6 +270,29 @@ impl Store for ModelStore {
             leases.sort_by_key(|lease| std::cmp::Reverse((lease.requested_at, lease.id)));
             leases.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
             leases
+        })
+        .await
+    }
+
+    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
+        let wanted = |lease: &&Lease| is_live(lease) && lease.principal == *principal;
+        self.read(|rows| {
+            let mut leases: Vec<Lease> =
+                rows.tables.leases.values().filter(wanted).cloned().collect();
+            leases.sort_by_key(|lease| (lease.requested_at, lease.id));
+            leases
+        })
+        .await
+    }
+
+    async fn people(&self) -> Result<Vec<Principal>, StoreError> {
+        self.read(|rows| {
+            let leases = rows.tables.leases.values().filter(|lease| is_live(lease));
+            let leases = leases.map(|lease| &lease.principal);
+            let sessions = rows.tables.sessions.values();
+            let sessions = sessions.map(|session| session.identity.principal());
+            let people: BTreeSet<&Principal> = leases.chain(sessions).collect();
+            people.into_iter().cloned().collect()
         })
         .await
     }

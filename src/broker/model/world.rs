@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::{Builder, Runtime};
-use uuid::Uuid;
 
 use super::chance::Chance;
+use super::directory::Directory;
 use super::server::{Role, Server, State};
 use super::store::ModelStore;
-use crate::audit::{Action, Outcome, Record, Subject};
-use crate::auth::ldap::{BindMode, GroupLookup, LdapSettings, LdapWay, Scheme, StartTls};
-use crate::auth::{Identity, Lockout, LockoutRule, Session, SessionTimes};
-use crate::broker::{Broker, Parts, Request, Wish};
+use crate::audit::{Action, Outcome, Record};
+use crate::auth::{Lockout, LockoutRule, SessionTimes};
+use crate::broker::{Broker, Parts, Rehearsal, Request, Selection, Wish};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, ClientSslMode, LeaseRoles};
 use crate::lease::{Lease, LeaseState, MarkerReading, Terms};
 use crate::mapping::{IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target};
 use crate::names::{
-    ConnectionLimit, LeaseId, RoleOid, RolePrefix, ScramIterations, SessionToken, Ttl,
+    ConnectionLimit, LeaseId, LeaseLimit, LoginPassword, RoleOid, RolePrefix, ScramIterations,
+    SessionToken, Ttl,
 };
-use crate::store::{Change, Store};
 
 /// How long after everything works again nothing is left that must not be (T-rec).
 const RECOVERY: Duration = Duration::from_secs(120);
@@ -32,6 +31,11 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 const ROLES: [(&str, &str); 2] = [("orders_read", "8h"), ("orders_write", "1h")];
+/// The group that lets its members act as a role has the same name; one more makes operators.
+const GROUPS: [&str; 3] = ["orders_read", "orders_write", "operators"];
+
+/// For how long the last look counts while nobody can look.
+const GRACE: &str = "10m";
 
 /// A broker's process.
 struct Process {
@@ -54,6 +58,7 @@ struct Running {
 enum Answered {
     LoggedIn { person: &'static str, token: String },
     Issued(LeaseId),
+    Renewed(LeaseId),
 }
 
 /// What was seen of a lease so far.
@@ -70,6 +75,7 @@ pub(super) struct World {
     time: Clock,
     server: Server,
     store: ModelStore,
+    directory: Directory,
     brokers: Vec<Process>,
     answers: Arc<Mutex<Vec<Answered>>>,
     tokens: BTreeMap<&'static str, String>,
@@ -79,6 +85,8 @@ pub(super) struct World {
     backup: Option<State>,
     /// Until when the server may hold what a backup brought back.
     restored_until: Timestamp,
+    /// Since when somebody may not have a role.
+    denied: BTreeMap<(&'static str, &'static str), Timestamp>,
     audited: usize,
     counted: BTreeMap<(LeaseId, String), u32>,
     history: VecDeque<String>,
@@ -92,6 +100,7 @@ impl World {
             let command = Command::random(&world.chance, brokers);
             world.remember(format!("{step}: {command:?}"));
             world.execute(command);
+            world.note_denied();
             world.drive();
             world.check();
         }
@@ -105,6 +114,7 @@ impl World {
             seed,
             server: Server::new(time.clone(), chance.clone()),
             store: ModelStore::new(time.clone(), chance.clone()),
+            directory: Directory::new(&PEOPLE, &GROUPS, chance.clone()),
             brokers: Vec::new(),
             answers: Arc::default(),
             tokens: BTreeMap::new(),
@@ -113,6 +123,7 @@ impl World {
             foreign: BTreeMap::new(),
             backup: None,
             restored_until: start,
+            denied: BTreeMap::new(),
             audited: 0,
             counted: BTreeMap::new(),
             history: VecDeque::new(),
@@ -150,7 +161,7 @@ impl World {
         let broker = Broker::new(Parts {
             store: Arc::new(self.store.clone()),
             clock: clock.clone(),
-            ways: vec![LdapWay::new(directory()).unwrap()],
+            ways: vec![Arc::new(self.directory.clone())],
             policy: policy(),
             clusters: vec![(Box::new(self.server.clone()) as Box<dyn LeaseRoles>, client())],
             terms: Terms {
@@ -161,6 +172,8 @@ impl World {
             session: SessionTimes { idle: ttl("30m"), absolute: ttl("8h") },
             lockout: lockout(),
             reconcile_every: ttl("1m"),
+            recheck_every: ttl("1m"),
+            recheck_grace: GRACE.parse().unwrap(),
             max_clock_skew: ttl("2m"),
         });
         // The work goes on until the runtime is dropped, as a process's does until it is killed.
@@ -208,7 +221,11 @@ impl World {
                 Answered::LoggedIn { person, token } => {
                     self.tokens.insert(person, token);
                 }
-                Answered::Issued(id) => self.check_issued(id),
+                Answered::Issued(id) => {
+                    self.check_issued(id);
+                    self.check_allowed(id);
+                }
+                Answered::Renewed(id) => self.check_allowed(id),
             }
         }
     }
@@ -304,6 +321,16 @@ enum Command {
     CopyMark(u32),
     BackUp,
     Restore,
+    DirectoryUp(bool),
+    There {
+        person: &'static str,
+        is_there: bool,
+    },
+    Member {
+        person: &'static str,
+        group: &'static str,
+        is_member: bool,
+    },
 }
 
 impl Command {
@@ -312,7 +339,7 @@ impl Command {
         let lease = chance.below(1000);
         let person = chance.pick(&PEOPLE).unwrap();
         let ttl = chance.pick(&["1s", "30s", "15m", "1h"]).unwrap();
-        match chance.below(100) {
+        match chance.below(104) {
             0..6 => Self::Login { at, person },
             6..26 => {
                 let (role, _) = chance.pick(&ROLES).unwrap();
@@ -351,8 +378,13 @@ impl Command {
             94..96 => Self::Hold { lease, is_in_use: chance.once_in(2) },
             96 => Self::DropRole(lease),
             97 => chance.pick(&[Self::RenameRole(lease), Self::CopyMark(lease)]).unwrap(),
-            98 => Self::BackUp,
-            _ => Self::Restore,
+            98 => chance.pick(&[Self::BackUp, Self::Restore]).unwrap(),
+            99 => Self::DirectoryUp(!chance.once_in(3)),
+            100 => Self::There { person, is_there: !chance.once_in(3) },
+            _ => {
+                let group = chance.pick(&GROUPS).unwrap();
+                Self::Member { person, group, is_member: !chance.once_in(3) }
+            }
         }
     }
 }
@@ -361,18 +393,12 @@ impl World {
     #[expect(clippy::too_many_lines, reason = "one short arm for each command")]
     fn execute(&mut self, command: Command) {
         match command {
-            Command::Login { at, person } => {
-                let (store, now) = (self.store.clone(), self.brokers[at].clock.now());
-                self.ask(at, |_| async move {
-                    let token = SessionToken::random(&mut rand::rng());
-                    let session =
-                        Session::begin(Uuid::new_v4(), token.hash(), identity(person, now), now);
-                    let record = Record::new(now, Action::Login, Subject::Nobody);
-                    let begin = vec![Change::BeginSession(Box::new(session))];
-                    store.commit(begin, vec![record]).await.ok()?;
-                    Some(Answered::LoggedIn { person, token: token.expose().to_owned() })
-                });
-            }
+            Command::Login { at, person } => self.ask(at, |broker| async move {
+                let password = LoginPassword::new("good".to_owned());
+                let logged_in = broker.login(&request(), None, person, password).await.ok()?;
+                let token = logged_in.token.expose().to_owned();
+                Some(Answered::LoggedIn { person, token })
+            }),
             Command::Issue { at, person, role, ttl: length, key } => {
                 let Some(token) = self.token(person) else { return };
                 self.ask(at, |broker| async move {
@@ -392,8 +418,8 @@ impl World {
                 let Some((lease, token)) = self.own(lease) else { return };
                 self.ask(at, |broker| async move {
                     let caller = broker.authenticate(&request(), &token).await.ok()?;
-                    let _ = broker.renew(&request(), &caller, lease, Some(ttl(length))).await;
-                    None
+                    let renewed = broker.renew(&request(), &caller, lease, Some(ttl(length))).await;
+                    renewed.ok().map(|lease| Answered::Renewed(lease.id))
                 });
             }
             Command::Revoke { at, lease } => {
@@ -408,8 +434,12 @@ impl World {
                 let Some(token) = self.token("carol") else { return };
                 self.ask(at, |broker| async move {
                     let caller = broker.authenticate(&request(), &token).await.ok()?;
-                    let person = format!("ldap:{person}");
-                    let _ = broker.revoke_person(&request(), &caller, person).await;
+                    let selection = Selection {
+                        person: Some(format!("ldap:{person}")),
+                        ..Selection::default()
+                    };
+                    let rehearsal = Rehearsal::No;
+                    let _ = broker.revoke_selected(&request(), &caller, selection, rehearsal).await;
                     None
                 });
             }
@@ -462,6 +492,11 @@ impl World {
                 self.backup = Some(state);
             }
             Command::Restore => self.restore(),
+            Command::DirectoryUp(is_up) => self.directory.set_up(is_up),
+            Command::There { person, is_there } => self.directory.set_there(person, is_there),
+            Command::Member { person, group, is_member } => {
+                self.directory.set_member(person, group, is_member);
+            }
         }
     }
 
@@ -550,6 +585,46 @@ impl World {
             self.broken("a password was handed out without a record", lease.as_ref());
         }
         self.handed_out.insert(id);
+    }
+
+    fn note_denied(&mut self) {
+        let now = self.time.now();
+        for person in PEOPLE {
+            for (role, _) in ROLES {
+                if self.directory.is_member(person, role) {
+                    self.denied.remove(&(person, role));
+                } else {
+                    self.denied.entry((person, role)).or_insert(now);
+                }
+            }
+        }
+    }
+
+    /// Since when whoever has the lease may not have it.
+    fn denied_since(&self, lease: &Lease) -> Option<Timestamp> {
+        let is_its = |(person, role): &(&str, &str)| {
+            lease.principal.subject() == *person && lease.role.as_str() == *role
+        };
+        self.denied.iter().find(|(key, _)| is_its(key)).map(|(_, since)| *since)
+    }
+
+    /// I-11: what could not be had now is not renewed now, but for the grace while nobody can look.
+    fn check_allowed(&self, id: LeaseId) {
+        let Some(lease) = self.store.rows().tables.leases.get(&id).cloned() else { return };
+        let grace = ttl(GRACE).span() + MARGIN;
+        if self.denied_since(&lease).is_some_and(|since| since + grace < self.time.now()) {
+            self.broken("somebody got what they may not have", Some(&lease));
+        }
+    }
+
+    /// Offboarding: within the re-check period nobody has what they may not have.
+    fn check_nobody_has_too_much(&self) {
+        let leases: Vec<Lease> = self.store.rows().tables.leases.values().cloned().collect();
+        for lease in leases.iter().filter(|lease| lease.state == LeaseState::Active) {
+            if self.denied_since(lease).is_some() {
+                self.broken("somebody has what they may not have any more", Some(lease));
+            }
+        }
     }
 
     fn check(&mut self) {
@@ -669,6 +744,7 @@ impl World {
         self.chance.set_faults(None);
         self.server.set_up(true);
         self.store.set_up(true);
+        self.directory.set_up(true);
         self.server.set_clock_ahead(SignedDuration::ZERO);
         for at in 0..self.brokers.len() {
             self.move_wall(at, SignedDuration::ZERO);
@@ -683,6 +759,7 @@ impl World {
         self.restored_until = Timestamp::MIN;
         self.check();
         self.check_roles_have_leases();
+        self.check_nobody_has_too_much();
         self.check_time();
         // What was held back shows itself; then every lease is over, and every pause too.
         self.server.reveal();
@@ -798,6 +875,7 @@ fn policy() -> Policy {
             databases: vec!["orders".parse().unwrap()],
             ttl: ttl("15m"),
             max_ttl: ttl(max_ttl),
+            max_leases: LeaseLimit::try_from(4).unwrap(),
             connection_limit: ConnectionLimit::DEFAULT,
             // So few are computed at once, in order.
             scram_iterations: ScramIterations::try_from(1).unwrap(),
@@ -807,42 +885,12 @@ fn policy() -> Policy {
             owned_objects: ObjectPolicy::Drop,
         })
     });
-    let map = b"corp /^(alice|bob|carol)$ orders_read\ncorp bob orders_write\ncorp alice orders_write\nduties carol operator\n";
-    let maps = |name: &str| Maps { map: Some(name.parse().unwrap()), group_map: None };
+    let map = b"corp orders_read orders_read\ncorp orders_write orders_write\nduties operators operator\n";
+    let maps = |name: &str| Maps { map: None, group_map: Some(name.parse().unwrap()) };
     Policy {
         map: IdentMap::parse("pg_ident.conf", map).unwrap(),
         ways: [("corp".parse().unwrap(), maps("corp"))].into(),
         access: maps("duties"),
         targets: vec![Target { cluster: "orders".parse().unwrap(), profiles: profiles.to_vec() }],
-    }
-}
-
-fn identity(person: &str, now: Timestamp) -> Identity {
-    let end = now + Duration::from_hours(8);
-    let principal = format!(r#"{{"method":"ldap","directory":"corp","account":"{person}"}}"#);
-    let stored = format!(
-        r#"{{"principal":{principal},"groups":[],"authenticated_at":"{now}","expires_at":"{end}"}}"#
-    );
-    Identity::from_session_json(&stored).unwrap()
-}
-
-fn directory() -> LdapSettings {
-    LdapSettings {
-        name: "corp".parse().unwrap(),
-        servers: vec!["127.0.0.1".to_owned()],
-        port: Some(9),
-        scheme: Scheme::Ldap,
-        tls: StartTls::No,
-        ca: None,
-        bind: BindMode::Simple {
-            prefix: "uid=".to_owned(),
-            suffix: ",dc=example".to_owned(),
-            base_dn: None,
-        },
-        account_attribute: "uid".to_owned(),
-        groups: GroupLookup { member_of: None, search: None },
-        timeout: ttl("5s"),
-        deadline: ttl("5s"),
-        lifetime: ttl("8h"),
     }
 }

@@ -231,8 +231,8 @@ pub(in crate::http) struct LeaseAnswer {
     rule: Rule,
     /// The revision of the map.
     map_revision: String,
-    /// Why it ended or is ending: `expired`, `released`, `operator`, `replaced`, `undelivered` or
-    /// `lost`.
+    /// Why it ended or is ending: `expired`, `released`, `operator`, `replaced`, `undelivered`,
+    /// `lost` or `withdrawn` (the person may not have it any more).
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<&'static str>,
     /// Since when nobody can use it.
@@ -320,7 +320,7 @@ impl LeaseAnswer {
     }
 }
 
-/// Leases, newest first, at most 1,000.
+/// Leases, newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Leases)]
 pub(in crate::http) struct LeasesAnswer {

@@ -52,7 +52,8 @@ pub(in crate::http) struct WishBody {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Renewal {
-    /// How long from now, such as `15m`; the role's own TTL when left out.
+    /// How long from now, such as `15m`; this may also shorten the lease. When left out it is the
+    /// role's own TTL, and never shortens.
     #[schema(example = "15m")]
     ttl: Option<String>,
 }
@@ -86,7 +87,7 @@ pub(in crate::http) struct StateQuery {
         (status = 201, description = "The lease with its password", body = IssuedAnswer,
             headers(("location" = String, description = "Path of the lease"))),
         (status = 403, description = "`not-on-offer`, `login-too-old`"),
-        (status = 409, description = "`in-progress`, `overtaken`"),
+        (status = 409, description = "`in-progress`, `overtaken`, `too-many-leases`"),
         (status = 422, description = "`role-needed`, `database-not-lent`, `ttl-unfit`, `ttl-too-long`, `reason-needed`, `reason-unfit`, `key-unfit`, `body-unfit`"),
         (status = 429, description = "Too many attempts from this address: `too-many-attempts`"),
         (status = 502, description = "The cluster did not make the role: `role-not-created`"),
@@ -164,7 +165,8 @@ pub(in crate::http) async fn show(
 
 /// Renew one of my leases
 ///
-/// Moves its end to `ttl` from now, never past its ceiling, if the role is still on offer.
+/// Moves its end to `ttl` from now, never past its ceiling. The person is looked up in the directory
+/// first; if the role is not on offer to them any more, the lease ends.
 #[utoipa::path(
     post,
     path = "/v1/leases/{id}/renew",
@@ -174,11 +176,12 @@ pub(in crate::http) async fn show(
     request_body = Renewal,
     responses(
         (status = 200, description = "The lease with its new end", body = LeaseAnswer),
-        (status = 403, description = "The role is not on offer any more: `not-on-offer`"),
+        (status = 403, description = "The role is not on offer, and the lease ends if that is so from where it was issued: `not-on-offer`"),
         (status = 404, description = "There is no such lease of the caller's: `not-found`"),
         (status = 409, description = "`lease-over`, `overtaken`"),
         (status = 422, description = "`ttl-unfit`, `ttl-too-long`, `body-unfit`"),
         (status = 502, description = "The cluster did not move the end: `not-extended`"),
+        (status = 503, description = "`directory-away`"),
     ),
 )]
 pub(in crate::http) async fn renew(

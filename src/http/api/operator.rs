@@ -1,19 +1,23 @@
 //! `/v1/operator`: everybody's leases, for auditors and operators.
 
+use std::fmt::Display;
+
 use axum::Json as Answer;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::LeasesAnswer;
 use super::leases::{end_status, states};
-use crate::broker::{Broker, Listing};
+use crate::broker::{Broker, Listing, Rehearsal, Selection};
 use crate::http::body::{Json, Query};
 use crate::http::caller::ByToken;
 use crate::http::context::Context;
 use crate::http::finish::to_the_end;
 use crate::http::problem::{Kind, Problem};
+use crate::names::{LabelError, RoleNameError};
 
 /// Which leases to list.
 #[derive(Default, Deserialize, IntoParams)]
@@ -26,18 +30,34 @@ pub(in crate::http) struct ListingQuery {
     /// Only on this cluster.
     #[param(example = "orders")]
     cluster: Option<String>,
+    /// Only of this group role.
+    #[param(example = "orders_read")]
+    role: Option<String>,
     /// Only leases in this state, or in one of these: `active` or `active,revoking`.
     #[param(example = "active")]
     state: Option<String>,
 }
 
-/// Whose leases to end.
+/// Which leases to end: those that are all of what is named. At least one thing must be named.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::http) struct RevokePerson {
-    /// The person: `method:issuer:name`, or `method:name` for everybody of that name.
+#[schema(as = Revocation)]
+pub(in crate::http) struct RevocationBody {
+    /// Of this person: `method:issuer:name`, or `method:name` for everybody of that name.
     #[schema(example = "ldap:corp:alice")]
-    person: String,
+    person: Option<String>,
+    /// On this cluster.
+    #[schema(example = "orders")]
+    cluster: Option<String>,
+    /// Of this group role.
+    #[schema(example = "orders_read")]
+    role: Option<String>,
+    /// The one whose own role has this name, as `pg_stat_activity` shows it.
+    #[schema(example = "pgb_alice_abcdefghijklmnop")]
+    role_name: Option<String>,
+    /// Whether only to answer what would end, and to end nothing.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Everybody's leases
@@ -61,42 +81,69 @@ pub(in crate::http) async fn list(
     context: Context,
     Query(query): Query<ListingQuery>,
 ) -> Result<Answer<LeasesAnswer>, Problem> {
-    let unfit = |error: crate::names::LabelError| Problem::new(Kind::QueryUnfit, error.to_string());
+    let unfit = |error: LabelError| Problem::new(Kind::QueryUnfit, error.to_string());
+    let no_role = |error: RoleNameError| Problem::new(Kind::QueryUnfit, error.to_string());
     let listing = Listing {
         person: query.person,
         cluster: query.cluster.map(|name| name.parse().map_err(unfit)).transpose()?,
+        role: query.role.map(|role| role.parse().map_err(no_role)).transpose()?,
         states: states(query.state.as_deref())?,
     };
     let leases = broker.all_leases(&context.request, &caller, listing).await?;
     Ok(Answer(LeasesAnswer::of(&leases)))
 }
 
-/// Revoke by person
+/// Revoke by person, role or cluster
 ///
-/// Ends every lease of a person. Needs the duty of operator. The answer waits a while; when a
-/// role is not gone by then the status is 202, and the work goes on.
+/// Ends every live lease that is all of what is named, however many. When a person and nothing else
+/// is named, their logins end too. Needs the duty of operator. The answer waits a while; when a role
+/// is not gone by then the status is 202, and the work goes on.
 #[utoipa::path(
     post,
     path = "/v1/operator/revoke",
-    operation_id = "revoke_person",
+    operation_id = "revoke_selected",
     tag = "operator",
-    request_body = RevokePerson,
+    request_body = RevocationBody,
     responses(
-        (status = 200, description = "The leases that were ended; nothing of them is left", body = LeasesAnswer),
+        (status = 200, description = "The leases that were ended, and nothing of them is left; with `dry_run` those that would be", body = LeasesAnswer),
         (status = 202, description = "The leases that were ended; some are still being taken away", body = LeasesAnswer),
         (status = 403, description = "`duty-needed`"),
-        (status = 422, description = "`person-unfit`"),
+        (status = 422, description = "`person-unfit`, `selection-unfit`"),
     ),
 )]
 pub(in crate::http) async fn revoke(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Json(body): Json<RevokePerson>,
+    Json(body): Json<RevocationBody>,
 ) -> Result<Response, Problem> {
     let request = context.request;
+    let rehearsal = if body.dry_run { Rehearsal::Yes } else { Rehearsal::No };
+    let selection = selection(body)?;
     let ended =
-        to_the_end(async move { broker.revoke_person(&request, &caller, body.person).await });
+        to_the_end(
+            async move { broker.revoke_selected(&request, &caller, selection, rehearsal).await },
+        );
     let leases = ended.await?;
-    Ok((end_status(&leases), Answer(LeasesAnswer::of(&leases))).into_response())
+    let status = match rehearsal {
+        Rehearsal::Yes => StatusCode::OK,
+        Rehearsal::No => end_status(&leases),
+    };
+    Ok((status, Answer(LeasesAnswer::of(&leases))).into_response())
+}
+
+fn selection(body: RevocationBody) -> Result<Selection, Problem> {
+    fn read<T>(text: Option<String>) -> Result<Option<T>, Problem>
+    where
+        T: TryFrom<String, Error: Display>,
+    {
+        let unfit = |error: T::Error| Problem::new(Kind::SelectionUnfit, error.to_string());
+        text.map(|text| T::try_from(text).map_err(unfit)).transpose()
+    }
+    Ok(Selection {
+        person: body.person,
+        cluster: read(body.cluster)?,
+        role: read(body.role)?,
+        role_name: read(body.role_name)?,
+    })
 }

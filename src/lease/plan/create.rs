@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::lease::MarkerKey;
     use crate::mapping::{ObjectPolicy, ReasonRule};
-    use crate::names::{ConnectionLimit, LeaseId, Password, ScramIterations};
+    use crate::names::{ConnectionLimit, LeaseId, LeaseLimit, Password, ScramIterations};
 
     const OLD: ServerVersion = ServerVersion(150_018);
     const NEW: ServerVersion = ServerVersion(160_014);
@@ -131,6 +131,7 @@ mod tests {
             databases: vec!["orders".parse().unwrap()],
             ttl: "1h".parse().unwrap(),
             max_ttl: "8h".parse().unwrap(),
+            max_leases: LeaseLimit::DEFAULT,
             connection_limit: ConnectionLimit::DEFAULT,
             scram_iterations: ScramIterations::DEFAULT,
             settings: Vec::new(),

@@ -7,7 +7,7 @@ use super::*;
 use crate::auth::Identity;
 use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::{IdentMap, Maps, Policy, Profile, ReasonRule, Target};
-use crate::names::{ConnectionLimit, ScramIterations};
+use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
 
 pub(in crate::lease) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -62,6 +62,7 @@ fn entitlement(ends: Timestamp) -> Entitlement {
         databases: vec!["orders".parse().unwrap()],
         ttl: "1h".parse().unwrap(),
         max_ttl: "2h".parse().unwrap(),
+        max_leases: LeaseLimit::DEFAULT,
         connection_limit: ConnectionLimit::DEFAULT,
         scram_iterations: ScramIterations::DEFAULT,
         settings: Vec::new(),
@@ -284,6 +285,19 @@ fn a_renewal_counts_from_now_and_ends_at_the_ceiling() {
     assert_eq!(renew(99, "1s"), Ok(at(100)));
     assert_eq!(renew(100, "1s"), Err(RenewError::Expired { expires_at: at(100) }));
     assert_eq!(renew(500, "1h"), Err(RenewError::Expired { expires_at: at(100) }));
+}
+
+#[test]
+fn who_asks_for_more_time_never_gets_less() {
+    let prolong = |now, ttl: &str| {
+        let lease = lease(LeaseState::Active).prolong(at(now), ttl.parse().unwrap())?;
+        assert_eq!(lease.version, 8);
+        Ok(lease.expires_at)
+    };
+    assert_eq!(prolong(50, "10s"), Ok(at(100)));
+    assert_eq!(prolong(50, "60s"), Ok(at(110)));
+    assert_eq!(prolong(50, "366d"), Ok(at(200)));
+    assert_eq!(prolong(100, "60s"), Err(RenewError::Expired { expires_at: at(100) }));
 }
 
 #[test]

@@ -13,8 +13,8 @@ use super::value::{Moment, escaped};
 use crate::audit::Record;
 use crate::auth::Session;
 use crate::lease::{EndReason, Lease};
-use crate::names::{LeaseId, RequestKey};
-use crate::store::{Change, Login};
+use crate::names::{LeaseId, LeaseLimit, RequestKey};
+use crate::store::{Change, Login, Room};
 
 /// One statement of a change.
 pub(super) struct Statement {
@@ -35,6 +35,8 @@ enum Expect {
     Stands,
     /// No row, or the login has ended.
     NotEnded,
+    /// No row, or there is no room for one more lease.
+    Room(LeaseLimit),
 }
 
 impl Statement {
@@ -56,6 +58,7 @@ impl Statement {
             Expect::Moved(lease) if !found => Err(Problem::Moved(lease)),
             Expect::Stands if !found => Err(Problem::LoginEnded),
             Expect::NotEnded if found => Err(Problem::LoginEnded),
+            Expect::Room(most) if found => Err(Problem::TooMany(most)),
             _ => Ok(()),
         }
     }
@@ -123,6 +126,7 @@ impl Changes {
                 self.statements.push(Statement::new(sql, values, Expect::Anything));
             }
             Change::NeedLogin(login) => self.statements.extend(need_login(login)),
+            Change::NeedRoom(room) => self.statements.extend(need_room(room)),
             Change::EndLoginsOf { person, at } => {
                 self.statements.extend(end_logins_of(person, *at));
             }
@@ -242,6 +246,30 @@ fn need_login(login: &Login) -> Vec<Statement> {
         Expect::NotEnded,
     ));
     statements
+}
+
+/// Whoever counts waits for whoever is about to open a lease in the same room.
+fn need_room(room: &Room) -> [Statement; 2] {
+    let Room { principal, cluster, role, most } = room;
+    let name = format!("{cluster}\0{role}\0{}", principal.key());
+    [
+        Statement::new(
+            "SELECT pg_advisory_xact_lock($1)",
+            values![advisory_key("room", &name)],
+            Expect::Anything,
+        ),
+        Statement::new(
+            "SELECT 1 FROM lease WHERE principal_key = $1 AND cluster = $2 AND role = $3 \
+             AND state IN ('intent', 'active') HAVING count(*) >= $4",
+            values![
+                escaped(&principal.key()),
+                cluster.to_string(),
+                role.to_string(),
+                i64::from(most.get()),
+            ],
+            Expect::Room(*most),
+        ),
+    ]
 }
 
 fn end_logins_of(person: &str, at: Timestamp) -> [Statement; 3] {

@@ -155,6 +155,15 @@ impl Store for PostgresStore {
         self.told("listing leases", reads::leases(&self.pool, filter).await)
     }
 
+    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
+        let live = reads::live_leases_of(&self.pool, principal).await;
+        self.told("listing somebody's leases", live)
+    }
+
+    async fn people(&self) -> Result<Vec<Principal>, StoreError> {
+        self.told("listing who has a lease or a session", reads::people(&self.pool).await)
+    }
+
     async fn lease_of_key(
         &self,
         principal: &Principal,

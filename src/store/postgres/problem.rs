@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::Severity;
 
-use crate::names::{LeaseId, printable};
+use crate::names::{LeaseId, LeaseLimit, printable};
 use crate::store::StoreError;
 
 /// Why one piece of work was not done.
@@ -19,6 +19,8 @@ pub(super) enum Problem {
     KeyTaken,
     #[error("the login has ended")]
     LoginEnded,
+    #[error("there are {} live leases already", .0.get())]
+    TooMany(LeaseLimit),
     #[error("{0}")]
     Unreadable(String),
     #[error("{0} cannot be written")]
@@ -203,6 +205,7 @@ impl Problem {
             Self::Moved(lease) => StoreError::Moved { lease },
             Self::KeyTaken => StoreError::KeyTaken,
             Self::LoginEnded => StoreError::LoginEnded,
+            Self::TooMany(most) => StoreError::TooMany { most },
             Self::Unreadable(what) => StoreError::Unreadable { path, what },
             Self::Failed(source) => StoreError::Failed { path, doing, source: Box::new(source) },
             other @ (Self::Unwritable(_)

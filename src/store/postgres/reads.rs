@@ -58,6 +58,25 @@ async fn refuse_unknown_states(pool: &Pool) -> Result<(), Problem> {
     all(&pool.read(SQL, &[]).await?, rows::lease).map(drop)
 }
 
+pub(super) async fn live_leases_of(
+    pool: &Pool,
+    principal: &Principal,
+) -> Result<Vec<Lease>, Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE principal_key = $1 AND state IN ('intent', 'active') \
+         ORDER BY requested_at, id"
+    );
+    all(&pool.read(SQL, &[&escaped(&principal.key())]).await?, rows::lease)
+}
+
+pub(super) async fn people(pool: &Pool) -> Result<Vec<Principal>, Problem> {
+    const SQL: &str = "SELECT principal_key FROM session \
+         UNION SELECT principal_key FROM lease WHERE state IN ('intent', 'active')";
+    all(&pool.read(SQL, &[]).await?, rows::principal)
+}
+
 pub(super) async fn lease_of_key(
     pool: &Pool,
     principal: &Principal,

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::value::{Moment, unescaped};
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
-use crate::names::{LeaseRoleName, RoleOid, TokenHash};
+use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 use crate::store::AuditEntry;
 
 /// Every column of a lease that can be read into one.
@@ -128,6 +128,13 @@ fn of_lease(row: &Row) -> Result<Columns<'_>, Problem> {
     let unnamed = Columns { row, of: "a lease".to_owned() };
     let id: &str = unnamed.get("id")?;
     Ok(Columns { row, of: format!("lease {id}") })
+}
+
+/// A principal from `principal_key`.
+pub(super) fn principal(row: &Row) -> Result<Principal, Problem> {
+    let columns = Columns { row, of: "a lease or session".to_owned() };
+    let key = columns.text("principal_key")?;
+    Principal::of_key(&key).ok_or_else(|| columns.unreadable("principal_key", "it is nobody's"))
 }
 
 /// A lease from the columns of `lease_columns!`.

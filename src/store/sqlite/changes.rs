@@ -15,7 +15,7 @@ use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::lease::{EndReason, KeyFingerprint, Lease};
 use crate::names::RequestKey;
-use crate::store::{Change, Login, OneTimeValue};
+use crate::store::{Change, Login, OneTimeValue, Room};
 
 /// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
 const SWEEP_ROWS: u32 = 10_000;
@@ -48,6 +48,7 @@ fn make(connection: &Connection, change: &Change) -> Result<(), Problem> {
         Change::BeginSession(session) => begin_session(connection, session),
         Change::EndSession(id) => end_session(connection, *id),
         Change::NeedLogin(login) => need_login(connection, login),
+        Change::NeedRoom(room) => need_room(connection, room),
         Change::EndLoginsOf { person, at } => end_logins_of(connection, person, *at),
         Change::ClearAttempts(counter) => clear_attempts(connection, counter),
         Change::GiveBackAttempt(counter) => give_back_attempt(connection, counter),
@@ -165,6 +166,17 @@ fn need_login(connection: &Connection, login: &Login) -> Result<(), Problem> {
         return Err(Problem::LoginEnded);
     }
     Ok(())
+}
+
+fn need_room(connection: &Connection, room: &Room) -> Result<(), Problem> {
+    let mut live = connection.prepare_cached(
+        "SELECT count(*) FROM lease WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 \
+         AND state IN ('intent', 'active')",
+    )?;
+    let Room { principal, cluster, role, most } = room;
+    let of = params![principal.key(), cluster.as_str(), role.as_str()];
+    let count: i64 = live.query_row(of, |row| row.get(0))?;
+    if count < i64::from(most.get()) { Ok(()) } else { Err(Problem::TooMany(*most)) }
 }
 
 fn end_logins_of(connection: &Connection, person: &str, at: Timestamp) -> Result<(), Problem> {

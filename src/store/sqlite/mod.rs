@@ -194,6 +194,16 @@ impl Store for SqliteStore {
         self.readers.call("listing live leases", read).await
     }
 
+    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
+        let principal = principal.clone();
+        let read = move |connection: &_| reads::live_leases_of(connection, &principal);
+        self.readers.call("reading a person's leases", read).await
+    }
+
+    async fn people(&self) -> Result<Vec<Principal>, StoreError> {
+        self.readers.call("listing who has leases or sessions", reads::people).await
+    }
+
     async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError> {
         let cluster = cluster.clone();
         let read = move |connection: &_| reads::had_role(connection, &cluster, oid);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use crate::names::LeaseId;
+use crate::names::{LeaseId, LeaseLimit};
 use crate::store::StoreError;
 
 /// Why one piece of work was not done.
@@ -16,6 +16,8 @@ pub(super) enum Problem {
     KeyTaken,
     #[error("the login has ended")]
     LoginEnded,
+    #[error("the person has {} live leases of the role already", .0.get())]
+    TooMany(LeaseLimit),
     #[error("{0}")]
     Unreadable(String),
     #[error("{0} cannot be written")]
@@ -49,6 +51,7 @@ impl Problem {
             Self::Moved(lease) => StoreError::Moved { lease },
             Self::KeyTaken => StoreError::KeyTaken,
             Self::LoginEnded => StoreError::LoginEnded,
+            Self::TooMany(most) => StoreError::TooMany { most },
             Self::Unreadable(what) => StoreError::Unreadable { path, what },
             Self::Engine(source) => StoreError::Failed { path, doing, source: Box::new(source) },
             Self::NotCommitted(source) => {

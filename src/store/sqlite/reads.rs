@@ -54,6 +54,25 @@ fn refuse_unknown_states(connection: &Connection) -> Result<(), Problem> {
     all(connection, SQL, [], rows::lease).map(drop)
 }
 
+pub(super) fn live_leases_of(
+    connection: &Connection,
+    principal: &Principal,
+) -> Result<Vec<Lease>, Problem> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        rows::lease_columns!(),
+        " FROM lease WHERE principal_key = ?1 AND state IN ('intent', 'active') \
+         ORDER BY requested_at, id"
+    );
+    all(connection, SQL, [principal.key()], rows::lease)
+}
+
+pub(super) fn people(connection: &Connection) -> Result<Vec<Principal>, Problem> {
+    const SQL: &str = "SELECT principal_key FROM session \
+         UNION SELECT principal_key FROM lease WHERE state IN ('intent', 'active')";
+    all(connection, SQL, [], rows::principal)
+}
+
 pub(super) fn lease_of_key(
     connection: &Connection,
     principal: &Principal,

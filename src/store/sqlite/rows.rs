@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
-use crate::names::{LeaseRoleName, RoleOid, TokenHash};
+use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 use crate::store::AuditEntry;
 
 /// Every column of a lease that can be read into one.
@@ -170,6 +170,13 @@ pub(super) fn live_lease(row: &Row<'_>) -> Result<LiveLease, Problem> {
         role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
         create_before: columns.time("create_before")?,
     })
+}
+
+/// A principal from `principal_key`.
+pub(super) fn principal(row: &Row<'_>) -> Result<Principal, Problem> {
+    let columns = Columns { row, of: "a lease or session".to_owned() };
+    let key: String = columns.get("principal_key")?;
+    Principal::of_key(&key).ok_or_else(|| columns.unreadable("principal_key", "it is nobody's"))
 }
 
 /// A session from `id, identity, seen_at`, found by `token_hash`.

@@ -323,6 +323,21 @@ fn common_questions_are_answered_by_an_index() {
             "lease_of_person",
         ),
         ("SELECT * FROM lease WHERE true ORDER BY requested_at DESC, id DESC", "lease_by_age"),
+        (
+            "SELECT count(*) FROM lease WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 \
+             AND state IN ('intent', 'active')",
+            "lease_live_of_person (principal_key=? AND cluster=? AND role=?)",
+        ),
+        (
+            "SELECT id FROM lease WHERE principal_key = ?1 AND state IN ('intent', 'active') \
+             ORDER BY requested_at, id",
+            "lease_live_of_person",
+        ),
+        (
+            "SELECT principal_key FROM session \
+             UNION SELECT principal_key FROM lease WHERE state IN ('intent', 'active')",
+            "lease_live_of_person",
+        ),
     ] {
         let mut plan = shell.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let count = plan.parameter_count();

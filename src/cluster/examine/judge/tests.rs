@@ -18,7 +18,7 @@ use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::error::{Failure, FailureKind};
 use crate::lease::MarkerReading;
 use crate::mapping::{ObjectPolicy, Profile, ReasonRule};
-use crate::names::{ConnectionLimit, LeaseId, RolePrefix, ScramIterations};
+use crate::names::{ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations};
 
 fn profile(role: &str, databases: &[&str], networks: Option<&[&str]>) -> Arc<Profile> {
     Arc::new(Profile {
@@ -26,6 +26,7 @@ fn profile(role: &str, databases: &[&str], networks: Option<&[&str]>) -> Arc<Pro
         databases: databases.iter().map(|name| name.parse().unwrap()).collect(),
         ttl: "1h".parse().unwrap(),
         max_ttl: "8h".parse().unwrap(),
+        max_leases: LeaseLimit::DEFAULT,
         connection_limit: ConnectionLimit::DEFAULT,
         scram_iterations: ScramIterations::DEFAULT,
         settings: Vec::new(),

@@ -59,6 +59,9 @@ CREATE TABLE lease (
 CREATE UNIQUE INDEX lease_live_key ON lease (principal_key, request_key)
     WHERE request_key IS NOT NULL AND state IN ('intent', 'active');
 CREATE INDEX lease_due ON lease (cluster, due_at, id) WHERE due_at IS NOT NULL;
+-- What somebody has now, whatever they had before: to count it, and to look through it again.
+CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role)
+    WHERE state IN ('intent', 'active');
 CREATE INDEX lease_of_person ON lease (principal_key, requested_at, id);
 CREATE INDEX lease_of_cluster ON lease (cluster, state, requested_at, id);
 CREATE INDEX lease_by_age ON lease (requested_at, id);

@@ -1,0 +1,229 @@
+//! Offboarding: everybody who has a lease or a session is looked up again and again. What the map
+//! does not allow them any more ends, and all they have when they could not log in.
+
+use std::collections::BTreeSet;
+use std::future::ready;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::access::with_causes;
+use super::standing::{FRESH, Look, Pace};
+use super::{Broker, LeaseError};
+use crate::audit::{Action, Outcome, Record, Subject};
+use crate::auth::Identity;
+use crate::auth::way::Reason;
+use crate::lease::{EndReason, Lease};
+use crate::mapping::Refusal;
+use crate::names::{Principal, WayName};
+use crate::store::{Change, StoreError};
+
+/// People of one way in who are looked up side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+/// People who are looked up in one round at least, if so many are due.
+const ROUND: usize = 20;
+
+/// Rounds in the time in which everybody is looked up.
+const ROUNDS: u32 = 20;
+
+/// Longest pause between two rounds.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Looks in vain one after the other that end a round: then the directory is away, and it is not
+/// only somebody's entry that cannot be read.
+const IN_VAIN: usize = 8;
+
+impl Broker {
+    /// Looks up the people of the way in `of` for ever, at a steady pace; without one, those whose
+    /// way in is not in the configuration any more.
+    pub(super) async fn recheck_for_ever(&self, of: Option<&WayName>, stop: CancellationToken) {
+        let pause = (self.0.recheck_every.duration() / ROUNDS).min(PAUSE_MAX);
+        let start = self.now();
+        let mut trouble = None;
+        while !stop.is_cancelled() {
+            match self.recheck(of, start, &stop).await {
+                Ok(now) => {
+                    report(of, trouble.as_ref(), now.as_ref());
+                    trouble = now;
+                }
+                Err(failed) => {
+                    warn!(
+                        cause = with_causes(&failed),
+                        "the store cannot say who is to be looked up again"
+                    );
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One round: those who wait longest are looked up and judged. Gives why somebody could not
+    /// be looked up, if that is so of anybody now.
+    async fn recheck(
+        &self,
+        of: Option<&WayName>,
+        start: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<Option<Reason>, StoreError> {
+        let (now, looks) = (self.now(), &self.0.looks);
+        let mut people: BTreeSet<Principal> = self.store().people().await?.into_iter().collect();
+        people.retain(|principal| self.way_of(principal) == of);
+        let every = self.0.recheck_every.span();
+        // A look takes its time too, and so does what follows from it.
+        let most = ROUND.max(people.len() / 10);
+        let pace = Pace { every: every * 3 / 4, after_trouble: every / 10, most };
+        let in_vain = AtomicUsize::new(0);
+        let goes_on =
+            |_: &Principal| !stop.is_cancelled() && in_vain.load(Ordering::Relaxed) < IN_VAIN;
+        stream::iter(looks.due(&people, now, pace))
+            .take_while(|principal| ready(goes_on(principal)))
+            .for_each_concurrent(SIDE_BY_SIDE, |principal| {
+                let in_vain = &in_vain;
+                async move {
+                    if self.recheck_person(&principal).await == Checked::Unknown {
+                        in_vain.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        in_vain.store(0, Ordering::Relaxed);
+                    }
+                }
+            })
+            .await;
+        if let Some(of) = of {
+            looks.forget(of, &people, now);
+            let oldest = looks.oldest(&people, self.now(), start).as_secs_f64();
+            gauge!("pgbridge_oldest_look_seconds", "way" => of.to_string()).set(oldest);
+        }
+        Ok(looks.trouble(&people))
+    }
+
+    /// The way in of somebody, if it is in the configuration.
+    fn way_of<'a>(&self, principal: &'a Principal) -> Option<&'a WayName> {
+        Some(principal.issuer()).filter(|way| self.0.ways.contains_key(*way))
+    }
+
+    /// Looks somebody up, and ends what they may not have any more.
+    async fn recheck_person(&self, principal: &Principal) -> Checked {
+        let (checked, done) = match self.look(principal, FRESH).await {
+            Look::Good(seen) => (Checked::Good, self.withdraw_beyond(&seen).await),
+            Look::OnlyAtLogin(Some(seen)) => {
+                (Checked::OnlyAtLogin, self.withdraw_beyond(&seen).await)
+            }
+            Look::OnlyAtLogin(None) => (Checked::OnlyAtLogin, Ok(())),
+            Look::Gone(reason) => (Checked::Gone, self.end_person(principal, &reason).await),
+            Look::Away(_) => (Checked::Unknown, Ok(())),
+        };
+        let way = principal.issuer().to_string();
+        counter!("pgbridge_rechecks_total", "way" => way, "result" => checked.as_str())
+            .increment(1);
+        match done {
+            Ok(()) => self.0.looks.note_judged(principal, self.now()),
+            // They stay the next to be judged.
+            Err(failed) => {
+                warn!(%principal, cause = with_causes(&failed), "what somebody may not have any more was not told to end yet");
+            }
+        }
+        checked
+    }
+
+    /// Ends every lease that the map does not allow whoever was `seen`.
+    async fn withdraw_beyond(&self, seen: &Identity) -> Result<(), LeaseError> {
+        let live = self.store().live_leases_of(seen.principal()).await;
+        for lease in live.map_err(LeaseError::Store)? {
+            if let Err(refusal) = self.still_entitled(seen, &lease) {
+                let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
+                self.withdraw(lease, record, refusal.word(), &refusal.to_string()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether whoever was `seen` may have `lease`, there where it was asked for.
+    pub(super) fn still_entitled(&self, seen: &Identity, lease: &Lease) -> Result<(), Refusal> {
+        let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
+        self.0.policy.entitle(seen, cluster, role, lease.client).map(drop)
+    }
+
+    /// Ends one lease that its person may not have any more.
+    pub(super) async fn withdraw(
+        &self,
+        lease: Lease,
+        record: Record,
+        word: &str,
+        text: &str,
+    ) -> Result<(), LeaseError> {
+        info!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, principal = %lease.principal, cause = word, "the person may not have the lease any more; it ends");
+        let person = Some(lease.principal.key());
+        let record = Record { person, detail: Some(format!("{word}: {text}")), ..record };
+        self.end(lease, EndReason::Withdrawn, record).await
+    }
+
+    /// Ends every login and every lease of somebody who could not log in any more.
+    async fn end_person(&self, principal: &Principal, reason: &Reason) -> Result<(), LeaseError> {
+        let (person, Reason { word, detail }) = (principal.key(), reason);
+        warn!(%principal, cause = word, "somebody could not log in any more; their sessions and leases end");
+        let ended = Change::EndLoginsOf { person: person.clone(), at: self.now() };
+        let record = Record::new(self.now(), Action::PersonGone, Subject::Broker);
+        let record = Record { person: Some(person), ..record.ended(Outcome::Done, word, detail) };
+        self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)?;
+        // Again until nothing is left: none can begin any more, but one may have just begun.
+        loop {
+            let live = self.store().live_leases_of(principal).await.map_err(LeaseError::Store)?;
+            if live.is_empty() {
+                return Ok(());
+            }
+            for lease in live {
+                let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
+                self.withdraw(lease, record, word, detail).await?;
+            }
+        }
+    }
+
+    /// The same for who asks for something: what could not be written down is tried again when
+    /// the person is looked up the next time.
+    pub(super) async fn end_person_or_warn(&self, principal: &Principal, reason: &Reason) {
+        if let Err(failed) = self.end_person(principal, reason).await {
+            warn!(%principal, cause = with_causes(&failed), "not all that somebody had was told to end; it is tried again");
+        }
+    }
+}
+
+/// How a look at somebody went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checked {
+    Good,
+    Gone,
+    Unknown,
+    OnlyAtLogin,
+}
+
+impl Checked {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Gone => "gone",
+            Self::Unknown => "unknown",
+            Self::OnlyAtLogin => "only_at_login",
+        }
+    }
+}
+
+/// Says in the log when people cannot be looked up, and when they can be again.
+fn report(of: Option<&WayName>, before: Option<&Reason>, now: Option<&Reason>) {
+    let Some(way) = of else { return };
+    match (before, now) {
+        (None, Some(Reason { word, detail })) => {
+            warn!(%way, cause = word, detail, "people cannot be looked up again; what was seen last counts for a while");
+        }
+        (Some(_), None) => info!(%way, "people can be looked up again"),
+        _ => {}
+    }
+}

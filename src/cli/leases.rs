@@ -1,0 +1,274 @@
+//! The commands about leases that are out: list, renew, revoke.
+
+use jiff::Timestamp;
+use url::form_urlencoded::Serializer;
+
+use super::answers::{self, Lease};
+use super::args::{Leases, Renew, Revoke};
+use super::client::{Client, Revocation};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::person::{connect, print};
+use super::state::StateDir;
+use super::table;
+use super::terminal::{self, Shown, note, warn};
+use crate::clock::Clock;
+use crate::names::LeaseId;
+
+/// Lists one's own leases, or everybody's.
+pub(super) async fn list(
+    state: &StateDir,
+    leases: &Leases,
+    clock: &Clock,
+) -> Result<Exit, Failure> {
+    let answer = connect(state)?.get(&path(leases)).await?;
+    let now = clock.now();
+    print(leases.output, &answer, |list: &answers::Leases| {
+        if list.leases.is_empty() {
+            note(match (leases.everyone, leases.all) {
+                (true, _) => "there is no such lease",
+                (false, true) => "you have no lease",
+                (false, false) => "you have no lease that is live",
+            });
+        }
+        let whose = if leases.everyone { Whose::Everybody } else { Whose::Mine };
+        listed(&list.leases, whose, now)
+    })
+}
+
+/// The path that lists what is asked for.
+fn path(leases: &Leases) -> String {
+    let mut query = Serializer::new(String::new());
+    if !leases.states.is_empty() {
+        query.append_pair("state", &leases.states.join(","));
+    } else if !leases.all {
+        query.append_pair("state", "active,revoking,quarantined");
+    }
+    let names = [
+        ("person", leases.person.clone()),
+        ("cluster", leases.cluster.as_ref().map(ToString::to_string)),
+        ("role", leases.role.as_ref().map(ToString::to_string)),
+    ];
+    for (key, value) in names {
+        query.extend_pairs(value.map(|value| (key, value)));
+    }
+    let place = if leases.everyone { "v1/operator/leases" } else { "v1/leases" };
+    match query.finish() {
+        query if query.is_empty() => place.to_owned(),
+        query => format!("{place}?{query}"),
+    }
+}
+
+/// Whose leases a list shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Mine,
+    Everybody,
+}
+
+/// A table of leases, and below it what keeps some of them.
+fn listed(leases: &[Lease], whose: Whose, now: Timestamp) -> String {
+    let mut headings = vec!["LEASE", "STATE", "CLUSTER", "DATABASE", "ROLE", "USER", "ENDS"];
+    if whose == Whose::Everybody {
+        headings.push("PERSON");
+    }
+    let rows: Vec<Vec<Shown>> = leases.iter().map(|lease| row(lease, whose, now)).collect();
+    let held = leases.iter().filter(|lease| !lease.blockers.is_empty()).map(held_text);
+    std::iter::once(table::table(&headings, &rows)).chain(held).collect()
+}
+
+fn row(lease: &Lease, whose: Whose, now: Timestamp) -> Vec<Shown> {
+    let mut row = vec![
+        Shown::new(lease.id),
+        lease.state.clone(),
+        Shown::new(&lease.cluster),
+        Shown::new(&lease.database),
+        Shown::new(&lease.role),
+        lease.role_name.clone(),
+        match ending(lease) {
+            Ending::Gone(at) | Ending::Ahead(at) => table::time(at, now),
+            Ending::Closed(at) => Shown::new(format!("access ended {}", table::time(at, now))),
+        },
+    ];
+    if whose == Whose::Everybody {
+        row.push(lease.person.clone());
+    }
+    row
+}
+
+/// What keeps a lease, and what to do about it.
+fn held_text(lease: &Lease) -> String {
+    let mut pairs = vec![("lease", Shown::new(lease.id))];
+    pairs.extend(held(lease));
+    format!("\n{}", table::pairs(&pairs))
+}
+
+fn held(lease: &Lease) -> impl Iterator<Item = (&'static str, Shown)> {
+    lease.blockers.iter().flat_map(|blocker| {
+        let remedy = blocker.remedy.clone().map(|remedy| ("what to do", remedy));
+        std::iter::once(("held by", blocker.detail.clone())).chain(remedy)
+    })
+}
+
+/// How far a lease has come to its end.
+enum Ending {
+    /// It ends then, unless renewed.
+    Ahead(Timestamp),
+    /// Since then nobody can log in with it, but something of it is left on the cluster.
+    Closed(Timestamp),
+    /// Since then it is gone.
+    Gone(Timestamp),
+}
+
+fn ending(lease: &Lease) -> Ending {
+    match (lease.gone_at, lease.access_ended_at) {
+        (Some(at), _) => Ending::Gone(at),
+        (None, Some(at)) => Ending::Closed(at),
+        (None, None) => Ending::Ahead(lease.expires_at),
+    }
+}
+
+/// Moves the end of a lease.
+pub(super) async fn renew(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<Exit, Failure> {
+    let answer = connect(state)?.renew(renew.lease, renew.ttl).await?;
+    let now = clock.now();
+    print(renew.output, &answer, |lease: &Lease| lease_text(lease, now))
+}
+
+/// Ends one lease, or those that an operator means.
+pub(super) async fn revoke(
+    state: &StateDir,
+    revoke: &Revoke,
+    clock: &Clock,
+) -> Result<Exit, Failure> {
+    let client = connect(state)?;
+    match revoke.lease {
+        Some(lease) => revoke_one(&client, revoke, lease, clock).await,
+        None => revoke_selected(&client, revoke, clock).await,
+    }
+}
+
+async fn revoke_one(
+    client: &Client,
+    revoke: &Revoke,
+    lease: LeaseId,
+    clock: &Clock,
+) -> Result<Exit, Failure> {
+    let answer = client.revoke(lease).await?;
+    let now = clock.now();
+    print(revoke.output, &answer, |lease: &Lease| {
+        let mut text = lease_text(lease, now);
+        match ending(lease) {
+            Ending::Gone(_) => {}
+            Ending::Closed(_) => text.push_str(TRIED_AGAIN),
+            Ending::Ahead(_) => text.push_str(STILL_OPEN),
+        }
+        text
+    })?;
+    Ok(exit_of(&[answer.read()?]))
+}
+
+/// Looks first at what would end, and asks when that is more than one lease.
+async fn revoke_selected(client: &Client, revoke: &Revoke, clock: &Clock) -> Result<Exit, Failure> {
+    let selection = &revoke.selection;
+    let mut which = Revocation {
+        person: selection.person.as_deref(),
+        cluster: selection.cluster.as_ref(),
+        role: selection.role.as_ref(),
+        role_name: selection.role_name.as_deref(),
+        dry_run: true,
+    };
+    let text = |list: &answers::Leases| {
+        if list.leases.is_empty() {
+            note("no lease is live of what is named");
+        }
+        listed(&list.leases, Whose::Everybody, clock.now())
+    };
+    if !revoke.yes {
+        let rehearsed = client.revoke_selected(&which).await?;
+        if revoke.dry_run {
+            return print(revoke.output, &rehearsed, text);
+        }
+        let list: answers::Leases = rehearsed.read()?;
+        if list.leases.len() > 1 && !is_confirmed(&list.leases)? {
+            warn("nothing was ended");
+            return Ok(Exit::Failed);
+        }
+    }
+    which.dry_run = false;
+    let answer = client.revoke_selected(&which).await?;
+    print(revoke.output, &answer, text)?;
+    let list: answers::Leases = answer.read()?;
+    let exit = exit_of(&list.leases);
+    if exit != Exit::Done {
+        warn(
+            "some can still be used: a cluster does not answer, and it is tried again until they are gone",
+        );
+    }
+    Ok(exit)
+}
+
+fn is_confirmed(leases: &[Lease]) -> Result<bool, Failure> {
+    let people: std::collections::BTreeSet<&Shown> =
+        leases.iter().map(|lease| &lease.person).collect();
+    let people = match (people.len(), people.first()) {
+        (1, Some(person)) => person.to_string(),
+        (count, _) => format!("{count} people"),
+    };
+    let question = format!("End {} leases of {people}? [y/N] ", leases.len());
+    let answer = terminal::ask(&question);
+    let answer = answer.map_err(|_| Failure::NeedsYes { leases: leases.len() })?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Failed as long as somebody could still log in.
+fn exit_of(leases: &[Lease]) -> Exit {
+    let is_open = |lease: &Lease| matches!(ending(lease), Ending::Ahead(_));
+    if leases.iter().any(is_open) { Exit::Failed } else { Exit::Done }
+}
+
+const STILL_OPEN: &str =
+    "it can still be used: the cluster does not answer, and it is tried again until it is gone\n";
+const TRIED_AGAIN: &str = "nobody can log in with it any more; what is left of it is tried again\n";
+
+fn lease_text(lease: &Lease, now: Timestamp) -> String {
+    let ends = match ending(lease) {
+        Ending::Gone(at) => ("gone", table::time(at, now)),
+        Ending::Closed(at) => ("access ended", table::time(at, now)),
+        Ending::Ahead(at) => ("ends", table::time(at, now)),
+    };
+    let mut pairs = vec![("lease", Shown::new(lease.id)), ("state", lease.state.clone()), ends];
+    pairs.extend(held(lease));
+    table::pairs(&pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::super::args::{Cli, Command, PersonCommand, command};
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: &str) {
+        let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+        let Command::Person(PersonCommand::Leases(leases)) =
+            Cli::from_arg_matches(&matches).unwrap().command
+        else {
+            panic!("not leases")
+        };
+        assert_eq!(path(&leases), expected);
+    }
+
+    #[test]
+    fn what_is_asked_for_becomes_one_path_whatever_it_holds() {
+        check("pgbridge leases", "v1/leases?state=active%2Crevoking%2Cquarantined");
+        check("pgbridge leases --all", "v1/leases");
+        check("pgbridge leases --state active,revoked", "v1/leases?state=active%2Crevoked");
+        check("pgbridge leases --everyone --all", "v1/operator/leases");
+        check(
+            "pgbridge leases --everyone --all --person ldap:a&b=c#d/../e --role r+s --cluster c",
+            "v1/operator/leases?person=ldap%3Aa%26b%3Dc%23d%2F..%2Fe&cluster=c&role=r%2Bs",
+        );
+    }
+}
