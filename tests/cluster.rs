@@ -2,6 +2,10 @@
 
 mod create;
 mod faults;
+mod hostile;
+mod quoting;
+mod races;
+mod residue;
 mod revoke;
 
 use std::fs;
@@ -25,6 +29,9 @@ use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, wait_for};
 
 /// Both sides of the change of CREATEROLE in 16.
 const MAJORS: [u32; 2] = [15, 16];
+
+/// Every major that is supported.
+const ALL_MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
 /// Time enough to make a role.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -168,6 +168,7 @@ impl Cluster {
             definers: column(&self.name, row, "definers")?,
             schemas: column(&self.name, row, "schemas")?,
             triggers: column(&self.name, row, "triggers")?,
+            parts: column(&self.name, row, "parts")?,
             owned: column(&self.name, row, "owned")?,
             objects: named(&self.name, row)?,
             grants: self.grants(grants)?,
@@ -203,8 +204,34 @@ impl Cluster {
         })
     }
 
-    /// Runs `statements` and watches from another connection whom they wait for: once they have
-    /// failed, nobody can say any more.
+    /// Awaits `run` and asks now and then what it waits for: once it has failed, nobody can say
+    /// any more.
+    pub(super) async fn while_looking<T, L, F>(
+        &self,
+        run: impl Future<Output = T>,
+        look: impl Fn() -> F,
+    ) -> (T, Vec<L>)
+    where
+        F: Future<Output = Result<Vec<L>, ClusterError>>,
+    {
+        let mut run = pin!(run);
+        let mut waits = Vec::new();
+        loop {
+            let looking = async {
+                sleep(LOOK_EVERY).await;
+                look().await
+            };
+            tokio::select! {
+                biased;
+                done = &mut run => return (done, waits),
+                seen = looking => if let Ok(seen) = seen && !seen.is_empty() {
+                    waits = seen;
+                }
+            }
+        }
+    }
+
+    /// Runs `statements` and watches from another connection whom they wait for.
     async fn watched(
         &self,
         client: &ClientWrapper,
@@ -212,21 +239,8 @@ impl Cluster {
         statements: &[Statement],
     ) -> (Result<(), Failure>, Vec<LockHolder>) {
         let run = self.connections.apply_on(client, &self.limits, statements, Duration::MAX);
-        let mut run = pin!(run);
-        let mut waits = Vec::new();
-        loop {
-            let look = async {
-                sleep(LOOK_EVERY).await;
-                self.waits(pid).await
-            };
-            tokio::select! {
-                biased;
-                done = &mut run => return (done.map(|_| ()), waits),
-                seen = look => if let Ok(seen) = seen && !seen.is_empty() {
-                    waits = seen;
-                }
-            }
-        }
+        let (done, waits) = self.while_looking(run, || self.waits(pid)).await;
+        (done.map(|_| ()), waits)
     }
 
     /// Why `database` is not cleared, and what a person can do.
