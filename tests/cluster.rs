@@ -3,6 +3,7 @@
 mod create;
 mod faults;
 mod hostile;
+mod limits;
 mod quoting;
 mod races;
 mod residue;
@@ -104,7 +105,12 @@ struct Transaction(Child);
 impl Site {
     /// Runs `statement` as the superuser and leaves its transaction open.
     fn hold_open(&self, statement: &str) -> Transaction {
-        let mut psql = self.postgres.superuser("postgres");
+        self.hold_open_in("postgres", statement)
+    }
+
+    /// The same in `database`.
+    fn hold_open_in(&self, database: &str, statement: &str) -> Transaction {
+        let mut psql = self.postgres.superuser(database);
         psql.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut session = psql.spawn().expect("psql is installed");
         let input = session.stdin.as_mut().expect("it has an input");

@@ -108,7 +108,18 @@ impl Cluster {
         let not_read = |error: &ClusterError| {
             let detail = format!("what the role has in database {database} cannot be read");
             let detail = format!("{detail}: {}", told(error));
-            vec![Blocker::new(BlockerKind::Database, detail).within(database)]
+            let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
+            vec![match (error, &estate.attic) {
+                // A name there is no text in any encoding; statements without names still work.
+                (ClusterError::Rejected { source, .. }, Attic::Found { name, .. })
+                    if source.is_one_of(&["22021", "22P05"]) =>
+                {
+                    let (role, attic) = (identifier(&estate.name), name.quoted());
+                    let sql = format!("REASSIGN OWNED BY {role} TO {attic}; DROP OWNED BY {role}");
+                    blocker.remedy_sql(&sql)
+                }
+                _ => blocker,
+            }]
         };
         let found = match self.contents(&client, estate, database).await {
             Ok(Some(found)) => found,

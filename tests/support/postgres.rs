@@ -119,6 +119,13 @@ impl Postgres {
         assert!(up, "PostgreSQL does not start again:\n{}", self.log());
     }
 
+    /// Makes it a standby, which nobody can write to until it is promoted.
+    pub fn become_standby(&mut self) {
+        self.stop();
+        self.scratch.write("data/standby.signal", "", self.user);
+        self.start_again();
+    }
+
     /// Stops the world: the postmaster answers nobody who is not in yet.
     pub fn hang(&self) {
         self.daemon.signal(Signal::Freeze);

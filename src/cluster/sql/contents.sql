@@ -14,7 +14,11 @@ WITH owned AS (
           WHERE p.classid = 'pg_class'::regclass AND p.objid = d.objid
             AND p.refclassid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')))
 ), shown AS (
-    SELECT i.type, i.identity FROM (SELECT * FROM owned ORDER BY classid, objid LIMIT 25) AS o
+    -- SQL_ASCII keeps bytes that are no text in any encoding: they are written as escapes.
+    SELECT i.type, CASE WHEN getdatabaseencoding() = 'SQL_ASCII'
+            THEN encode(convert_to(i.identity, 'SQL_ASCII'), 'escape') ELSE i.identity
+        END AS identity
+    FROM (SELECT * FROM owned ORDER BY classid, objid LIMIT 25) AS o
     CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) AS i
 )
 SELECT pg_backend_pid() AS pid,

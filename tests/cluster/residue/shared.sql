@@ -15,9 +15,9 @@ SELECT line FROM (
   UNION ALL
     SELECT concat_ws('|', 'label', classoid::regclass, pg_describe_object(classoid, objoid, 0), label) FROM pg_shseclabel
   UNION ALL
-    SELECT concat_ws('|', 'database', datname, datdba::regrole, datacl::text, datallowconn, datconnlimit) FROM pg_database
+    SELECT concat_ws('|', 'database', datname, datdba::regrole, coalesce(datacl, acldefault('d', datdba))::text, datallowconn, datconnlimit) FROM pg_database
   UNION ALL
-    SELECT concat_ws('|', 'tablespace', spcname, spcowner::regrole, spcacl::text) FROM pg_tablespace
+    SELECT concat_ws('|', 'tablespace', spcname, spcowner::regrole, coalesce(spcacl, acldefault('t', spcowner))::text) FROM pg_tablespace
   UNION ALL
     SELECT concat_ws('|', 'slot', slot_name, slot_type) FROM pg_replication_slots
   UNION ALL
