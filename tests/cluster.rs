@@ -2,6 +2,11 @@
 
 mod create;
 mod faults;
+mod hostile;
+mod limits;
+mod quoting;
+mod races;
+mod residue;
 mod revoke;
 
 use std::fs;
@@ -25,6 +30,9 @@ use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, wait_for};
 
 /// Both sides of the change of CREATEROLE in 16.
 const MAJORS: [u32; 2] = [15, 16];
+
+/// Every major that is supported.
+const ALL_MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
 /// Time enough to make a role.
 pub const WITHIN: Duration = Duration::from_secs(30);
@@ -97,7 +105,12 @@ struct Transaction(Child);
 impl Site {
     /// Runs `statement` as the superuser and leaves its transaction open.
     fn hold_open(&self, statement: &str) -> Transaction {
-        let mut psql = self.postgres.superuser("postgres");
+        self.hold_open_in("postgres", statement)
+    }
+
+    /// The same in `database`.
+    fn hold_open_in(&self, database: &str, statement: &str) -> Transaction {
+        let mut psql = self.postgres.superuser(database);
         psql.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut session = psql.spawn().expect("psql is installed");
         let input = session.stdin.as_mut().expect("it has an input");

@@ -110,7 +110,18 @@ impl Cluster {
         let not_read = |error: &ClusterError| {
             let detail = format!("what the role has in database {database} cannot be read");
             let detail = format!("{detail}: {}", told(error));
-            vec![Blocker::new(BlockerKind::Database, detail).within(database)]
+            let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
+            vec![match (error, &estate.attic) {
+                // A name there is no text in any encoding; statements without names still work.
+                (ClusterError::Rejected { source, .. }, Attic::Found { name, .. })
+                    if source.is_one_of(&["22021", "22P05"]) =>
+                {
+                    let (role, attic) = (identifier(&estate.name), name.quoted());
+                    let sql = format!("REASSIGN OWNED BY {role} TO {attic}; DROP OWNED BY {role}");
+                    blocker.remedy_sql(&sql)
+                }
+                _ => blocker,
+            }]
         };
         let found = match self.contents(&client, estate, database).await {
             Ok(Some(found)) => found,
@@ -170,6 +181,7 @@ impl Cluster {
             definers: column(&self.name, row, "definers")?,
             schemas: column(&self.name, row, "schemas")?,
             triggers: column(&self.name, row, "triggers")?,
+            parts: column(&self.name, row, "parts")?,
             owned: column(&self.name, row, "owned")?,
             objects: named(&self.name, row)?,
             grants: self.grants(grants)?,
@@ -205,8 +217,34 @@ impl Cluster {
         })
     }
 
-    /// Runs `statements` and watches from another connection whom they wait for: once they have
-    /// failed, nobody can say any more.
+    /// Awaits `run` and asks now and then what it waits for: once it has failed, nobody can say
+    /// any more.
+    pub(super) async fn while_looking<T, L, F>(
+        &self,
+        run: impl Future<Output = T>,
+        look: impl Fn() -> F,
+    ) -> (T, Vec<L>)
+    where
+        F: Future<Output = Result<Vec<L>, ClusterError>>,
+    {
+        let mut run = pin!(run);
+        let mut waits = Vec::new();
+        loop {
+            let looking = async {
+                sleep(LOOK_EVERY).await;
+                look().await
+            };
+            tokio::select! {
+                biased;
+                done = &mut run => return (done, waits),
+                seen = looking => if let Ok(seen) = seen && !seen.is_empty() {
+                    waits = seen;
+                }
+            }
+        }
+    }
+
+    /// Runs `statements` and watches from another connection whom they wait for.
     async fn watched(
         &self,
         client: &ClientWrapper,
@@ -214,21 +252,8 @@ impl Cluster {
         statements: &[Statement],
     ) -> (Result<(), Failure>, Vec<LockHolder>) {
         let run = self.connections.apply_on(client, &self.limits, statements, Duration::MAX);
-        let mut run = pin!(run);
-        let mut waits = Vec::new();
-        loop {
-            let look = async {
-                sleep(LOOK_EVERY).await;
-                self.waits(pid).await
-            };
-            tokio::select! {
-                biased;
-                done = &mut run => return (done.map(|_| ()), waits),
-                seen = look => if let Ok(seen) = seen && !seen.is_empty() {
-                    waits = seen;
-                }
-            }
-        }
+        let (done, waits) = self.while_looking(run, || self.waits(pid)).await;
+        (done.map(|_| ()), waits)
     }
 
     /// Why `database` is not cleared, and what a person can do.

@@ -83,6 +83,8 @@ impl Cluster {
             Err(failure) if failure.is_one_of(&[plan::CHECK_FAILED]) => {
                 Err(refused(CreateRefusal::TooLate))
             }
+            // The look is older than the fail-over.
+            Err(failure) if failure.is_one_of(&["25006"]) => Err(refused(CreateRefusal::Standby)),
             Err(failure) => Err(self.not_made(lease, failure.without(verifier.expose()))),
         }
     }

@@ -430,9 +430,9 @@ fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
 
 /// What `pg_identify_object` says of several objects, in two columns.
 pub(super) fn named(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
-    let kinds: Vec<String> = column(cluster, row, "types")?;
-    let identities: Vec<String> = column(cluster, row, "identities")?;
-    let named = |(kind, identity)| Named { kind, identity };
+    let kinds: Vec<Shown> = column(cluster, row, "types")?;
+    let identities: Vec<Shown> = column(cluster, row, "identities")?;
+    let named = |(Shown(kind), Shown(identity))| Named { kind, identity };
     Ok(kinds.into_iter().zip(identities).map(named).collect())
 }
 

@@ -336,7 +336,7 @@ impl Cluster {
             return Ok(Removed::Blocked(blockers));
         }
         crash::at("revoke before the drop");
-        self.drop_role(&plan.drop).await
+        self.drop_role(role, &plan.drop).await
     }
 
     /// A log-in that is held back shows when its role is gone, and then only `pg_signal_backend`
@@ -356,11 +356,19 @@ impl Cluster {
         Some(Blocker::new(BlockerKind::BrokerRight, detail).remedy_sql(&sql))
     }
 
-    async fn drop_role(&self, statements: &[Statement]) -> Result<Removed, ClusterError> {
-        let (lane, limits) = (Lane::Revoke, &self.limits);
-        match self.connections.apply(lane, limits, statements, Duration::MAX).await {
+    async fn drop_role(
+        &self,
+        role: &SeenRole,
+        statements: &[Statement],
+    ) -> Result<Removed, ClusterError> {
+        let run = self.connections.apply(Lane::Revoke, &self.limits, statements, Duration::MAX);
+        let (done, waits) = self.while_looking(run, || self.in_the_way(Lane::Help, role)).await;
+        match done {
             Ok(_) => Ok(Removed::Dropped),
             Err(failure) if moved_on(&failure) => Ok(Removed::Moved),
+            Err(failure) if failure.is_one_of(&["55P03"]) && !waits.is_empty() => {
+                Ok(Removed::Blocked(waits))
+            }
             Err(failure) if failure.kind == FailureKind::Rejected => {
                 let detail = format!("the role cannot be dropped: {failure}");
                 Ok(Removed::Blocked(vec![Blocker::new(BlockerKind::Privilege, detail)]))

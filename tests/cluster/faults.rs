@@ -1,15 +1,39 @@
 //! Servers that go away, connections that break, callers that leave.
+//!
+//! Of the faults of section 4 of the reference, these show at one cluster and are here or beside:
+//! F-05 (`create`: the cluster itself refuses a role that comes too late), F-07, F-12, F-24, F-26,
+//! F-28 and F-30 (here), F-10, F-20 to F-23 and F-37 (`limits`), F-17 and F-18 (`races`), F-25
+//! (`create`: no password reaches the server), F-29 (`hostile`, and the slots in `limits`).
+//!
+//! Not at this level, because they are about the store, the clock or several processes: F-01 to
+//! F-04, F-06, F-11, F-13 to F-16, F-19, F-31 to F-36. Not with what can be run here: F-08 and
+//! F-09, a fail-over with asynchronous replicas (the lost role is F-23, the one that is back F-10);
+//! F-27, a real pgbouncer, which no package source of the tests has: no transaction of ours is
+//! open between two messages, and each sets its own limits; of F-28 a loop in C, which needs a
+//! compiled extension: a stopped process stands for it.
 
 use std::time::Duration;
 
-use pgbridge::cluster::{ClusterError, ClusterTls, CreateError, Removal};
+use pgbridge::cluster::{AccessEnd, ClusterError, ClusterTls, CreateError, CreateRefusal, Removal};
+use pgbridge::lease::BlockerKind;
 use pgbridge::mapping::ObjectPolicy;
+use tokio::time::timeout;
 
-use super::{MAJORS, Site, WITHIN, credential, hour, lease, open, profile, settings};
-use crate::support::{Postgres, TestCa, wait_for};
+use super::{ALL_MAJORS, MAJORS, Site, WITHIN, credential, hour, lease, open, profile, settings};
+use crate::support::{Postgres, Signal, TestCa, send, wait_for};
 
 const END_BROKER: &str =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'pgbridge'";
+
+impl Site {
+    /// Ends every connection of the broker, and waits until none is left.
+    fn end_brokers_connections(&self) {
+        assert_ne!(self.see(END_BROKER), "0");
+        wait_for("the end of the broker's connections", Duration::from_secs(20), || {
+            (self.see(END_BROKER) == "0").then_some(())
+        });
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_were_ended_are_replaced_without_anybody_noticing() {
@@ -17,10 +41,10 @@ async fn connections_that_were_ended_are_replaced_without_anybody_noticing() {
         let site = Site::start(major);
         let held = site.hold("orders_read").await;
         for _ in 0..3 {
-            assert_ne!(site.see(END_BROKER), "0");
+            site.end_brokers_connections();
             let other = site.hold("orders_read").await;
             assert_eq!(site.roles_of(&other), "1");
-            site.see(END_BROKER);
+            site.end_brokers_connections();
             assert_eq!(site.cluster.find(&held.lease).await.unwrap(), held.lease.role_oid);
         }
     }
@@ -156,4 +180,225 @@ fn plain_text_to_another_machine_and_unreadable_roots_are_refused_at_once() {
     assert!(bad.unwrap_err().contains("no root certificate"));
     let local = cluster(|settings| settings.tls = ClusterTls::Disabled);
     assert_eq!(local, Ok(()));
+}
+
+/// F-07: a crash at any moment of a removal leaves what the next attempt completes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_crashes_in_the_middle_of_a_removal_is_cleared_when_it_is_back() {
+    let mut site = Site::start(16);
+    let mut quick = settings(&site.postgres);
+    quick.connect_timeout = Duration::from_secs(1);
+    site.cluster = open(quick, "b1", '7');
+    for turns in [0, 3, 6, 12, 25] {
+        let held = site.hold("orders_write").await;
+        site.use_it(&held, "orders", "CREATE TABLE workbench.mine (n integer)").unwrap();
+        let target = held.target();
+        let pid = site.postgres.pid();
+        let crash = async {
+            for _ in 0..turns * 20 {
+                tokio::task::yield_now().await;
+            }
+            send(Signal::Quit, pid);
+        };
+        // Whatever it says, nothing hangs.
+        let both = async { tokio::join!(site.cluster.remove(&target, ObjectPolicy::Drop), crash) };
+        let _ = timeout(Duration::from_secs(60), both).await.expect("it ends");
+        site.postgres.crash();
+        site.postgres.start_again();
+        let removed = site.cluster.remove(&target, ObjectPolicy::Drop).await.unwrap();
+        assert_eq!(removed, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+/// F-12: a standby says so, at once and without end, until it is promoted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_refused_with_clear_words_and_used_once_it_is_promoted() {
+    for major in [13, 18] {
+        let mut site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        site.postgres.become_standby();
+        assert!(site.cluster.probe().await.unwrap().standby);
+        let error = site.try_hold("orders_read").await.err().unwrap();
+        let CreateError::Refused { refusal, .. } = error else { panic!("{error:?}") };
+        assert_eq!(refusal, CreateRefusal::Standby);
+        let _session = site.session(&held);
+        for error in [
+            site.cluster.extend(&held.lease, hour()).await.map(|_| ()).unwrap_err(),
+            site.cluster.end_access(&held.target()).await.map(|_| ()).unwrap_err(),
+            site.cluster.remove(&held.target(), ObjectPolicy::Drop).await.map(|_| ()).unwrap_err(),
+        ] {
+            let ClusterError::Rejected { source, .. } = error else { panic!("{error:?}") };
+            assert_eq!(source.code.as_deref(), Some("25006"), "{source}");
+        }
+        // What can be ended there is.
+        assert_eq!(site.sessions_of(&held), "0");
+        assert_eq!(site.see("SELECT pg_promote()"), "t");
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.hold("orders_read").await;
+    }
+}
+
+/// F-24: revoking has its own connections and keeps them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_gets_no_new_connection_ends_access_on_the_one_it_has() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        assert!(site.cluster.find(&held.lease).await.unwrap().is_some());
+        site.dba("ALTER ROLE pgbridge CONNECTION LIMIT 0 PASSWORD 'rotated'");
+        let stranger = open(settings(&site.postgres), "b1", '7');
+        assert!(stranger.probe().await.is_err());
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+        site.assert_closed(&held);
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+    }
+}
+
+/// F-26: what a DBA set for the login or for a database does not reach our statements.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_login_or_a_database_do_not_reach_a_removal() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let make = "CREATE TABLE workbench.mine AS SELECT generate_series(1, 10)";
+        site.use_it(&held, "orders", make).unwrap();
+        for setting in [
+            "statement_timeout = 1",
+            "lock_timeout = 1",
+            "idle_in_transaction_session_timeout = 1",
+            "default_transaction_isolation = 'serializable'",
+            "search_path = sales",
+            "standard_conforming_strings = off",
+            "default_transaction_read_only = on",
+        ] {
+            site.dba(&format!("ALTER ROLE pgbridge SET {setting}"));
+            site.dba(&format!("ALTER DATABASE orders SET {setting}"));
+        }
+        assert_eq!(site.remove(&held, ObjectPolicy::Reassign).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+/// F-28: as many sessions as one lease can have end in one go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_open_sessions_end() {
+    let postgres = Postgres::start_with(16, "max_connections = 150");
+    let cluster = open(settings(&postgres), "b1", '7');
+    let site = Site { major: 16, postgres, cluster };
+    let mut profile = profile("orders_read");
+    profile.connection_limit = 100.try_into().unwrap();
+    let held = site.issue(lease("orders_read"), &profile, WITHIN).await.unwrap();
+    let many =
+        "sh -c \"for i in \\$(seq 100); do psql -X -q -c 'SELECT pg_sleep(600)' & done; wait\"";
+    let _sessions = site.session_of(&held, many);
+    wait_for("the sessions", Duration::from_secs(60), || {
+        (site.sessions_of(&held) == "100").then_some(())
+    });
+    let ended = AccessEnd::Ended(held.created.role_oid);
+    assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+    assert_eq!(site.sessions_of(&held), "0");
+}
+
+/// F-28: a session that hears no signal has no rights from then on, and its process is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_hears_no_signal_is_told_with_its_process() {
+    let site = Site::start(16);
+    let (held, other) = (site.hold("orders_read").await, site.hold("orders_read").await);
+    let _sessions = [site.session(&held), site.session(&other)];
+    let oid = held.created.role_oid;
+    let pid = site.see(&format!("SELECT pid FROM pg_stat_activity WHERE usesysid = {oid}"));
+    send(Signal::Freeze, pid.parse().unwrap());
+    let (one, two) = (held.target(), other.target());
+    let (end, twin) = tokio::join!(site.cluster.end_access(&one), site.cluster.end_access(&two));
+    let AccessEnd::Blocked(blockers) = end.unwrap() else { panic!("it has ended") };
+    assert_eq!(blockers.len(), 1, "{blockers:?}");
+    assert_eq!(blockers[0].kind, BlockerKind::Session);
+    let holder = blockers[0].held_by.as_ref().and_then(|holder| holder.pid);
+    assert_eq!(holder, pid.parse().ok());
+    assert_eq!(twin.unwrap(), AccessEnd::Ended(other.created.role_oid));
+    let groups = format!("SELECT count(*) FROM pg_auth_members WHERE member = {oid}");
+    assert_eq!(site.see(&groups), "0");
+
+    send(Signal::Thaw, pid.parse().unwrap());
+    assert_eq!(site.cluster.end_access(&one).await.unwrap(), AccessEnd::Ended(oid));
+}
+
+/// A server that stops in the middle of an answer holds nobody for ever; another connection does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_process_that_freezes_is_given_up_and_the_next_attempt_gets_another() {
+    for major in MAJORS {
+        let mut site = Site::start(major);
+        let mut quick = settings(&site.postgres);
+        quick.statement_timeout = Duration::from_secs(1);
+        site.cluster = open(quick, "b1", '7');
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        assert!(site.cluster.find(&held.lease).await.unwrap().is_some());
+        let pids =
+            "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = 'pgbridge'";
+        let frozen: Vec<u32> = site.see(pids).split(',').map(|pid| pid.parse().unwrap()).collect();
+        frozen.iter().for_each(|pid| send(Signal::Freeze, *pid));
+        let target = held.target();
+        let bounded = timeout(Duration::from_secs(15), site.cluster.end_access(&target));
+        let error = bounded.await.expect("it gives up").unwrap_err();
+        assert!(matches!(error, ClusterError::Unreachable { .. }), "{error:?}");
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        let mut answer = site.cluster.end_access(&target).await;
+        for _ in 0..frozen.len() {
+            if answer.is_err() {
+                answer = site.cluster.end_access(&target).await;
+            }
+        }
+        assert_eq!(answer.unwrap(), ended);
+        frozen.iter().for_each(|pid| send(Signal::Thaw, *pid));
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+    }
+}
+
+/// F-30: what makes connecting to one database fail or hang touches nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lets_nobody_in_is_told_in_bounded_time_and_issuing_goes_on() {
+    for major in ALL_MAJORS {
+        let mut site = Site::start(major);
+        let mut quick = settings(&site.postgres);
+        quick.connect_timeout = Duration::from_secs(1);
+        site.cluster = open(quick, "b1", '7');
+        let held = site.hold("orders_write").await;
+        site.use_it(&held, "orders", "CREATE TABLE workbench.mine (n integer)").unwrap();
+        let preload = "ALTER DATABASE orders SET session_preload_libraries = 'no_such_library'";
+        let mut tricks =
+            vec![("postgres", preload, "ALTER DATABASE orders RESET session_preload_libraries")];
+        let trigger = |body: &str| {
+            let make = format!(
+                "CREATE FUNCTION at_login() RETURNS event_trigger LANGUAGE plpgsql AS $$
+                 BEGIN IF session_user <> 'postgres' THEN {body}; END IF; END $$;
+                 CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION at_login()"
+            );
+            make
+        };
+        let (fails, hangs) = (trigger("RAISE 'not you'"), trigger("PERFORM pg_sleep(600)"));
+        let undo = "DROP EVENT TRIGGER at_login; DROP FUNCTION at_login()";
+        if major >= 17 {
+            tricks.extend([("orders", fails.as_str(), undo), ("orders", hangs.as_str(), undo)]);
+        }
+        for (place, trick, undo) in tricks {
+            site.postgres.sql(place, trick);
+            let target = held.target();
+            let removal = site.cluster.remove(&target, ObjectPolicy::Drop);
+            let removal = timeout(Duration::from_secs(20), removal).await.expect("it is bounded");
+            let Ok(Removal::Blocked(blockers)) = removal else { panic!("{removal:?}") };
+            assert_eq!(blockers.len(), 1, "{blockers:?}");
+            assert_eq!(blockers[0].kind, BlockerKind::Database);
+            assert_eq!(blockers[0].database.as_deref(), Some("orders"));
+            site.assert_closed(&held);
+            let other = site.hold("orders_read").await;
+            assert_eq!(site.remove(&other, ObjectPolicy::Drop).await, Removal::Gone);
+            site.postgres.sql(place, undo);
+        }
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
 }

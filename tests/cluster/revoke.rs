@@ -15,12 +15,12 @@ const KEEP: ObjectPolicy = ObjectPolicy::Reassign;
 
 impl Site {
     /// The holder's own session, asleep.
-    fn session(&self, held: &Held) -> Session {
+    pub(super) fn session(&self, held: &Held) -> Session {
         self.session_of(held, "psql -X -q -c 'SELECT pg_sleep(600)'")
     }
 
     /// What the holder runs in a shell, once it has a session.
-    fn session_of(&self, held: &Held, shell: &str) -> Session {
+    pub(super) fn session_of(&self, held: &Held, shell: &str) -> Session {
         let mut psql = Command::new("sh");
         psql.args(["-c", &format!("exec {shell}")])
             .env("PGHOST", "127.0.0.1")
@@ -50,7 +50,7 @@ impl Site {
     /// No log-in, no group, no session. (A password it may have: a session that is about to end
     /// can still set its own, which without LOGIN opens nothing.)
     #[track_caller]
-    fn assert_closed(&self, held: &Held) {
+    pub(super) fn assert_closed(&self, held: &Held) {
         let oid = held.created.role_oid;
         let state = self.see(&format!(
             "SELECT concat_ws(',', rolcanlogin, rolconnlimit,
@@ -62,18 +62,18 @@ impl Site {
     }
 
     #[track_caller]
-    fn sessions_of(&self, held: &Held) -> String {
+    pub(super) fn sessions_of(&self, held: &Held) -> String {
         let oid = held.created.role_oid;
         self.see(&format!("SELECT count(*) FROM pg_stat_activity WHERE usesysid = {oid}"))
     }
 
-    async fn remove(&self, held: &Held, policy: ObjectPolicy) -> Removal {
+    pub(super) async fn remove(&self, held: &Held, policy: ObjectPolicy) -> Removal {
         self.cluster.remove(&held.target(), policy).await.expect("an answer")
     }
 
     /// Nothing of the role is left anywhere.
     #[track_caller]
-    fn assert_gone(&self, held: &Held) {
+    pub(super) fn assert_gone(&self, held: &Held) {
         let oid = held.created.role_oid;
         let left = self.see(&format!(
             "SELECT (SELECT count(*) FROM pg_authid WHERE oid = {oid})
@@ -81,13 +81,14 @@ impl Site {
                      WHERE refclassid = 'pg_authid'::regclass AND refobjid = {oid})
                   + (SELECT count(*) FROM pg_auth_members WHERE {oid} IN (roleid, member, grantor))
                   + (SELECT count(*) FROM pg_stat_activity WHERE usesysid = {oid})
-                  + (SELECT count(*) FROM pg_prepared_xacts)"
+                  + (SELECT count(*) FROM pg_db_role_setting WHERE setrole = {oid})
+                  + (SELECT count(*) FROM pg_prepared_xact() WHERE ownerid = {oid})"
         ));
         assert_eq!(left, "0");
     }
 }
 
-struct Session(Child);
+pub(super) struct Session(pub(super) Child);
 
 impl Drop for Session {
     fn drop(&mut self) {

@@ -108,9 +108,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let kill = format!("kill -{} {}", signal.name(), self.pid());
-        let sent = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
-        assert!(sent.success(), "`{kill}` failed");
+        send(signal, self.pid());
     }
 
     /// Whether the process is still there.
@@ -155,6 +153,16 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends `signal` to the process `pid` of a server that the test has started.
+///
+/// # Panics
+/// When there is no such process.
+pub fn send(signal: Signal, pid: u32) {
+    let kill = format!("kill -{} {pid}", signal.name());
+    let sent = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+    assert!(sent.success(), "`{kill}` failed");
 }
 
 /// A command, and where its started process is to be sent.

@@ -16,7 +16,7 @@ pub mod store;
 pub mod tls;
 
 pub use broker::{Answer, Caller, Fellow, TestBed};
-pub use daemon::Signal;
+pub use daemon::{Signal, send};
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use scratch::Scratch;

@@ -165,7 +165,7 @@ impl Postgres {
         wait_for("pg_hba.conf to be read", STARTING, || (loaded() != before).then_some(()));
     }
 
-    /// Starts the server again as a standby, which follows nobody.
+    /// Makes it a standby, which nobody can write to until it is promoted.
     pub fn become_standby(&mut self) {
         self.stop();
         self.scratch.write("data/standby.signal", "", self.user);

@@ -14,7 +14,11 @@ WITH owned AS (
           WHERE p.classid = 'pg_class'::regclass AND p.objid = d.objid
             AND p.refclassid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')))
 ), shown AS (
-    SELECT i.type, i.identity FROM (SELECT * FROM owned ORDER BY classid, objid LIMIT 25) AS o
+    -- SQL_ASCII keeps bytes that are no text in any encoding: they are written as escapes.
+    SELECT i.type, CASE WHEN getdatabaseencoding() = 'SQL_ASCII'
+            THEN encode(convert_to(i.identity, 'SQL_ASCII'), 'escape') ELSE i.identity
+        END AS identity
+    FROM (SELECT * FROM owned ORDER BY classid, objid LIMIT 25) AS o
     CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) AS i
 )
 SELECT pg_backend_pid() AS pid,
@@ -32,6 +36,21 @@ SELECT pg_backend_pid() AS pid,
              JOIN pg_class AS c ON c.oid = t.tgrelid
              JOIN pg_namespace AS n ON n.oid = c.relnamespace
              WHERE NOT t.tgisinternal AND c.relowner <> $1 ORDER BY t.oid)::text[] AS triggers,
+       -- What has no owner, hangs on its objects, and nobody but it or a superuser can have made.
+       ARRAY(SELECT format('DROP USER MAPPING FOR PUBLIC SERVER %I', f.srvname) FROM owned AS o
+             JOIN pg_foreign_server AS f
+               ON o.classid = 'pg_foreign_server'::regclass AND f.oid = o.objid
+             JOIN pg_user_mappings AS u ON u.srvid = f.oid AND u.umuser = 0
+           UNION ALL
+             SELECT format('DROP CAST (%s AS %s)',
+                           format_type(c.castsource, NULL), format_type(c.casttarget, NULL))
+             FROM pg_cast AS c JOIN pg_type AS a ON a.oid = c.castsource
+             JOIN pg_type AS b ON b.oid = c.casttarget
+             WHERE ((a.typowner = $1 AND b.typowner IN ($1, 10))
+                    OR (a.typowner = 10 AND b.typowner = $1))
+               AND NOT EXISTS (SELECT FROM pg_depend AS d
+                   WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid
+                     AND d.deptype <> 'n'))::text[] AS parts,
        (SELECT count(*) FROM owned) AS owned,
        ARRAY(SELECT s.type FROM shown AS s ORDER BY s.type, s.identity)::text[] AS types,
        ARRAY(SELECT s.identity FROM shown AS s ORDER BY s.type, s.identity)::text[] AS identities

@@ -33,6 +33,10 @@ SELECT coalesce(
             FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
             JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE built.classid = 'pg_constraint'::regclass AND k.oid = built.objid),
+           (SELECT format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname)
+            FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+            JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE built.classid = 'pg_trigger'::regclass AND t.oid = built.objid),
            (SELECT 'DROP ' || upper(i.type) || ' ' || i.identity
             FROM pg_identify_object(built.classid, built.objid, 0) AS i
             WHERE built.classid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass,

@@ -18,8 +18,9 @@ FROM (
 ) AS s
 LEFT JOIN pg_database AS d ON d.oid = s.dbid
 LEFT JOIN LATERAL (
-    SELECT o.type, o.identity FROM pg_identify_object(s.classid, s.objid, 0) AS o
-    WHERE s.dbid = 0 AND s.deptype = 'o'
+    -- Only a shared object is known here: the call fails for one of another database.
+    SELECT o.type, o.identity
+    FROM pg_identify_object(CASE WHEN s.dbid = 0 AND s.deptype = 'o' THEN s.classid END, s.objid, 0) AS o
 ) AS i ON true
 WHERE (s.dbid = 0 OR d.oid IS NOT NULL)
   AND NOT (s.dbid = 0 AND s.classid = 'pg_auth_members'::regclass)

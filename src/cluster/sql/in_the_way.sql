@@ -1,10 +1,12 @@
 -- Who holds what a session of the broker waits for while it closes a role.  $1  the role's name
 --
--- Process 0 stands for a prepared transaction; a lock of one has its number in place of a process.
+-- Process 0 stands for a prepared transaction: it has no process, and a lock on itself.
 SELECT DISTINCT h.pid, s.usename::text AS owner,
        CASE WHEN h.pid = 0 THEN (
            SELECT min(x.gid) FROM pg_locks AS l
-           JOIN pg_prepared_xacts AS x ON l.virtualtransaction = '-1/' || x.transaction::text
+           JOIN pg_locks AS t ON t.locktype = 'transactionid' AND t.pid IS NULL
+            AND t.virtualtransaction = l.virtualtransaction
+           JOIN pg_prepared_xacts AS x ON x.transaction = t.transactionid
            JOIN pg_locks AS o ON o.pid = w.pid AND NOT o.granted AND o.locktype = l.locktype
             AND o.transactionid IS NOT DISTINCT FROM l.transactionid
             AND o.relation IS NOT DISTINCT FROM l.relation

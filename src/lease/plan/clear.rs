@@ -22,6 +22,9 @@ pub struct Contents {
     pub schemas: Vec<String>,
     /// Triggers on others' tables that run a routine of the role, as `DROP TRIGGER` names them.
     pub triggers: Vec<String>,
+    /// Statements that drop what has no owner and hangs on the role's objects, and only it or a
+    /// superuser can have made: `DROP OWNED` alone would take it for somebody else's.
+    pub parts: Vec<String>,
     /// How many objects the role owns.
     pub owned: i64,
     /// The first of them.
@@ -108,7 +111,11 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate) -> Clearing {
             statements.extend(hand_over(&role, &identifier(attic), contents));
             statements.push(drop_owned(&role));
         }
-        (Fate::Drop, _) => statements.push(drop_owned(&role)),
+        (Fate::Drop, _) => {
+            let parts = contents.parts.iter();
+            statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
+            statements.push(drop_owned(&role));
+        }
         _ if contents.owned == 0 => {
             statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
         }
@@ -287,6 +294,7 @@ mod tests {
             definers: Vec::new(),
             schemas: Vec::new(),
             triggers: Vec::new(),
+            parts: Vec::new(),
             owned: 1,
             objects: vec![Named { kind: "table".into(), identity: "sales.mine".into() }],
             grants: Vec::new(),
@@ -347,7 +355,8 @@ mod tests {
             PURGE,
         ];
         check(&contents, Fate::HandOver, &armed);
-        check(&contents, Fate::Drop, &[PURGE]);
+        contents.parts = vec!["DROP CAST (s.mine AS text)".into()];
+        check(&contents, Fate::Drop, &["DROP CAST (s.mine AS text)", PURGE]);
         check(&contents, Fate::Keep, &[]);
     }
 

@@ -1,0 +1,173 @@
+//! Any name that the server accepts goes through issuing, granting and revoking unharmed.
+
+use std::collections::BTreeSet;
+
+use pgbridge::cluster::Removal;
+use pgbridge::mapping::ObjectPolicy;
+use pgbridge::names::{identifier, literal};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::residue::Residue;
+use super::{Site, lease, open, profile, settings};
+
+/// Names of each sort that are tried.
+const NAMES: usize = 120;
+
+/// Letters that a careless statement trips over, and any other.
+fn letter() -> impl Strategy<Value = char> {
+    let odd = "\"'`\\;-/*$%&|(){}[]<>=,.:!?@#^~_ \t\r\n\u{1}\u{7f}\u{85}\u{a0}\u{200b}\u{202e}\u{feff}éßＡ𝔸😀0aAuU";
+    prop_oneof![
+        4 => proptest::sample::select(odd.chars().collect::<Vec<_>>()),
+        1 => any::<char>().prop_filter("a statement holds no NUL", |letter| *letter != '\0'),
+    ]
+}
+
+/// A name of at most 63 bytes that the server does not keep for itself.
+fn name() -> impl Strategy<Value = String> {
+    let cut = |letters: Vec<char>| {
+        let mut name = String::new();
+        for letter in letters {
+            if name.len() + letter.len_utf8() <= 63 {
+                name.push(letter);
+            }
+        }
+        name
+    };
+    let kept = |name: &String| {
+        !name.is_empty() && !name.starts_with("pg_") && name != "public" && name != "none"
+    };
+    vec(letter(), 1..24).prop_map(cut).prop_filter("the server keeps it", kept)
+}
+
+/// Different names, and some that have been trouble elsewhere.
+fn names() -> Vec<String> {
+    let mut runner = TestRunner::default();
+    let mut names: BTreeSet<String> = [
+        "x\"; DROP ROLE pgbridge; --",
+        "'; DROP ROLE pgbridge; --",
+        "PUBLIC",
+        "CURRENT_USER",
+        "current_user",
+        "all",
+        "U&\"\\0061\"",
+        "$$",
+        "%I",
+        "\\",
+        "\"",
+        "''",
+        "two\nlines",
+        "sixty_three_bytes_sixty_three_bytes_sixty_three_bytes_sixty_thr",
+    ]
+    .map(str::to_owned)
+    .into();
+    while names.len() < NAMES {
+        names.insert(name().new_tree(&mut runner).expect("a name").current());
+    }
+    names.into_iter().collect()
+}
+
+impl Site {
+    /// What the superuser sees of `sql`, a list of names, in the order of their bytes.
+    fn list(&self, database: &str, sql: &str) -> BTreeSet<String> {
+        self.postgres.sql(database, sql).concat().into_iter().collect()
+    }
+}
+
+/// Groups, grantors, schemas, tables, columns, routines, types and policies of any name.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
+    for major in [13, 18] {
+        let site = Site::start(major);
+        let names = names();
+        prepare(&site, &names);
+        let before = Residue::of(&site);
+        let groups = site.list("postgres", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg'");
+        assert!(names.iter().all(|name| groups.contains(name)), "a name was changed");
+
+        // The odd group is given, and takes part in everything.
+        for group in names.iter().step_by(4) {
+            let held = site.issue(lease(group), &profile(group), super::WITHIN).await;
+            let held = held.unwrap_or_else(|error| panic!("{group:?}: {error:?}"));
+            let given = format!(
+                "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                 WHERE m.member = {}",
+                held.created.role_oid
+            );
+            assert_eq!(site.postgres.sql("postgres", &given), [[group.clone()]]);
+            assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{group:?}");
+        }
+        Residue::of(&site).since(&before).assert_none();
+
+        // One holder makes something of each name, is given something by each, and gives.
+        let held = site.hold("orders_write").await;
+        let (role, mut made, mut given) = (held.name(), String::new(), String::new());
+        for name in &names {
+            let quoted = identifier(name);
+            made.push_str(&format!(
+                "CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} integer);
+                 CREATE FUNCTION {quoted}.{quoted}(text) RETURNS text SECURITY DEFINER
+                     LANGUAGE sql AS 'SELECT $1';
+                 CREATE TYPE {quoted}.{} AS ENUM ({});
+                 GRANT SELECT ({quoted}) ON {quoted}.{quoted} TO {quoted};
+                 GRANT USAGE ON SCHEMA {quoted} TO {quoted};
+                 GRANT EXECUTE ON FUNCTION {quoted}.{quoted}(text) TO {quoted};\n",
+                identifier(&format!("{}t", cut(name))),
+                literal(name),
+            ));
+            given.push_str(&format!(
+                "SET ROLE {quoted};
+                 GRANT SELECT ON steward.{quoted} TO {role} WITH GRANT OPTION;
+                 CREATE POLICY {quoted} ON steward.{quoted} TO {role} USING (true);
+                 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role};\n"
+            ));
+        }
+        site.postgres.sql("orders", &given);
+        site.use_it(&held, "orders", &format!("SET client_min_messages = error; {made}")).unwrap();
+        let mut settings = settings(&site.postgres);
+        settings.statement_timeout = std::time::Duration::from_secs(60);
+        let patient = open(settings, "b1", '7');
+        let removed = patient.remove(&held.target(), ObjectPolicy::Reassign).await.unwrap();
+        assert_eq!(removed, Removal::Gone);
+        site.assert_gone(&held);
+        Residue::of(&site).since(&before).assert_only_of("pgbridge_attic");
+        let schemas = site.list(
+            "orders",
+            "SELECT nspname FROM pg_namespace WHERE nspowner = 'pgbridge_attic'::regrole",
+        );
+        assert_eq!(schemas, names.into_iter().collect());
+    }
+}
+
+/// Room for one more letter.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(62);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default()
+}
+
+/// A group and owner of each name, in whose name the broker may act, with a table in `steward`.
+fn prepare(site: &Site, names: &[String]) {
+    let options = if site.major >= 16 { " WITH INHERIT FALSE, SET TRUE" } else { "" };
+    let admin = "WITH ADMIN TRUE, INHERIT FALSE, SET FALSE";
+    let (mut roles, mut tables) = (String::new(), "CREATE SCHEMA steward;".to_owned());
+    for name in names {
+        let quoted = identifier(name);
+        roles.push_str(&format!("CREATE ROLE {quoted}; GRANT {quoted} TO pgbridge{options};\n"));
+        if site.major >= 16 {
+            roles.push_str(&format!("GRANT {quoted} TO pgbridge_admin {admin};\n"));
+        }
+        tables.push_str(&format!(
+            "CREATE TABLE steward.{quoted} (n integer);
+             GRANT USAGE ON SCHEMA steward TO {quoted};
+             ALTER TABLE steward.{quoted} OWNER TO {quoted};\n"
+        ));
+    }
+    site.dba(&roles);
+    site.postgres.sql("orders", &tables);
+    site.dba("GRANT CREATE ON DATABASE orders TO orders_write, pgbridge_attic");
+}
