@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Caller, Fellow, StoreServer, TestBed, password_of, wait_for};
 
 /// How long the brokers' own work may take to show.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Asks `probe` until it says yes.
 async fn until(what: &str, mut probe: impl AsyncFnMut() -> bool) {

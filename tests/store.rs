@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use pgbridge::clock::Stopwatch;
 use pgbridge::lease::{EndReason, Lease, LeaseState};
 use pgbridge::names::RoleOid;
 use pgbridge::store::conformance::{
@@ -379,7 +380,7 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
         ("principal_key = 'ldap:corp:mallory'", "principal_key"),
         ("client = '1.2.3'", "client"),
         ("version = 5000000000", "version"),
-        ("owned_objects = 'keep'", "owned_objects"),
+        ("owned_objects = 'burn'", "owned_objects"),
         ("end_reason = 'bored'", "end_reason"),
         ("reason = '\u{2400}'", "reason"),
         ("retry_at = 'infinity'", "retry_at"),
@@ -674,4 +675,56 @@ async fn of_several_servers_the_primary_is_used_also_after_a_fail_over() {
     store.probe().await.unwrap();
     moved(&*store, &lease.activate(RoleOid(7)).unwrap()).await.unwrap();
     assert_eq!(audit(&*store).await.len(), 2);
+}
+
+/// Prints what the store does on this disk, beside what it does without one. To measure a release
+/// build of it, `cargo test --test integration store::measure -- --ignored --nocapture` with
+/// `--config profile.dev.opt-level=3`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn measure() {
+    let server = StoreServer::start(16);
+    for (disk, fsync) in [("with fsync", "on"), ("without fsync", "off")] {
+        server.postgres.set("fsync", fsync);
+        let store = open(&server.fresh(&format!("measured_{fsync}"))).await;
+        for callers in [1, 4, 16, 64] {
+            let watch = Stopwatch::start();
+            let moves = 1000 / callers + 100;
+            let movers = (0..callers).map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    let mut lease = intent("alice");
+                    opened(&*store, &lease).await;
+                    for _ in 0..moves {
+                        lease = Lease { version: lease.version + 1, ..lease };
+                        moved(&*store, &lease).await.unwrap();
+                    }
+                })
+            });
+            for mover in futures::future::join_all(movers).await {
+                mover.unwrap();
+            }
+            let rate = f64::from(moves * callers) / watch.elapsed().as_secs_f64();
+            println!("{disk}, {callers} callers: {rate:.0} commits/s");
+        }
+    }
+    many_live_leases(&server).await;
+}
+
+async fn many_live_leases(server: &StoreServer) {
+    let store = open(&server.fresh("many")).await;
+    let lease = intent("alice");
+    opened(&*store, &lease).await;
+    // Copies of it, with ids of the same form.
+    let rest = "version, state, principal, principal_key, cluster, database, role, role_name, \
+                requested_at, create_before, expires_at, ceiling, owned_objects, client, rule, \
+                map_revision, attempts";
+    let copies = format!(
+        "INSERT INTO pgbridge.lease (id, {rest}) SELECT lpad(translate(n::text, '0123456789', \
+         'abcdefghij'), 16, 'a'), {rest} FROM pgbridge.lease, generate_series(1, 100000) AS n"
+    );
+    server.postgres.sql("many", &copies);
+    let watch = Stopwatch::start();
+    let live = store.live(&lease.cluster).await.unwrap();
+    println!("{} live leases: {:?}", live.len(), watch.elapsed());
 }

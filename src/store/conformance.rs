@@ -3,7 +3,6 @@
 //! Each function gets a store that is empty and its own. Times are whole microseconds, which every
 //! engine keeps. It is a part of debug builds, so that the tests that start a server can run it.
 #![expect(
-    clippy::missing_panics_doc,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,

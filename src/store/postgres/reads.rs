@@ -4,7 +4,6 @@ use futures::{TryStreamExt, pin_mut};
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::connect::{ANSWER, Pool};
 use super::problem::{Failure, Problem};
@@ -20,29 +19,25 @@ pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Pro
     first(&pool.read(SQL, &[&id.to_string()]).await?, rows::lease)
 }
 
-/// The statement is put together from the literals below, by what the filter names.
+/// The statement is put together from the literals below, by what the filter names: a plan for all
+/// of them at once would be good for none. Every value has its place in each.
 pub(super) async fn leases(pool: &Pool, filter: &LeaseFilter) -> Result<Vec<Lease>, Problem> {
-    let mut sql = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE true").to_owned();
     let principal = filter.principal.as_ref().map(|principal| escaped(&principal.key()));
     let cluster = filter.cluster.as_ref().map(ClusterName::as_str);
     let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
     let limit = filter.limit.map(i64::from);
-    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&limit];
-    if let Some(principal) = &principal {
-        values.push(principal);
-        sql.push_str(&format!(" AND principal_key = ${}", values.len()));
-    }
-    if let Some(cluster) = &cluster {
-        values.push(cluster);
-        sql.push_str(&format!(" AND cluster = ${}", values.len()));
-    }
     if !states.is_empty() {
         refuse_unknown_states(pool).await?;
-        values.push(&states);
-        sql.push_str(&format!(" AND state = ANY (${})", values.len()));
     }
-    sql.push_str(" ORDER BY requested_at DESC, id DESC LIMIT $1::bigint");
-    all(&pool.read(&sql, &values).await?, rows::lease)
+    let sql = [
+        concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE"),
+        if principal.is_some() { "principal_key = $1" } else { "$1::text IS NULL" },
+        if cluster.is_some() { "AND cluster = $2" } else { "AND $2::text IS NULL" },
+        if states.is_empty() { "AND $3::text[] = '{}'" } else { "AND state = ANY ($3)" },
+        "ORDER BY requested_at DESC, id DESC LIMIT $4::bigint",
+    ]
+    .join(" ");
+    all(&pool.read(&sql, &[&principal, &cluster, &states, &limit]).await?, rows::lease)
 }
 
 /// A lease in a state that this version does not know would be in no list by state, and its role

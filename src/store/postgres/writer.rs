@@ -225,7 +225,7 @@ async fn flight(
     prepared: &[Prepared],
 ) -> Result<Result<(), Problem>, Problem> {
     let values: Vec<_> = statements.iter().map(Statement::values).collect();
-    // Fewer than 30, which `join_all` begins in their order.
+    // `join_all` begins them in their order.
     let asked =
         prepared.iter().zip(&values).map(|(prepared, values)| client.query(prepared, values));
     let both = async { Ok(futures::join!(client.batch_execute(before), join_all(asked))) };
