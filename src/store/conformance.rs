@@ -241,7 +241,7 @@ pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
             create_before: at(30) + micros(1),
             ceiling: at(7200) + micros(999_999),
             owned_objects: ObjectPolicy::Reassign,
-            request_key: Some(key(&format!("'{state}'"))),
+            request_key: Some(key(&format!("'{state}{}'", end.as_str()))),
             reason: Some(hostile.to_owned()),
             client: "2001:db8::1".parse().unwrap(),
             rule: RuleRef { file: hostile.to_owned(), line: u32::MAX },
