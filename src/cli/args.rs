@@ -143,8 +143,9 @@ Formats:
 pub enum OperatorCommand {
     /// Check a configuration and print every mistake
     ///
-    /// Ends with 0 when there is none, and 1 otherwise. Lines of the map that allow nothing, since
-    /// no cluster lends the role that they name, are noted and are no mistake. Connects to nothing.
+    /// Ends with 0 when there is none, and 1 otherwise. What is allowed and may not be meant is noted
+    /// and is no mistake: lines of the map that allow nothing, since no cluster lends the role that
+    /// they name, and directories that cannot look people up again. Connects to nothing.
     Check(ConfigFile),
     /// Examine the clusters and print what is unsafe or missing
     ///

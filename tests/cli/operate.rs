@@ -20,8 +20,8 @@ file = "pg_ident.conf"
 name = "corp"
 map = "corp"
 ldapserver = ["127.0.0.1"]
-ldapprefix = "uid="
-ldapsuffix = ",ou=people,dc=example,dc=test"
+ldapbasedn = "ou=people,dc=example,dc=test"
+ldapsearchattribute = "uid"
 
 [[cluster]]
 name = "orders"
@@ -66,7 +66,7 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
     assert_eq!(outcome.stdout, format!("{good} (no server was contacted)\n"));
 
     let wrong = CONFIG
-        .replace("ldapprefix", "ldapprefx")
+        .replace("ldapbasedn", "ldapbasdn")
         .replace("databases = [\"orders\"]", "databases = \"canary-password\"");
     let (machine, directory) = self::machine(&wrong);
     let outcome = run(&machine, &directory, &["check"]);
@@ -147,6 +147,19 @@ fn check_notes_each_line_of_the_map_whose_role_nobody_lends() {
     };
     let notes: Vec<&str> = outcome.stdout.lines().skip(1).collect();
     assert_eq!(notes, [note(2), note(7)]);
+}
+
+#[test]
+fn check_notes_a_directory_that_shows_nobody_without_their_password() {
+    let bind_only = "ldapprefix = \"uid=\"\nldapsuffix = \",dc=test\"";
+    let searched = "ldapbasedn = \"ou=people,dc=example,dc=test\"\nldapsearchattribute = \"uid\"";
+    let (machine, directory) = machine(&CONFIG.replace(searched, bind_only));
+    let outcome = run(&machine, &directory, &["check"]);
+    outcome.check(0, "");
+    let notes: Vec<&str> = outcome.stdout.lines().skip(1).collect();
+    let place = format!("{}:4: note: ", directory.join("pgbridge.toml").display());
+    let [note] = notes[..] else { panic!("{notes:?}") };
+    assert!(note.starts_with(&place) && note.contains("nobody is looked up again"), "{note}");
 }
 
 /// Runs `check` as a user for whom the modes of files count: root is none.

@@ -57,6 +57,7 @@ pub(in crate::http) struct RevocationBody {
     role_name: Option<String>,
     /// Whether only to answer what would end, and to end nothing.
     #[serde(default)]
+    #[schema(example = false)]
     dry_run: bool,
 }
 

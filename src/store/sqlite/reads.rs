@@ -61,8 +61,9 @@ pub(super) fn live_leases_of(
     const SQL: &str = concat!(
         "SELECT ",
         rows::lease_columns!(),
-        " FROM lease WHERE principal_key = ?1 AND state IN ('intent', 'active') \
-         ORDER BY requested_at, id"
+        // Their order has an index too, which leads through all that they ever had.
+        " FROM lease INDEXED BY lease_live_of_person WHERE principal_key = ?1 \
+         AND state IN ('intent', 'active') ORDER BY requested_at, id"
     );
     all(connection, SQL, [principal.key()], rows::lease)
 }

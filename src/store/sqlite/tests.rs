@@ -329,9 +329,9 @@ fn common_questions_are_answered_by_an_index() {
             "lease_live_of_person (principal_key=? AND cluster=? AND role=?)",
         ),
         (
-            "SELECT id FROM lease WHERE principal_key = ?1 AND state IN ('intent', 'active') \
-             ORDER BY requested_at, id",
-            "lease_live_of_person",
+            "SELECT * FROM lease INDEXED BY lease_live_of_person WHERE principal_key = ?1 \
+             AND state IN ('intent', 'active') ORDER BY requested_at, id",
+            "lease_live_of_person (principal_key=?)",
         ),
         (
             "SELECT principal_key FROM session \
