@@ -43,9 +43,11 @@ enum Try {
 }
 
 impl InHand {
-    /// How many more there is room for.
-    fn room(&self) -> u32 {
-        u32::try_from(SIDE_BY_SIDE.saturating_sub(self.0.len())).unwrap_or(0)
+    /// How many due leases are worth asking for: none when there is no room, and else those in
+    /// hand are among them.
+    fn limit(&self) -> u32 {
+        let has_room = self.0.len() < SIDE_BY_SIDE;
+        if has_room { u32::try_from(SIDE_BY_SIDE).unwrap_or(u32::MAX) } else { 0 }
     }
 
     /// Takes up as many of the claimed leases `due` as there is room for, and gives the ids of
@@ -60,7 +62,7 @@ impl InHand {
                 Try::First => self.0.len() < SIDE_BY_SIDE,
                 Try::Again => self.0.len() < SIDE_BY_SIDE && again < SIDE_BY_SIDE / 2,
             };
-            // One that is in hand for longer than a claim lasts stays claimed, and in hand.
+            // It was given again because it is claimed by us, and stays so.
             if self.0.contains_key(&lease.id) {
                 continue;
             }
@@ -147,8 +149,8 @@ impl Broker {
         let mut work = FuturesUnordered::new();
         let mut in_hand = InHand::default();
         while !stop.is_cancelled() {
-            let room = in_hand.room();
-            match self.store().claim(name, self.now(), room, self.0.claimant).await {
+            let limit = in_hand.limit();
+            match self.store().claim(name, self.now(), limit, self.0.claimant).await {
                 Ok(due) => {
                     let (chosen, left) = in_hand.choose(due);
                     for lease in chosen {

@@ -323,10 +323,12 @@ pub trait Store: Send + Sync + Debug {
     /// and revoking or quarantined ones whose `retry_at` is not after `now`, or missing. Those
     /// that were never tried come first, then oldest due first; at most `limit`.
     ///
-    /// Nobody, `by` included, is given a lease that is claimed. A claim ends with
-    /// [`Self::unclaim`], with a move to a final state, or [`CLAIM_LASTS`] after it was made, by
-    /// the store's own clock. It saves two brokers from doing the same work and nothing else: a
-    /// claimed lease can be moved by anybody, and every move is a compare and swap all the same.
+    /// Nobody is given a lease that somebody else has claimed. `by` is given its own claims again,
+    /// made anew, so that work is not left lying for as long as a claim lasts when an answer was
+    /// lost. A claim ends with [`Self::unclaim`], with a move to a final state, or [`CLAIM_LASTS`]
+    /// after it was made, by the store's own clock. It saves two brokers from doing the same work
+    /// and nothing else: a claimed lease can be moved by anybody, and every move is a compare and
+    /// swap all the same.
     ///
     /// # Errors
     /// When the engine fails.

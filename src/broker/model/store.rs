@@ -325,7 +325,7 @@ impl Store for ModelStore {
             let is_due = |lease: &&Lease| {
                 lease.cluster == *cluster
                     && due_at(lease).is_some_and(|due| due <= now)
-                    && !rows.tables.claims.contains_key(&lease.id)
+                    && rows.tables.claims.get(&lease.id).is_none_or(|(holder, _)| *holder == by)
             };
             claimed.extend(rows.tables.leases.values().filter(is_due).cloned());
             claimed.sort_by_key(|lease| (lease.attempts > 0, due_at(lease), lease.id.to_string()));

@@ -21,7 +21,8 @@ const SWEEP_ROWS: i64 = 10_000;
 /// Longer than anything that was proven can be on its way before it becomes a session or a lease.
 const ON_ITS_WAY: Duration = Duration::from_hours(24);
 
-/// Claims what is due and nobody has claimed. A lease that somebody moves just now is passed over.
+/// Claims what is due and nobody else has claimed. A lease that somebody moves just now is passed
+/// over, and a claim that has more than half of its time left is not written anew.
 pub(super) async fn claim(
     pool: &Pool,
     cluster: &ClusterName,
@@ -33,22 +34,24 @@ pub(super) async fn claim(
         "SELECT ",
         rows::lease_columns!(),
         " FROM lease WHERE cluster = $1 AND due_at <= $2 \
-         AND (claimed_until IS NULL OR claimed_until <= clock_timestamp()) \
+         AND (claimed_by = $4 OR claimed_until IS NULL OR claimed_until <= clock_timestamp()) \
          ORDER BY attempts > 0, due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED"
     );
     const CLAIM: &str = "UPDATE lease SET claimed_by = $2, \
-                         claimed_until = clock_timestamp() + $3 * interval '1 second' \
-                         WHERE id = ANY ($1)";
+                         claimed_until = clock_timestamp() + $3::float8 * interval '1 second' \
+                         WHERE id = ANY ($1) AND (claimed_by IS DISTINCT FROM $2 \
+                         OR claimed_until <= clock_timestamp() + $3::float8 / 2 * interval '1 second')";
     let transaction = pool.begin().await?;
     let (cluster, now, limit) = (cluster.as_str(), Moment::not_after(now), i64::from(limit));
-    let due = all(&transaction.ask(DUE, &[&cluster, &now, &limit]).await?, rows::lease)?;
+    let by = by.to_string();
+    let due = all(&transaction.ask(DUE, &[&cluster, &now, &limit, &by]).await?, rows::lease)?;
     if due.is_empty() {
         transaction.roll_back().await?;
         return Ok(due);
     }
     let ids: Vec<String> = due.iter().map(|lease| lease.id.to_string()).collect();
     let lasts = CLAIM_LASTS.as_secs_f64();
-    transaction.ask(CLAIM, &[&ids, &by.to_string(), &lasts]).await?;
+    transaction.ask(CLAIM, &[&ids, &by, &lasts]).await?;
     transaction.commit().await?;
     Ok(due)
 }

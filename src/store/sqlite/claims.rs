@@ -20,11 +20,11 @@ impl Claims {
         u32::try_from(claims.len()).unwrap_or(u32::MAX)
     }
 
-    /// Claims the first `limit` of `leases` that nobody has claimed, and gives them.
+    /// Claims the first `limit` of `leases` that nobody else has claimed, and gives them.
     pub(super) fn take(&self, leases: Vec<Lease>, limit: u32, by: Claimant) -> Vec<Lease> {
         let mut claims = self.lock();
         let mut taken = leases;
-        taken.retain(|lease| !claims.contains_key(&lease.id));
+        taken.retain(|lease| claims.get(&lease.id).is_none_or(|(holder, _)| *holder == by));
         taken.truncate(limit as usize);
         claims.extend(taken.iter().map(|lease| (lease.id, (by, Stopwatch::start()))));
         taken

@@ -176,7 +176,7 @@ impl Store for SqliteStore {
             return Ok(Vec::new());
         }
         let cluster = cluster.clone();
-        // The claimed ones are due too, and stand in front of the others.
+        // What others have claimed is due too, and stands in front.
         let most = limit.saturating_add(self.claims.count());
         let read = move |connection: &_| reads::due(connection, &cluster, now, most);
         let due = self.readers.call("reading what is due", read).await?;
