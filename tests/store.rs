@@ -428,7 +428,6 @@ async fn a_lease_in_an_unknown_state_is_in_no_list_and_hides_in_none() {
     assert_eq!(store.live(&elsewhere.cluster).await.unwrap().len(), 1);
 }
 
-/// The name and schema of an index, a question as the store asks it, and the answer of the planner.
 #[tokio::test]
 async fn common_questions_are_answered_by_an_index() {
     let server = StoreServer::start(16);
@@ -438,7 +437,8 @@ async fn common_questions_are_answered_by_an_index() {
         (
             "SELECT 1 FROM lease WHERE principal_key = 'a' AND request_key = 'b' AND request_key \
              IS NOT NULL AND state IN ('intent', 'active')",
-            "lease_live_key",
+            // By its key, or among the live ones of the person: few either way.
+            "lease_live_",
         ),
         (
             "SELECT 1 FROM lease WHERE state NOT IN \
