@@ -320,9 +320,9 @@ async fn after_a_restart_of_its_server_the_store_goes_on_by_itself() {
     opened(&*store, &lease).await;
     for crash in [false, true] {
         if crash {
-            server.postgres.crash()
+            server.postgres.crash();
         } else {
-            server.postgres.stop()
+            server.postgres.stop();
         }
         assert!(store.probe().await.is_err());
         assert!(store.lease(lease.id).await.is_err());
