@@ -2,6 +2,14 @@
 //!
 //! Each step looks anew and is harmless when it has been done already, so that any of them may
 //! run twice, or by two brokers at once.
+//!
+//! What a server does not tell, nobody can take away:
+//! - who made a replication slot. Only a role that a DBA gave REPLICATION can have, and that one is
+//!   held until the DBA takes it back;
+//! - before 16, what a session made after `SET ROLE` to its group: that is the group's, prepared
+//!   transactions too. Since 16 a lease role cannot become its group;
+//! - what a log-in that was held back until its role is gone prepares in the second before it is
+//!   seen: a transaction without locks on anything, which only a superuser can end.
 
 use std::error::Error;
 use std::pin::pin;

@@ -1,7 +1,8 @@
 //! A holder who does all it can to leave something behind, against each policy, on every major.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{Held, Site};
 use crate::support::wait_for;
 
 /// How long anything here may take.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// For how long the hidden session's log-in is held back; longer than a removal takes.
 const HELD_BACK: u32 = 4;
@@ -54,7 +55,7 @@ impl Site {
     }
 
     /// A session that has run `text` and stays open.
-    fn keep_open(&self, mut psql: Command, text: &str) -> Session {
+    fn keep_open(mut psql: Command, text: &str) -> Session {
         let mut session = Session(psql.spawn().expect("psql is installed"));
         let input = session.0.stdin.as_mut().expect("it has an input");
         writeln!(input, "{text}").expect("it reads");
@@ -93,26 +94,26 @@ impl Site {
 
         let psql = |database| self.psql_of(role, password, database);
         let mut open = vec![
-            self.keep_open(
+            Self::keep_open(
                 psql("orders"),
                 "BEGIN; LOCK TABLE own.parent; INSERT INTO own.fast VALUES (1);",
             ),
-            self.keep_open(
+            Self::keep_open(
                 psql("orders"),
                 "CREATE TEMP TABLE t (n integer); CREATE FUNCTION pg_temp.f() RETURNS integer
                      LANGUAGE sql AS 'SELECT 1';
                  BEGIN; DECLARE c CURSOR WITH HOLD FOR TABLE sales.customer; COMMIT;
                  LISTEN c; SELECT pg_advisory_lock(1); SELECT pg_advisory_lock_shared(2);",
             ),
-            self.keep_open(psql("reports"), "CREATE TEMP TABLE t (n integer);"),
+            Self::keep_open(psql("reports"), "CREATE TEMP TABLE t (n integer);"),
         ];
         if self.major < 16 {
-            open.push(self.keep_open(psql("orders"), "SET ROLE hostile;"));
+            open.push(Self::keep_open(psql("orders"), "SET ROLE hostile;"));
         }
         if self.major < 15 {
             // Somebody else who is the role by now.
             let eve = self.psql_of("eve", "eve", "orders");
-            open.push(self.keep_open(eve, &format!("SET ROLE {role};")));
+            open.push(Self::keep_open(eve, &format!("SET ROLE {role};")));
         }
         let sessions = if self.major < 16 { "4" } else { "3" };
         let idle = format!(
@@ -150,9 +151,11 @@ impl Site {
             // Before 15 a role may give itself away.
             self.run(held, "orders", &format!("GRANT {role} TO eve WITH ADMIN OPTION"));
             eve(&format!("GRANT {role} TO tom"));
-            prepared.push_str(&format!(
+            write!(
+                prepared,
                 "BEGIN; GRANT {role} TO pgbridge_attic; PREPARE TRANSACTION 'given {at}';"
-            ));
+            )
+            .expect("text grows");
         }
         self.run(held, "orders", &prepared);
         let there = format!("BEGIN; SELECT lo_create(0); PREPARE TRANSACTION 'there {at}'");
@@ -212,7 +215,7 @@ impl Site {
                 let database = blocker.database.as_deref().unwrap_or("postgres");
                 let begin = || "SET client_min_messages = error; SET ROLE keeper".to_owned();
                 let text: &mut String = pasted.entry(database).or_insert_with(begin);
-                text.push_str(&format!("; {remedy}"));
+                write!(text, "; {remedy}").expect("text grows");
             }
             for (database, text) in pasted {
                 self.postgres.sql(database, &text);

@@ -8,6 +8,7 @@ use crate::names::{RoleName, RoleOid, identifier, literal};
 
 /// A role without access, and all that keeps it from being dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the catalogue has them")]
 pub struct Estate {
     /// Its OID.
     pub oid: RoleOid,
