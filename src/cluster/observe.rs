@@ -1,5 +1,6 @@
 //! What the catalogue says. Nothing here changes anything, and nothing here decides.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::SystemTime;
 
@@ -221,9 +222,15 @@ impl Cluster {
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
         let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.oid.0] };
+        let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
+        let memberships = Query {
+            sql: include_str!("sql/memberships.sql"),
+            parameters: &[&role.oid.0, &admin, &true],
+        };
         let doing = "reading what a role leaves behind";
-        let queries = [broker, dependencies, prepared];
-        let [broker, dependencies, prepared] = self.connections.read(lane, doing, queries).await?;
+        let queries = [broker, dependencies, prepared, memberships];
+        let [broker, dependencies, prepared, memberships] =
+            self.connections.read(lane, doing, queries).await?;
         let Some(broker) = broker.first() else { return Ok(None) };
         let mut estate = Estate {
             oid: role.oid,
@@ -232,6 +239,7 @@ impl Cluster {
             broker: column(&self.name, broker, "broker")?,
             broker_is_member: column(&self.name, broker, "is_member")?,
             broker_may_signal: column(&self.name, broker, "may_signal")?,
+            has_memberships: false,
             prepared: self.prepared(&prepared)?,
             dependencies: Vec::new(),
             owned_shared: Vec::new(),
@@ -248,6 +256,10 @@ impl Cluster {
                 estate.shared_privileges = column::<i64>(&self.name, row, "privileges")? > 0;
             }
         }
+        for row in &memberships {
+            estate.has_memberships |= !column::<bool>(&self.name, row, "member_is_broker")?;
+        }
+        self.place_subscriptions(lane, &mut estate).await?;
         if estate.owns_objects() {
             estate.attic = self.attic(lane).await?;
         }
@@ -260,6 +272,33 @@ impl Cluster {
             Ok(PreparedTransaction { gid, database: column(&self.name, row, "database")? })
         };
         rows.iter().map(prepared).collect()
+    }
+
+    /// A subscription is of one database, although it is shared; before 14 only superusers may know.
+    async fn place_subscriptions(
+        &self,
+        lane: Lane,
+        estate: &mut Estate,
+    ) -> Result<(), ClusterError> {
+        let is_one = |object: &&mut Named| object.kind == "subscription";
+        let oid = estate.oid.0;
+        let mut subscriptions = estate.owned_shared.iter_mut().filter(is_one).peekable();
+        if subscriptions.peek().is_none() || !estate.version.shows_subscriptions() {
+            return Ok(());
+        }
+        let query = Query { sql: include_str!("sql/subscriptions.sql"), parameters: &[&oid] };
+        let doing = "reading a role's subscriptions";
+        let [rows] = self.connections.read(lane, doing, [query]).await?;
+        let mut places = BTreeMap::new();
+        for row in &rows {
+            let Shown(identity) = column(&self.name, row, "identity")?;
+            let Shown(database) = column(&self.name, row, "database")?;
+            places.insert(identity, database);
+        }
+        for subscription in subscriptions {
+            subscription.database = places.remove(&subscription.identity);
+        }
+        Ok(())
     }
 
     async fn attic(&self, lane: Lane) -> Result<Attic, ClusterError> {
@@ -428,12 +467,17 @@ fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
     }
 }
 
-/// What `pg_identify_object` says of several objects, in two columns.
+/// What `pg_identify_object` says of several objects, and where they are, in three columns.
 pub(super) fn named(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
     let kinds: Vec<Shown> = column(cluster, row, "types")?;
     let identities: Vec<Shown> = column(cluster, row, "identities")?;
-    let named = |(Shown(kind), Shown(identity))| Named { kind, identity };
-    Ok(kinds.into_iter().zip(identities).map(named).collect())
+    let places: Vec<Option<Shown>> = column(cluster, row, "places")?;
+    let named = |((Shown(kind), Shown(identity)), place): ((Shown, Shown), Option<Shown>)| Named {
+        kind,
+        identity,
+        database: place.map(|Shown(place)| place),
+    };
+    Ok(kinds.into_iter().zip(identities).zip(places).map(named).collect())
 }
 
 /// A text of the server that is only read or shown. One that is no UTF-8, as a database of

@@ -2,6 +2,14 @@
 //!
 //! Each step looks anew and is harmless when it has been done already, so that any of them may
 //! run twice, or by two brokers at once.
+//!
+//! What a server does not tell, nobody can take away:
+//! - who made a replication slot. Only a role that a DBA gave REPLICATION can have, and that one is
+//!   held until the DBA takes it back;
+//! - before 16, what a session made after `SET ROLE` to its group: that is the group's, prepared
+//!   transactions too. Since 16 a lease role cannot become its group;
+//! - what a log-in that was held back until its role is gone prepares in the second before it is
+//!   seen: a transaction without locks on anything, which only a superuser can end.
 
 use std::error::Error;
 use std::pin::pin;
@@ -125,12 +133,13 @@ impl Cluster {
                 Located::NotOurs(error) => return Err(error),
             };
             // A membership that is not ours to take goes with the role.
-            let access = self.close_again(&role, target.lease).await?;
-            let membership = |blocker: &Blocker| blocker.kind == BlockerKind::Membership;
-            if !access.iter().all(membership) {
+            let Some((access, estate)) = self.make_sure(&role, target.lease).await? else {
+                continue;
+            };
+            if !access.iter().all(is_membership) {
                 break access;
             }
-            match self.remove_closed(&role, policy, target.closed_for).await? {
+            match self.remove_closed(&role, &estate, policy, target.closed_for).await? {
                 Removed::Dropped => return self.verify_gone(Some(role.oid)).await,
                 Removed::Moved if tries < RETRIES => tries += 1,
                 Removed::Moved => {
@@ -143,18 +152,30 @@ impl Cluster {
         Ok(Removal::Blocked(Blocker::first(blockers)))
     }
 
-    /// Makes sure that `role` gives no access: it may have been opened again, or been given a
-    /// membership, since that was ended.
+    /// Makes sure that `role` gives no access (it may have been opened again, or been given a
+    /// membership, since that was ended) and reads what it leaves; nothing when it is gone meanwhile.
+    async fn make_sure(
+        &self,
+        role: &SeenRole,
+        lease: LeaseId,
+    ) -> Result<Option<(Vec<Blocker>, Estate)>, ClusterError> {
+        let access = if role.can_login {
+            self.close_again(role, lease).await?
+        } else {
+            self.end_sessions(role.oid, Whose::TheRoles).await?
+        };
+        let Some(estate) = self.estate(Lane::Revoke, role).await? else { return Ok(None) };
+        if role.can_login || !estate.has_memberships {
+            return Ok(Some((access, estate)));
+        }
+        Ok(Some((self.close_again(role, lease).await?, estate)))
+    }
+
     async fn close_again(
         &self,
         role: &SeenRole,
         lease: LeaseId,
     ) -> Result<Vec<Blocker>, ClusterError> {
-        let open = role.can_login
-            || self.view(role, Search::Everywhere).await?.is_some_and(|view| plan::foreign(&view));
-        if !open {
-            return self.end_sessions(role.oid, Whose::TheRoles).await;
-        }
         let target = RoleTarget::found(lease, role.oid);
         Ok(match self.end_access_after(&target, Search::Everywhere).await? {
             AccessEnd::Blocked(blockers) => blockers,
@@ -317,21 +338,19 @@ impl Cluster {
     async fn remove_closed(
         &self,
         role: &SeenRole,
+        estate: &Estate,
         policy: ObjectPolicy,
         closed_for: Option<Duration>,
     ) -> Result<Removed, ClusterError> {
-        let Some(estate) = self.estate(Lane::Revoke, role).await? else {
-            return Ok(Removed::Moved);
-        };
-        let plan = plan::remove(&estate, policy);
+        let plan = plan::remove(estate, policy);
         let mut blockers = plan.blockers;
         blockers.extend(self.slots(role).await?);
-        blockers.extend(self.roll_all_back(Lane::Revoke, &estate).await);
-        match self.clear(&estate, plan.fate, &plan.databases).await {
+        blockers.extend(self.roll_all_back(Lane::Revoke, estate).await);
+        match self.clear(estate, plan.fate, &plan.databases).await {
             Ok(left) => blockers.extend(left),
             Err(Overtaken) => return Ok(Removed::Moved),
         }
-        blockers.extend(self.too_soon(&estate, closed_for));
+        blockers.extend(self.too_soon(estate, closed_for));
         if !blockers.is_empty() {
             return Ok(Removed::Blocked(blockers));
         }
@@ -516,6 +535,10 @@ enum Removed {
 /// A cluster that cannot be asked, as what keeps the role.
 fn away(error: &ClusterError) -> Blocker {
     Blocker::new(BlockerKind::Cluster, with_cause(error))
+}
+
+fn is_membership(blocker: &Blocker) -> bool {
+    blocker.kind == BlockerKind::Membership
 }
 
 /// Whose sessions are ended.

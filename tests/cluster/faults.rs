@@ -202,7 +202,7 @@ async fn a_server_that_crashes_in_the_middle_of_a_removal_is_cleared_when_it_is_
         };
         // Whatever it says, nothing hangs.
         let both = async { tokio::join!(site.cluster.remove(&target, ObjectPolicy::Drop), crash) };
-        let _ = timeout(Duration::from_secs(60), both).await.expect("it ends");
+        let _ = timeout(Duration::from_mins(1), both).await.expect("it ends");
         site.postgres.crash();
         site.postgres.start_again();
         let removed = site.cluster.remove(&target, ObjectPolicy::Drop).await.unwrap();
@@ -294,7 +294,7 @@ async fn a_hundred_open_sessions_end() {
     let many =
         "sh -c \"for i in \\$(seq 100); do psql -X -q -c 'SELECT pg_sleep(600)' & done; wait\"";
     let _sessions = site.session_of(&held, many);
-    wait_for("the sessions", Duration::from_secs(60), || {
+    wait_for("the sessions", Duration::from_mins(1), || {
         (site.sessions_of(&held) == "100").then_some(())
     });
     let ended = AccessEnd::Ended(held.created.role_oid);
@@ -340,7 +340,9 @@ async fn a_server_process_that_freezes_is_given_up_and_the_next_attempt_gets_ano
         let pids =
             "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = 'pgbridge'";
         let frozen: Vec<u32> = site.see(pids).split(',').map(|pid| pid.parse().unwrap()).collect();
-        frozen.iter().for_each(|pid| send(Signal::Freeze, *pid));
+        for pid in &frozen {
+            send(Signal::Freeze, *pid);
+        }
         let target = held.target();
         let bounded = timeout(Duration::from_secs(15), site.cluster.end_access(&target));
         let error = bounded.await.expect("it gives up").unwrap_err();
@@ -353,7 +355,9 @@ async fn a_server_process_that_freezes_is_given_up_and_the_next_attempt_gets_ano
             }
         }
         assert_eq!(answer.unwrap(), ended);
-        frozen.iter().for_each(|pid| send(Signal::Thaw, *pid));
+        for pid in &frozen {
+            send(Signal::Thaw, *pid);
+        }
         assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
     }
 }

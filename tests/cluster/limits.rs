@@ -321,6 +321,37 @@ async fn a_replication_slot_that_may_be_the_roles_holds_it_until_a_dba_has_looke
     }
 }
 
+/// A subscription is shared and of one database, and nothing of ours may move it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_a_dba_gave_the_role_is_told_with_its_database() {
+    for major in [16, 18] {
+        let site = Site::start(major);
+        site.keeper();
+        let held = site.hold("orders_read").await;
+        let role = held.name();
+        site.postgres.sql(
+            "orders",
+            "SET client_min_messages = error; CREATE SUBSCRIPTION \"s;\" CONNECTION 'dbname=none'
+                 PUBLICATION p WITH (connect = false, password_required = false)",
+        );
+        site.dba(&format!(
+            "GRANT pg_create_subscription TO {role}; GRANT CREATE ON DATABASE orders TO {role}"
+        ));
+        site.postgres.sql("orders", &format!("ALTER SUBSCRIPTION \"s;\" OWNER TO {role}"));
+        site.dba(&format!("REVOKE CREATE ON DATABASE orders FROM {role}"));
+        let left = blockers(site.remove(&held, REASSIGN).await);
+        let told = Blocker::new(BlockerKind::Object, "the role owns subscription \"s;\"")
+            .about("subscription \"s;\"")
+            .within("orders")
+            .remedy_sql(
+                "ALTER SUBSCRIPTION \"s;\" DISABLE; ALTER SUBSCRIPTION \"s;\" OWNER TO CURRENT_USER",
+            );
+        assert!(left.contains(&told), "{left:#?}");
+        site.paste_until_gone(&held, REASSIGN, left).await;
+        site.assert_gone(&held);
+    }
+}
+
 /// F-23, F-37, I-09: an OID, a name or a copied mark alone is nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_is_ours_by_oid_and_mark_together() {

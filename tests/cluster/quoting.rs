@@ -1,6 +1,7 @@
 //! Any name that the server accepts goes through issuing, granting and revoking unharmed.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use pgbridge::cluster::Removal;
 use pgbridge::mapping::ObjectPolicy;
@@ -106,7 +107,8 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
         let (role, mut made, mut given) = (held.name(), String::new(), String::new());
         for name in &names {
             let quoted = identifier(name);
-            made.push_str(&format!(
+            write!(
+                made,
                 "CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} integer);
                  CREATE FUNCTION {quoted}.{quoted}(text) RETURNS text SECURITY DEFINER
                      LANGUAGE sql AS 'SELECT $1';
@@ -116,18 +118,21 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
                  GRANT EXECUTE ON FUNCTION {quoted}.{quoted}(text) TO {quoted};\n",
                 identifier(&format!("{}t", cut(name))),
                 literal(name),
-            ));
-            given.push_str(&format!(
+            )
+            .expect("text grows");
+            write!(
+                given,
                 "SET ROLE {quoted};
                  GRANT SELECT ON steward.{quoted} TO {role} WITH GRANT OPTION;
                  CREATE POLICY {quoted} ON steward.{quoted} TO {role} USING (true);
                  ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role};\n"
-            ));
+            )
+            .expect("text grows");
         }
         site.postgres.sql("orders", &given);
         site.use_it(&held, "orders", &format!("SET client_min_messages = error; {made}")).unwrap();
         let mut settings = settings(&site.postgres);
-        settings.statement_timeout = std::time::Duration::from_secs(60);
+        settings.statement_timeout = std::time::Duration::from_mins(1);
         let patient = open(settings, "b1", '7');
         let removed = patient.remove(&held.target(), ObjectPolicy::Reassign).await.unwrap();
         assert_eq!(removed, Removal::Gone);
@@ -157,15 +162,18 @@ fn prepare(site: &Site, names: &[String]) {
     let (mut roles, mut tables) = (String::new(), "CREATE SCHEMA steward;".to_owned());
     for name in names {
         let quoted = identifier(name);
-        roles.push_str(&format!("CREATE ROLE {quoted}; GRANT {quoted} TO pgbridge{options};\n"));
+        writeln!(roles, "CREATE ROLE {quoted}; GRANT {quoted} TO pgbridge{options};")
+            .expect("text grows");
         if site.major >= 16 {
-            roles.push_str(&format!("GRANT {quoted} TO pgbridge_admin {admin};\n"));
+            writeln!(roles, "GRANT {quoted} TO pgbridge_admin {admin};").expect("text grows");
         }
-        tables.push_str(&format!(
+        write!(
+            tables,
             "CREATE TABLE steward.{quoted} (n integer);
              GRANT USAGE ON SCHEMA steward TO {quoted};
              ALTER TABLE steward.{quoted} OWNER TO {quoted};\n"
-        ));
+        )
+        .expect("text grows");
     }
     site.dba(&roles);
     site.postgres.sql("orders", &tables);

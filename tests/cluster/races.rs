@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use super::{Held, Site, hour, open, settings};
 
 /// How long each of these may go on.
-const FOR: Duration = Duration::from_secs(6);
+const FOR: Duration = Duration::from_secs(4);
 
 /// F-17: whoever is slower sees the role gone, or its rows changing, and says the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

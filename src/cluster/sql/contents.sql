@@ -53,4 +53,5 @@ SELECT pg_backend_pid() AS pid,
                      AND d.deptype <> 'n'))::text[] AS parts,
        (SELECT count(*) FROM owned) AS owned,
        ARRAY(SELECT s.type FROM shown AS s ORDER BY s.type, s.identity)::text[] AS types,
-       ARRAY(SELECT s.identity FROM shown AS s ORDER BY s.type, s.identity)::text[] AS identities
+       ARRAY(SELECT s.identity FROM shown AS s ORDER BY s.type, s.identity)::text[] AS identities,
+       ARRAY(SELECT current_database() FROM shown)::text[] AS places

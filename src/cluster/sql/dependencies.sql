@@ -10,7 +10,8 @@ SELECT d.datname::text AS database, coalesce(d.datallowconn, true) AS connectabl
        coalesce(array_agg(i.type ORDER BY i.type, i.identity) FILTER (WHERE i.type IS NOT NULL), '{}')
            ::text[] AS types,
        coalesce(array_agg(i.identity ORDER BY i.type, i.identity)
-           FILTER (WHERE i.type IS NOT NULL), '{}')::text[] AS identities
+           FILTER (WHERE i.type IS NOT NULL), '{}')::text[] AS identities,
+       coalesce(array_agg(NULL::text) FILTER (WHERE i.type IS NOT NULL), '{}')::text[] AS places
 FROM (
     SELECT dbid, classid, objid, objsubid, deptype FROM pg_shdepend
     WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1

@@ -268,7 +268,7 @@ fn runs_ours(contents: &Contents, trigger: &str) -> Blocker {
 
 /// Each object that `contents` names, and how many there are besides.
 fn owned(contents: &Contents) -> Vec<Blocker> {
-    let named = contents.objects.iter().map(|object| object.owned().within(&contents.database));
+    let named = contents.objects.iter().map(Named::owned);
     let named: Vec<Blocker> = named.collect();
     let more = contents.owned.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
     let more = (more > 0).then(|| {
@@ -296,7 +296,11 @@ mod tests {
             triggers: Vec::new(),
             parts: Vec::new(),
             owned: 1,
-            objects: vec![Named { kind: "table".into(), identity: "sales.mine".into() }],
+            objects: vec![Named {
+                kind: "table".into(),
+                identity: "sales.mine".into(),
+                database: Some("orders".into()),
+            }],
             grants: Vec::new(),
             policies: Vec::new(),
         }

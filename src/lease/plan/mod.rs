@@ -19,7 +19,7 @@ pub use remove::{
     Attic, Dependency, Estate, Fate, Named, PreparedTransaction, RemovalPlan, Rollback, join,
     remove, roll_back,
 };
-pub use revoke::{AccessPlan, Membership, RoleView, end_access, foreign};
+pub use revoke::{AccessPlan, Membership, RoleView, end_access};
 
 /// One statement, and what it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,6 +80,12 @@ impl ServerVersion {
     #[must_use]
     pub fn has_membership_options(self) -> bool {
         self.0 >= 160_000
+    }
+
+    /// Whether anybody may read which subscriptions there are: since 14 (manual, release 14).
+    #[must_use]
+    pub fn shows_subscriptions(self) -> bool {
+        self.0 >= 140_000
     }
 
     /// Whether there are privileges on parameters: since 15 (manual, GRANT).

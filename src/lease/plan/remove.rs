@@ -8,6 +8,7 @@ use crate::names::{RoleName, RoleOid, identifier, literal};
 
 /// A role without access, and all that keeps it from being dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the catalogue has them")]
 pub struct Estate {
     /// Its OID.
     pub oid: RoleOid,
@@ -21,6 +22,8 @@ pub struct Estate {
     pub broker_is_member: bool,
     /// Whether the broker may end a session once its role is gone (`pg_signal_backend`).
     pub broker_may_signal: bool,
+    /// Whether it is in a group, has a member that is no broker, or has handed a membership on.
+    pub has_memberships: bool,
     /// Transactions that it has prepared (two-phase commit) and that nobody finished.
     pub prepared: Vec<PreparedTransaction>,
     /// Databases in which something depends on it.
@@ -60,6 +63,8 @@ pub struct Named {
     pub kind: String,
     /// Its name, quoted.
     pub identity: String,
+    /// The database in which it is dealt with, if it must be a certain one.
+    pub database: Option<String>,
 }
 
 /// The role that gets what lease roles leave behind.
@@ -136,9 +141,13 @@ impl Estate {
 impl Named {
     /// That the role owns it, and how it gets another owner.
     pub(super) fn owned(&self) -> Blocker {
-        let Self { kind, identity } = self;
+        let Self { kind, identity, database } = self;
         let blocker = Blocker::new(BlockerKind::Object, format!("the role owns {kind} {identity}"))
             .about(format!("{kind} {identity}"));
+        let blocker = match database {
+            Some(database) => blocker.within(database),
+            None => blocker,
+        };
         let word = match kind.as_str() {
             "statistics object" => "STATISTICS".to_owned(),
             "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
@@ -293,6 +302,7 @@ pub(super) mod tests {
             broker: "pgbridge".into(),
             broker_is_member: true,
             broker_may_signal: true,
+            has_memberships: false,
             prepared: Vec::new(),
             dependencies: databases.iter().map(dependency).collect(),
             owned_shared: Vec::new(),
@@ -382,7 +392,7 @@ pub(super) mod tests {
     #[test]
     fn an_owned_database_is_not_handed_over_by_the_way() {
         let mut estate = estate(&[("orders", true)]);
-        let payroll = Named { kind: "database".into(), identity: "payroll".into() };
+        let payroll = Named { kind: "database".into(), identity: "payroll".into(), database: None };
         estate.owned_shared = vec![payroll];
         let plan = remove(&estate, ObjectPolicy::Reassign);
         assert_eq!(plan.fate, Fate::Leave);

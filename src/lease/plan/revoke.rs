@@ -99,13 +99,6 @@ pub fn end_access(role: &RoleView) -> AccessPlan {
     AccessPlan { statements, vital, blockers }
 }
 
-/// Whether the role has a membership, gives one to anybody but brokers, or has handed one on.
-#[must_use]
-pub fn foreign(role: &RoleView) -> bool {
-    let mut all = role.groups.iter().chain(&role.members).chain(&role.handed_on);
-    all.any(|membership| !membership.member_is_broker)
-}
-
 /// CASCADE reaches only memberships that the member has handed on.
 fn revoke_membership(membership: &Membership, version: ServerVersion) -> String {
     let (group, member) = (identifier(&membership.group), identifier(&membership.member));
