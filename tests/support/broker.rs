@@ -253,7 +253,8 @@ fn url(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 
-fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory) {
+/// Everything that the configuration names.
+pub(super) fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory) {
     assert_eq!(fs::read(postgres.ca_file()).ok(), fs::read(directory.ca_file()).ok());
     let ca = TestCa::shared();
     let server = ca.server_certificate();
@@ -265,7 +266,13 @@ fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory
     scratch.write("pg_ident.conf", MAP, None);
 }
 
-fn config(postgres: &Postgres, directory: &Directory, role_prefix: &str, port: u16) -> String {
+/// The usual configuration.
+pub(super) fn config(
+    postgres: &Postgres,
+    directory: &Directory,
+    role_prefix: &str,
+    port: u16,
+) -> String {
     let ldap_port = directory.ldaps_url().rsplit(':').next().unwrap_or_default().to_owned();
     let pg_port = postgres.port();
     format!(

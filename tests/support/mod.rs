@@ -10,14 +10,18 @@
 pub mod broker;
 pub mod daemon;
 pub mod directory;
+pub mod inside;
 pub mod postgres;
+pub mod proxy;
 pub mod scratch;
 pub mod tls;
 
 pub use broker::{Answer, Caller, TestBed};
 pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
+pub use inside::Inside;
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
+pub use proxy::{CutAfter, Proxy, Towards};
 pub use scratch::Scratch;
 pub use tls::TestCa;
 

@@ -162,6 +162,29 @@ impl Postgres {
         superuser_psql(self.scratch.path(), self.port, database)
     }
 
+    /// A connection of the superuser, for a test that looks often.
+    pub async fn eye(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.scratch.join("socket")).port(self.port).user("postgres");
+        let connected = config.dbname("postgres").connect(tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the superuser gets in");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Who may come in from now on, and how: before the lines of every server stand `lines`.
+    pub fn admit(&self, lines: &str) {
+        let file = self.scratch.join("data/pg_hba.conf");
+        // Written in place: the file stays the server's own.
+        fs::write(file, format!("{lines}\n{HBA}")).expect("a file can be written");
+        let before = self.sql("postgres", "SELECT clock_timestamp()").concat().concat();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let loaded = format!("SELECT pg_conf_load_time() > '{before}'");
+        wait_for("the new rules", STARTING, || {
+            (self.sql("postgres", &loaded) == [["t"]]).then_some(())
+        });
+    }
+
     /// Logs in as `role` over TLS, as the holder of a lease does, and runs `text`.
     ///
     /// # Errors

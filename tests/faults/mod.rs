@@ -1,0 +1,3 @@
+//! Faults of the network, the disk, the clocks and the store, on a real cluster.
+
+mod cuts;
