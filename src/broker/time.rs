@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -45,6 +45,8 @@ pub(super) struct Time {
     settled: watch::Sender<bool>,
     /// Whether the wall tells another time than the broker, and was said to.
     doubtful: AtomicBool,
+    /// Wakes who compares, while the start waits for a clock to be read.
+    read: Notify,
 }
 
 impl Time {
@@ -134,9 +136,15 @@ impl Broker {
         let Some(site) = self.site(name) else { return };
         while !stop.is_cancelled() {
             self.read_clock(site).await;
+            // Nothing is taken away before the first reading, so a cluster that is back after the
+            // start is asked soon.
+            let settled = self.0.time.is_settled();
+            if !settled {
+                self.0.time.read.notify_one();
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(READ_EVERY) => {}
+                () = tokio::time::sleep(if settled { READ_EVERY } else { COMPARE_EVERY }) => {}
             }
         }
     }
@@ -162,6 +170,7 @@ impl Broker {
             self.compare_clocks().await;
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.0.time.read.notified() => {}
                 () = tokio::time::sleep(COMPARE_EVERY) => {}
             }
         }

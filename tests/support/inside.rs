@@ -14,7 +14,7 @@ use pgbridge::clock::Clock;
 use pgbridge::cluster::{Cluster, LeaseRoles};
 use pgbridge::config;
 use pgbridge::lease::{Lease, LeaseState, MarkerKey};
-use pgbridge::names::SessionToken;
+use pgbridge::names::{SessionToken, Ttl};
 use pgbridge::store::sqlite::SqliteStore;
 use pgbridge::store::{Change, LeaseFilter, Store};
 use serde_json::{Value, json};
@@ -32,7 +32,25 @@ pub struct Inside {
     pub directory: Directory,
     eye: tokio_postgres::Client,
     scratch: Scratch,
-    role_prefix: String,
+}
+
+/// A store's share of the cluster: what its brokers write into the marks and names of their roles,
+/// and nobody else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(pub u16);
+
+impl Share {
+    fn broker(self) -> String {
+        format!("b{}", self.0)
+    }
+
+    fn role_prefix(self) -> String {
+        format!("pgb{:04x}_", self.0)
+    }
+
+    fn key(self) -> MarkerKey {
+        MarkerKey::from_hex(&format!("{:064x}", self.0)).expect("a key")
+    }
 }
 
 impl Inside {
@@ -40,12 +58,11 @@ impl Inside {
     pub async fn start(major: u32, edit: impl Fn(&Postgres, String) -> String) -> Self {
         let (postgres, directory) = (Postgres::start(major), Directory::start());
         let scratch = Scratch::new("inside");
-        let role_prefix = format!("pgb{:04x}_", rand::random::<u16>());
         write_own_files(&scratch, &postgres, &directory);
-        let text = edit(&postgres, usual_config(&postgres, &directory, &role_prefix, 1));
+        let text = edit(&postgres, usual_config(&postgres, &directory, "pgb_", 1));
         scratch.write("pgbridge.toml", &text, None);
         let eye = postgres.eye().await;
-        Self { postgres, directory, eye, scratch, role_prefix }
+        Self { postgres, directory, eye, scratch }
     }
 
     /// A file of the broker: `pgbridge.toml`, `pg_ident.conf`, `pgbridge.db`.
@@ -58,12 +75,14 @@ impl Inside {
         Arc::new(SqliteStore::open(&self.scratch.join(name)).expect("a store can be made"))
     }
 
-    /// A broker that has not begun its work. All of them share one marker key.
-    pub fn broker(&self, store: Arc<dyn Store>, clock: Clock) -> Broker {
+    /// A broker that has not begun its work.
+    pub fn broker(&self, share: Share, store: Arc<dyn Store>, clock: Clock) -> Broker {
         let loaded = config::load(&self.scratch.join("pgbridge.toml"));
         let config = loaded.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-        let settings = config.broker;
-        let key = Arc::new(MarkerKey::from_hex(&"5".repeat(64)).expect("a key"));
+        let mut settings = config.broker;
+        settings.id = share.broker().parse().expect("a name");
+        settings.terms.role_prefix = share.role_prefix().parse().expect("a prefix");
+        let key = Arc::new(share.key());
         let clusters = config.clusters.into_iter().map(|entry| {
             let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
             let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix);
@@ -96,21 +115,21 @@ impl Inside {
     }
 
     /// The lease roles on the cluster, whatever a broker thinks of them.
-    pub async fn lease_roles(&self) -> BTreeSet<String> {
-        let prefix = &self.role_prefix;
+    pub async fn lease_roles(&self, share: Share) -> BTreeSet<String> {
+        let prefix = share.role_prefix();
         let text = format!("SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{prefix}')");
         self.see(&text).await.into_iter().collect()
     }
 
     /// Returns once the cluster holds the roles of the live leases and no other, no lease is on its
-    /// way, and no transaction of the broker is open. Gives the live leases.
-    pub async fn in_order(&self, store: &dyn Store, what: &str) -> Vec<Lease> {
-        let open =
-            "SELECT pid FROM pg_stat_activity WHERE usename = 'pgbridge' AND state <> 'idle'";
+    /// way, and no transaction of a broker is left open. Gives the live leases.
+    pub async fn in_order(&self, share: Share, store: &dyn Store, what: &str) -> Vec<Lease> {
+        let open = "SELECT pid FROM pg_stat_activity \
+                    WHERE usename = 'pgbridge' AND state LIKE 'idle in transaction%'";
         let deadline = tokio::time::Instant::now() + SOON;
         loop {
             let leases = live_leases(store).await;
-            let roles = self.lease_roles().await;
+            let roles = self.lease_roles(share).await;
             let known: BTreeSet<String> =
                 leases.iter().map(|lease| lease.role_name.to_string()).collect();
             let settled = leases.iter().all(|lease| lease.state == LeaseState::Active);
@@ -147,14 +166,19 @@ async fn told(store: &dyn Store, leases: &[Lease]) -> String {
 
 /// A request of a test.
 pub fn request() -> Request {
-    Request { id: "test".to_owned(), client: [127, 0, 0, 1].into(), agent: None }
+    Request { id: Uuid::new_v4().to_string(), client: [127, 0, 0, 1].into(), agent: None }
 }
 
 /// Ten minutes of `orders_read`.
 pub fn wish() -> Wish {
-    let ttl = Some("10m".parse().expect("a length of time"));
+    let ttl = Some(length("10m"));
     let role = Some("orders_read".to_owned());
     Wish { cluster: "orders".to_owned(), role, ttl, ..Wish::default() }
+}
+
+/// A length of time such as `10m`.
+pub fn length(text: &str) -> Ttl {
+    text.parse().expect("a length of time")
 }
 
 /// The machine's time.
@@ -162,12 +186,27 @@ pub fn now() -> Timestamp {
     Clock::system().now()
 }
 
-/// Alice as a session remembers her that begins now.
+/// Alice, who may act as `orders_read`, as a session remembers her that begins now.
 pub async fn alice(broker: &Broker, store: &dyn Store, now: Timestamp) -> Caller {
+    remembered(broker, store, now, "alice", "orders-readers").await
+}
+
+/// Carol, an operator, as a session remembers her that begins now.
+pub async fn carol(broker: &Broker, store: &dyn Store, now: Timestamp) -> Caller {
+    remembered(broker, store, now, "carol", "operators").await
+}
+
+async fn remembered(
+    broker: &Broker,
+    store: &dyn Store,
+    now: Timestamp,
+    account: &str,
+    group: &str,
+) -> Caller {
     let token = SessionToken::random(&mut rand::rng());
     let text = json!({
-        "principal": { "method": "ldap", "directory": "corp", "account": "alice" },
-        "groups": ["cn=orders-readers,ou=groups,dc=example,dc=test"],
+        "principal": { "method": "ldap", "directory": "corp", "account": account },
+        "groups": [format!("cn={group},ou=groups,dc=example,dc=test")],
         "authenticated_at": now,
         "expires_at": now + Duration::from_hours(24),
     });

@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod daemon;
 pub mod directory;
+pub mod failing_store;
 pub mod inside;
 pub mod postgres;
 pub mod proxy;
@@ -19,6 +20,7 @@ pub mod tls;
 pub use broker::{Answer, Caller, TestBed};
 pub use daemon::Signal;
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
+pub use failing_store::{FailingStore, Faults, Moment};
 pub use inside::Inside;
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use proxy::{CutAfter, Proxy, Towards};
