@@ -173,6 +173,46 @@ async fn sweep(major: u32, count: u64, moment: Moment) {
     println!("{count} calls fail, {moment:?}: {lives} lives, {failed:?}, in {:?}", begun.elapsed());
 }
 
+/// F-36.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_no_more_than_what_panicked() {
+    let inside = Inside::start(15, |_, config| {
+        config.replace("[broker]", "[broker]\nreconcile_every = \"1s\"\ncreate_within = \"2s\"")
+    })
+    .await;
+    let share = Share(1);
+    let sound = inside.store("1.db");
+    let failing = FailingStore::before(Arc::clone(&sound) as Arc<dyn Store>);
+    let clock = Clock::system();
+    let broker = inside.broker(share, Arc::clone(&failing) as Arc<dyn Store>, clock.clone());
+    let workers = started(&broker, &clock).await;
+    let alice = alice(&broker, &*sound, clock.now()).await;
+    // In the writing of the intent; in the work that nobody asks for.
+    for call in ["commit", "due", "leases"] {
+        failing.panic_at(call);
+        let issued = broker.issue(&request(), &alice, wish()).await;
+        assert_eq!(issued.is_err(), call == "commit", "{call}");
+        if let Ok(Credential { lease, .. }) = issued {
+            let ended = broker.revoke(&request(), &alice, lease.id).await;
+            assert!(ended.is_ok(), "{ended:?}");
+        }
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while !failing.has_panicked() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("it panics");
+        assert!(inside.in_order(share, &*sound, call).await.is_empty(), "{call}");
+        let issued = broker.issue(&request(), &alice, wish()).await;
+        let lease = issued.unwrap_or_else(|error| panic!("{call}: {error:?}")).lease;
+        let ended = broker.revoke(&request(), &alice, lease.id).await;
+        assert!(ended.is_ok_and(|lease| lease.state.is_final()), "{call}");
+        assert!(inside.in_order(share, &*sound, call).await.is_empty(), "{call}");
+    }
+    workers.stop().await;
+}
+
 /// H-04.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_at_any_call_leaves_no_role_without_a_lease() {

@@ -43,6 +43,8 @@ struct State {
     faults: Option<Faults>,
     /// How often each call has failed.
     failed: BTreeMap<&'static str, u64>,
+    /// The call that panics when it is made next.
+    panics: Option<&'static str>,
 }
 
 impl FailingStore {
@@ -54,6 +56,16 @@ impl FailingStore {
     /// From now on calls are counted, and some of them fail.
     pub fn fail(&self, faults: Faults) {
         *self.state() = State { faults: Some(faults), ..State::default() };
+    }
+
+    /// The next call of that name panics.
+    pub fn panic_at(&self, call: &'static str) {
+        self.state().panics = Some(call);
+    }
+
+    /// Whether what was to panic has.
+    pub fn has_panicked(&self) -> bool {
+        self.state().panics.is_none()
     }
 
     /// From now on nothing fails; which calls have failed since [`Self::fail`], and how often.
@@ -83,6 +95,8 @@ impl FailingStore {
         call: &'static str,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        let panics = self.state().panics.take_if(|panics| *panics == call).is_some();
+        assert!(!panics, "the test wants it");
         let fate = self.fate(call);
         let answer = match fate {
             Some(Moment::Before) => return Err(failure(call)),

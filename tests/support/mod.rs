@@ -27,6 +27,8 @@ pub use proxy::{CutAfter, Proxy, Towards};
 pub use scratch::Scratch;
 pub use tls::TestCa;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -44,4 +46,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
         sleep(PAUSE);
     }
     panic!("waited {limit:?} for {what}");
+}
+
+/// Whether this process may do everything. A test that needs that and must not says so and ends.
+pub fn am_root() -> bool {
+    let root = fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0;
+    if !root {
+        eprintln!("not run: only root may do this");
+    }
+    root
 }

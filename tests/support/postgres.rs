@@ -119,6 +119,26 @@ impl Postgres {
         assert!(up, "PostgreSQL does not start again:\n{}", self.log());
     }
 
+    /// Copies all that the server has, which must not run, as a backup does.
+    pub fn keep(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        copy(&self.scratch.join("data"), &self.scratch.join("kept"));
+    }
+
+    /// Sets the server, which must not run, back to what was kept.
+    pub fn set_back(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        let data = self.scratch.join("data");
+        fs::remove_dir_all(&data).expect("what is there can be removed");
+        fs::rename(self.scratch.join("kept"), data).expect("what was kept can be put there");
+    }
+
+    /// Makes the server, which must not run, a standby from its next start on. It follows nobody.
+    pub fn make_standby(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        self.scratch.write("data/standby.signal", "", self.user);
+    }
+
     /// Stops the world: the postmaster answers nobody who is not in yet.
     pub fn hang(&self) {
         self.daemon.signal(Signal::Freeze);
