@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod crash;
 mod doctor;
+mod faults;
 mod floors;
 mod http;
 mod ldap;

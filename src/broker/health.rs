@@ -68,7 +68,8 @@ impl Broker {
         let mut last = self.0.health.last.lock().await;
         let fresh = |health: &Health| {
             let kept = if health.is_ready() { GOOD_FOR } else { BAD_FOR };
-            now.duration_since(health.at) < kept
+            // A time that is yet to come was noted by a clock that has been set back.
+            health.at <= now && now.duration_since(health.at) < kept
         };
         if let Some(health) = last.as_ref().filter(|health| fresh(health)) {
             return health.clone();

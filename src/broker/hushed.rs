@@ -23,14 +23,16 @@ impl Hushed {
     /// since the last one that was.
     pub(super) fn speak(&self, counter: &str, now: Timestamp) -> Option<u64> {
         let mut hushed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A time that is yet to come was noted by a clock that has been set back.
+        let lately = |written: Timestamp| written <= now && now.duration_since(written) < EVERY;
         if let Some((written, since)) = hushed.get_mut(counter)
-            && now.duration_since(*written) < EVERY
+            && lately(*written)
         {
             *since = since.saturating_add(1);
             return None;
         }
         if hushed.len() >= REMEMBERED {
-            hushed.retain(|_, (written, _)| now.duration_since(*written) < EVERY);
+            hushed.retain(|_, (written, _)| lately(*written));
         }
         let former = hushed.insert(counter.to_owned(), (now, 0));
         Some(former.map_or(0, |(_, since)| since))

@@ -191,8 +191,14 @@ impl Broker {
         order: Order,
     ) -> Result<Credential, IssueError> {
         let started = Stopwatch::start();
-        let site = self.ready_site(entitlement)?;
-        let lease = self.open(entitlement, order)?;
+        let opened = self.ready_site(entitlement).and_then(|site| {
+            let lease = self.open(entitlement, order)?;
+            Ok((site, lease))
+        });
+        let (site, lease) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => return Err(self.refuse(request, caller, entitlement, refusal).await),
+        };
         let profile = entitlement.profile();
         crash::at("issue before the intent");
         // The credential is drawn while the disk writes.
@@ -218,6 +224,32 @@ impl Broker {
             .increment(1);
         info!(request.id, lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, principal = %lease.principal, "issued");
         Ok(Credential { lease, password, connection: site.client.clone() })
+    }
+
+    /// Writes down why nothing can be issued now, although it may be.
+    async fn refuse(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        entitlement: &Entitlement,
+        refusal: IssueError,
+    ) -> IssueError {
+        let cause = match refusal {
+            IssueError::NotReady { .. } => "not_ready",
+            IssueError::ClocksApart { .. } => "clocks_apart",
+            _ => "login_too_old",
+        };
+        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
+        let record = self.record(request, Action::LeaseRequested, caller.subject());
+        let record = Record {
+            cluster: Some(entitlement.cluster().clone()),
+            role: Some(entitlement.profile().role.to_string()),
+            rule: Some(entitlement.rule().clone()),
+            map_revision: Some(entitlement.revision().clone()),
+            ..record.ended(Outcome::Refused, cause, &refusal.to_string())
+        };
+        let written = self.store().commit(Vec::new(), vec![record]).await;
+        written.map_or_else(IssueError::NotRecorded, |()| refusal)
     }
 
     fn ready_site(&self, entitlement: &Entitlement) -> Result<&Site, IssueError> {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::review::{check_person, is_of};
 use super::standing::Doubt;
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Record, Subject, cut};
+use crate::cluster::{AccessEnd, RoleTarget};
 use crate::crash;
 use crate::lease::{EndReason, Lease, LeaseState};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName};
@@ -233,7 +234,8 @@ impl Broker {
         Ok(())
     }
 
-    /// As [`Self::begin_end`], again with the lease as it is now when it moved meanwhile.
+    /// As [`Self::begin_end`], again with the lease as it is now when it moved meanwhile. When the
+    /// store does not take it, the access ends all the same.
     pub(super) async fn end(
         &self,
         mut lease: Lease,
@@ -242,15 +244,28 @@ impl Broker {
     ) -> Result<(), LeaseError> {
         let id = lease.id;
         loop {
+            let (cluster, target) = (lease.cluster.clone(), RoleTarget::of(&lease));
             match self.begin_end(lease, reason, Some(record.clone())).await {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Moved { .. }) => {
                     let now = self.store().lease(id).await.map_err(LeaseError::Store)?;
                     lease = now.ok_or(LeaseError::NotFound { lease: id })?;
                 }
-                Err(source) => return Err(LeaseError::Store(source)),
+                Err(source) => {
+                    self.end_access_unwritten(&cluster, &target).await;
+                    return Err(LeaseError::Store(source));
+                }
             }
         }
+    }
+
+    /// Ends the access of a lease whose end the store does not take: revoking never waits for it.
+    /// The lease stays as it was written until somebody asks again, or its time is over.
+    async fn end_access_unwritten(&self, cluster: &ClusterName, target: &RoleTarget) {
+        let Some(site) = self.site(cluster) else { return };
+        let ended = site.cluster.end_access(target).await;
+        let access_ended = matches!(ended, Ok(AccessEnd::Gone | AccessEnd::Ended(_)));
+        warn!(lease = %target.lease, access_ended, "the store did not take the end of a lease; its access was ended without");
     }
 
     /// The lease once its fate is known: gone, quarantined, or still being worked on after a while.

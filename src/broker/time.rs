@@ -136,9 +136,12 @@ impl Broker {
         let Some(site) = self.site(name) else { return };
         while !stop.is_cancelled() {
             self.read_clock(site).await;
+            // Nothing is taken away before the first reading, so a cluster that is back after the
+            // start is asked soon.
+            let settled = self.0.time.is_settled();
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(READ_EVERY) => {}
+                () = tokio::time::sleep(if settled { READ_EVERY } else { COMPARE_EVERY }) => {}
             }
         }
     }

@@ -1,14 +1,16 @@
 //! The work that nobody asks for: ending what is due, cluster by cluster, for ever.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::access::with_causes;
 use super::{Broker, Site};
@@ -88,6 +90,23 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// Begins `work`, and again whenever it panics: a panic must not end what ends leases.
+    fn begin<Running>(&self, work: impl Fn(CancellationToken) -> Running + Send + 'static)
+    where
+        Running: Future<Output = ()> + Send,
+    {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            while AssertUnwindSafe(work(stop.clone())).catch_unwind().await.is_err() {
+                error!("the broker's own work panicked; it begins anew");
+                counter!("pgbridge_panics_total").increment(1);
+                if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Stops the work and waits for what is in hand.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -104,25 +123,49 @@ impl Broker {
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         for name in self.0.clusters.keys() {
-            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
-            workers.tasks.spawn(async move { broker.take_away_for_ever(&name_, stop).await });
-            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
-            workers.tasks.spawn(async move { broker.compare_for_ever(&name_, stop).await });
-            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
-            workers.tasks.spawn(async move { broker.watch_for_ever(&name_, stop).await });
-            let (broker, name_, stop) = (self.clone(), name.clone(), workers.stop.clone());
-            workers.tasks.spawn(async move { broker.read_clock_for_ever(&name_, stop).await });
+            let (broker, name_) = (self.clone(), name.clone());
+            workers.begin(move |stop| {
+                let (broker, name) = (broker.clone(), name_.clone());
+                async move { broker.take_away_for_ever(&name, stop).await }
+            });
+            let (broker, name_) = (self.clone(), name.clone());
+            workers.begin(move |stop| {
+                let (broker, name) = (broker.clone(), name_.clone());
+                async move { broker.compare_for_ever(&name, stop).await }
+            });
+            let (broker, name_) = (self.clone(), name.clone());
+            workers.begin(move |stop| {
+                let (broker, name) = (broker.clone(), name_.clone());
+                async move { broker.watch_for_ever(&name, stop).await }
+            });
+            let (broker, name_) = (self.clone(), name.clone());
+            workers.begin(move |stop| {
+                let (broker, name) = (broker.clone(), name_.clone());
+                async move { broker.read_clock_for_ever(&name, stop).await }
+            });
         }
         for way in self.0.ways.keys().cloned().map(Some).chain([None]) {
-            let (broker, stop) = (self.clone(), workers.stop.clone());
-            workers.tasks.spawn(async move { broker.recheck_for_ever(way.as_ref(), stop).await });
+            let broker = self.clone();
+            workers.begin(move |stop| {
+                let (broker, way) = (broker.clone(), way.clone());
+                async move { broker.recheck_for_ever(way.as_ref(), stop).await }
+            });
         }
-        let (broker, stop) = (self.clone(), workers.stop.clone());
-        workers.tasks.spawn(async move { broker.read_store_clock_for_ever(stop).await });
-        let (broker, stop) = (self.clone(), workers.stop.clone());
-        workers.tasks.spawn(async move { broker.keep_time(stop).await });
-        let (broker, stop) = (self.clone(), workers.stop.clone());
-        workers.tasks.spawn(async move { broker.sweep_for_ever(stop).await });
+        let broker = self.clone();
+        workers.begin(move |stop| {
+            let broker = broker.clone();
+            async move { broker.read_store_clock_for_ever(stop).await }
+        });
+        let broker = self.clone();
+        workers.begin(move |stop| {
+            let broker = broker.clone();
+            async move { broker.keep_time(stop).await }
+        });
+        let broker = self.clone();
+        workers.begin(move |stop| {
+            let broker = broker.clone();
+            async move { broker.sweep_for_ever(stop).await }
+        });
         workers
     }
 

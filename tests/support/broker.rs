@@ -38,6 +38,19 @@ pub struct TestBed {
     daemon: Daemon,
 }
 
+/// The same broker on another host, with a copy of its files; it ends on drop.
+pub struct Twin {
+    daemon: Daemon,
+    _scratch: Scratch,
+}
+
+impl Twin {
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
 /// Who makes a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Caller<'a> {
@@ -147,10 +160,47 @@ impl TestBed {
 
     /// Starts the broker again, to end itself when it comes to `place`.
     pub fn start_again_to_crash(&mut self, place: &str) {
+        self.start_again_within(&[], &[(pgbridge::crash::VARIABLE, place)]);
+    }
+
+    /// Starts the broker again by the command `around`, such as `["nice"]`, and with `environment`.
+    pub fn start_again_within(&mut self, around: &[String], environment: &[(&str, &str)]) {
         assert!(!self.daemon.is_running(), "pgbridge runs already");
-        self.daemon = run_within(&self.scratch, &[(pgbridge::crash::VARIABLE, place)]);
+        self.daemon = run_within(&self.scratch, around, environment);
         let ready = is_ready(&mut self.daemon, &self.scratch, self.port);
         assert!(ready, "pgbridge does not start again:\n{}", self.log());
+    }
+
+    /// Starts the broker again and does not wait until it is ready.
+    pub fn start_again_unready(&mut self) {
+        assert!(!self.daemon.is_running(), "pgbridge runs already");
+        self.daemon = run(&self.scratch);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// Copies all files of the broker, which must not run, to another host and starts it there too.
+    pub fn start_on_another_host(&mut self) -> Twin {
+        assert!(!self.daemon.is_running(), "pgbridge runs");
+        let scratch = Scratch::new("twin");
+        let mut copy = Command::new("sh");
+        copy.args([
+            "-c",
+            "cp -p \"$1\"/pgbridge.* \"$1\"/*.p* \"$1\"/*.key \"$1\"/*.c* \"$2\"",
+            "sh",
+        ]);
+        let copied = copy.arg(self.scratch.path()).arg(scratch.path()).status();
+        assert!(copied.expect("there is a shell").success(), "the files could not be copied");
+        let config = fs::read_to_string(self.file("pgbridge.toml")).expect("it was written");
+        let port = free_port();
+        let listen = |port: u16| format!("listen = \"127.0.0.1:{port}\"");
+        scratch.write("pgbridge.toml", &config.replace(&listen(self.port), &listen(port)), None);
+        let mut daemon = run(&scratch);
+        let ready = is_ready(&mut daemon, &scratch, port);
+        assert!(ready, "pgbridge does not start on another host:\n{}", daemon.log());
+        Twin { daemon, _scratch: scratch }
     }
 
     /// Waits until the broker has ended by itself.
@@ -371,7 +421,8 @@ fn url(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 
-fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory) {
+/// Everything that the configuration names.
+pub(super) fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory) {
     assert_eq!(fs::read(postgres.ca_file()).ok(), fs::read(directory.ca_file()).ok());
     let ca = TestCa::shared();
     let server = ca.server_certificate();
@@ -383,7 +434,13 @@ fn write_own_files(scratch: &Scratch, postgres: &Postgres, directory: &Directory
     scratch.write("pg_ident.conf", MAP, None);
 }
 
-fn config(postgres: &Postgres, directory: &Directory, role_prefix: &str, port: u16) -> String {
+/// The usual configuration.
+pub(super) fn config(
+    postgres: &Postgres,
+    directory: &Directory,
+    role_prefix: &str,
+    port: u16,
+) -> String {
     let ldap_port = directory.ldaps_url().rsplit(':').next().unwrap_or_default().to_owned();
     let pg_port = postgres.port();
     format!(
@@ -456,14 +513,17 @@ max_ttl = "8h"
 }
 
 fn run(scratch: &Scratch) -> Daemon {
-    run_within(scratch, &[])
+    run_within(scratch, &[], &[])
 }
 
-fn run_within(scratch: &Scratch, environment: &[(&str, &str)]) -> Daemon {
+fn run_within(scratch: &Scratch, around: &[String], environment: &[(&str, &str)]) -> Daemon {
     let config = scratch.join("pgbridge.toml").display().to_string();
-    let arguments = ["serve".to_owned(), "--config".to_owned(), config];
-    let program = Path::new(env!("CARGO_BIN_EXE_pgbridge"));
+    let own = [env!("CARGO_BIN_EXE_pgbridge"), "serve", "--config", &config];
+    let mut command = around.iter().cloned().chain(own.map(str::to_owned));
+    let program = command.next().expect("it has a first word");
+    let arguments: Vec<String> = command.collect();
     let log = scratch.join("pgbridge.log");
+    let program = Path::new(&program);
     Daemon::start_within(program, &arguments, None, &log, Signal::Terminate, environment)
 }
 

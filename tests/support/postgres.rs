@@ -168,8 +168,28 @@ impl Postgres {
     /// Makes it a standby, which nobody can write to until it is promoted.
     pub fn become_standby(&mut self) {
         self.stop();
-        self.scratch.write("data/standby.signal", "", self.user);
+        self.make_standby();
         self.start_again();
+    }
+
+    /// Copies all that the server has, which must not run, as a backup does.
+    pub fn keep(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        copy(&self.scratch.join("data"), &self.scratch.join("kept"));
+    }
+
+    /// Sets the server, which must not run, back to what was kept.
+    pub fn set_back(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        let data = self.scratch.join("data");
+        fs::remove_dir_all(&data).expect("what is there can be removed");
+        fs::rename(self.scratch.join("kept"), data).expect("what was kept can be put there");
+    }
+
+    /// Makes the server, which must not run, a standby from its next start on. It follows nobody.
+    pub fn make_standby(&mut self) {
+        assert!(!self.daemon.is_running(), "PostgreSQL runs");
+        self.scratch.write("data/standby.signal", "", self.user);
     }
 
     /// The directory of the server's Unix socket.
@@ -218,6 +238,29 @@ impl Postgres {
     /// psql as the superuser, to be given something to do.
     pub fn superuser(&self, database: &str) -> Command {
         superuser_psql(self.scratch.path(), self.port, database)
+    }
+
+    /// A connection of the superuser, for a test that looks often.
+    pub async fn eye(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.scratch.join("socket")).port(self.port).user("postgres");
+        let connected = config.dbname("postgres").connect(tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the superuser gets in");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Who may come in from now on, and how: before the lines of every server stand `lines`.
+    pub fn admit(&self, lines: &str) {
+        let file = self.scratch.join("data/pg_hba.conf");
+        // Written in place: the file stays the server's own.
+        fs::write(file, format!("{lines}\n{HBA}")).expect("a file can be written");
+        let before = self.sql("postgres", "SELECT clock_timestamp()").concat().concat();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let loaded = format!("SELECT pg_conf_load_time() > '{before}'");
+        wait_for("the new rules", STARTING, || {
+            (self.sql("postgres", &loaded) == [["t"]]).then_some(())
+        });
     }
 
     /// Logs in as `role` over TLS, as the holder of a lease does, and runs `text`.

@@ -59,15 +59,19 @@ impl Attempts {
         Self { count: 0, since: now, locked_until: None }
     }
 
-    /// Counts one more attempt at `now`, or refuses it.
+    /// Counts one more attempt at `now`, or refuses it. A counter that was kept by a clock that was
+    /// ahead, and has been set back since, begins anew: it would stay closed for as long as that.
     #[must_use]
     pub fn admit(self, now: Timestamp, rule: LockoutRule) -> Admission {
         match self.locked_until {
-            Some(until) if now < until => return Admission::Locked { until },
+            Some(until) if now < until && until <= now + rule.pause.span() => {
+                return Admission::Locked { until };
+            }
             Some(_) => return Self::none(now).admit(now, rule),
             None => {}
         }
-        let begun = if now >= self.since + rule.window.span() { Self::none(now) } else { self };
+        let in_window = self.since <= now && now < self.since + rule.window.span();
+        let begun = if in_window { self } else { Self::none(now) };
         let count = begun.count.saturating_add(1);
         let full = count >= rule.failures;
         let locked_until = full.then(|| now + rule.pause.span());
@@ -117,6 +121,13 @@ mod tests {
     fn a_window_that_has_passed_is_forgotten() {
         assert_eq!(admitted(&[0, 1, 600, 601]), 4);
         assert_eq!(admitted(&[0, 1, 599, 600]), 3);
+    }
+
+    #[test]
+    fn a_counter_that_was_kept_by_a_clock_that_was_ahead_begins_anew() {
+        assert_eq!(admitted(&[9000, 9001, 9002, 9003]), 3);
+        assert_eq!(admitted(&[9000, 9001, 9002, 3, 4, 5, 6]), 6);
+        assert_eq!(admitted(&[9000, 9001, 3, 4, 5, 6]), 5);
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! The broker itself is paused, overrun, set back to a backup, or there twice.
+
+use std::fs;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{SOON, assert_refused, bed, held, held_in_the_end, in_order, is_in_state, issue};
+use super::{lease, live, records, revoke, told, until};
+use crate::support::{Caller, Signal, TestBed, password_of, wait_for};
+
+/// F-06.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_paused_past_the_end_of_a_lease_leaves_nothing_of_it() {
+    let bed = bed(16);
+    let token = bed.login("alice").await;
+    // A pause at another moment each time: from before the intent to after the answer.
+    for pause in [0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20] {
+        let request = TestBed::client().post(format!("{}/v1/leases", bed.url()));
+        let request = request.bearer_auth(&token).json(&super::wish("1s")).send();
+        let asked = tokio::spawn(request);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        bed.signal(Signal::Freeze);
+        let query = "SELECT clock_timestamp() + interval '1200 milliseconds'";
+        let end = bed.postgres.sql("postgres", query).concat().concat();
+        let over = format!("SELECT clock_timestamp() > '{end}'");
+        wait_for("the lease to be over", SOON, || {
+            (bed.postgres.sql("postgres", &over) == [["t"]]).then_some(())
+        });
+        bed.signal(Signal::Thaw);
+        let answer = asked.await.expect("it does not panic").expect("the broker answers");
+        let issued = answer.status() == 201;
+        let body: serde_json::Value = answer.json().await.expect("JSON");
+        assert_eq!(issued, body.get("password").is_some(), "{body}");
+        in_order(&bed, &token, &[]).await;
+        if issued {
+            let (role, password) = (body["lease"]["role_name"].as_str(), body["password"].as_str());
+            let (role, password) = (role.expect("a role"), password.expect("a password"));
+            assert!(bed.postgres.sql_as(role, password, "orders", "SELECT 1").is_err());
+        }
+    }
+}
+
+/// F-03.
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_holds() {
+    let mut bed = bed(15);
+    let token = bed.login("alice").await;
+    let wish = Some(json!({
+        "cluster": "orders", "role": "orders_read", "ttl": "1h", "idempotency_key": "key-1"
+    }));
+    bed.stop();
+    bed.start_again_to_crash("issue before the answer");
+    let caller = Caller::Session(&token);
+    let lost = bed.try_call(Method::POST, "/v1/leases", caller, wish.clone()).await;
+    assert!(lost.is_err(), "{lost:?}");
+    bed.wait_for_its_end();
+    bed.start_again();
+    let before = live(&bed, &token).await.expect("the store works");
+    assert_eq!(before.len(), 1);
+    let again = bed.call(Method::POST, "/v1/leases", caller, wish).await;
+    assert_eq!(again.status, 201, "{again:?}");
+    let role = again.text("/lease/role_name");
+    assert!(!before.contains(&role));
+    in_order(&bed, &token, &[&role]).await;
+}
+
+/// F-31.
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes_on() {
+    const LEASES: usize = 300;
+    let bed = bed(16);
+    let token = bed.login("alice").await;
+    let clock = pgbridge::clock::Clock::system();
+    let end = clock.now() + Duration::from_secs(14);
+    let client = TestBed::client();
+    let url = format!("{}/v1/leases", bed.url());
+    let issued = futures::stream::iter(0..LEASES).map(|_| {
+        let left = end.duration_since(clock.now()).as_secs().max(1);
+        let wish = client.post(&url).bearer_auth(&token).json(&super::wish(&format!("{left}s")));
+        async { wish.send().await.expect("the broker answers").status() }
+    });
+    use futures::StreamExt;
+    let statuses: Vec<_> = issued.buffer_unordered(8).collect().await;
+    assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
+    let [_, kept, _] = held(&bed, &token, "1h").await;
+    let mut between = 0;
+    until("the end of all of them", async || {
+        // Somebody who asks meanwhile is served.
+        let [id, _, _] = held(&bed, &token, "1h").await;
+        assert_eq!(revoke(&bed, &token, &id).await.status, 200);
+        between += 1;
+        (bed.lease_roles().len() == 1).then_some(())
+    })
+    .await;
+    in_order(&bed, &token, &[&kept]).await;
+    let ended = records(&bed);
+    let ended = ended.iter().filter(|record| record["action"] == "lease.revoked").count();
+    assert_eq!(ended, LEASES + between);
+}
+
+/// F-11: the part that can be seen without a chain of records.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_store_set_back_to_a_backup_no_role_stays_that_it_does_not_know() {
+    let mut bed = bed(15);
+    let token = bed.login("alice").await;
+    let [over, _, _] = held(&bed, &token, "3s").await;
+    let [_, kept, _] = held(&bed, &token, "1h").await;
+    let [ended, _, _] = held(&bed, &token, "1h").await;
+    bed.stop();
+    let (file, backup) = (bed.file("pgbridge.db"), bed.file("backup"));
+    fs::copy(&file, &backup).expect("a file can be copied");
+    bed.start_again();
+    let [unknown, _, _] = held_in_the_end(&bed, &token, "1h").await;
+    assert_eq!(revoke(&bed, &token, &ended).await.text("/state"), "revoked");
+    is_in_state(&bed, &token, &over, "revoked").await;
+    bed.stop();
+    for beside in ["pgbridge.db-wal", "pgbridge.db-shm"] {
+        let _ = fs::remove_file(bed.file(beside));
+    }
+    fs::copy(&backup, &file).expect("a file can be copied");
+    bed.start_again();
+    // Its token is in the backup too.
+    in_order(&bed, &token, &[&kept]).await;
+    assert_eq!(lease(&bed, &token, &over).await.text("/state"), "revoked");
+    assert_eq!(lease(&bed, &token, &ended).await.text("/end"), "lost");
+    assert_eq!(lease(&bed, &token, &unknown).await.status, 404);
+    assert_eq!(told(&bed, "orphan.removed", &unknown), 1);
+}
+
+/// F-33.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_in_a_state_that_is_not_known_is_never_taken_for_one_that_is_over() {
+    let mut bed = bed(16);
+    let token = bed.login("alice").await;
+    let [id, role, password] = held(&bed, &token, "1h").await;
+    let set = |bed: &TestBed, state: &str| {
+        let store = rusqlite::Connection::open(bed.file("pgbridge.db")).expect("the file is there");
+        let sql = "UPDATE lease SET state = ?1 WHERE id = ?2";
+        assert_eq!(store.execute(sql, [state, &id]).expect("it can be changed"), 1);
+    };
+    bed.stop();
+    set(&bed, "resting");
+    bed.start_again_unready();
+    // It cannot compare, so it says that it is not ready, issues nothing and removes nothing.
+    wait_for("what it cannot read to be said", SOON, || {
+        bed.log().contains("resting").then_some(())
+    });
+    let login = json!({ "username": "alice", "password": password_of("alice") });
+    until("an answer", async || {
+        let login = bed.try_call(Method::POST, "/v1/login", Caller::Nobody, Some(login.clone()));
+        login.await.ok()
+    })
+    .await;
+    assert_refused(&issue(&bed, &token, "1h").await);
+    assert_eq!(bed.lease_roles(), [role.clone()]);
+    assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_ok());
+    bed.stop();
+    set(&bed, "active");
+    bed.start_again();
+    in_order(&bed, &token, &[&role]).await;
+    assert_eq!(revoke(&bed, &token, &id).await.text("/state"), "revoked");
+}
+
+/// F-34: nothing keeps a copy of the store from being served on another host. Both are safe: each
+/// takes away what it does not know, so the two cannot both lend, and a role that both knew ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_with_a_copy_of_one_store_leave_no_role_without_a_lease_in_both() {
+    let mut bed = bed(15);
+    let token = bed.login("alice").await;
+    let [shared, shared_role, _] = held(&bed, &token, "1h").await;
+    let [short, _, _] = held(&bed, &token, "10s").await;
+    bed.stop();
+    let twin = bed.start_on_another_host();
+    bed.start_again();
+    // What only one of them knows is taken away by the other, and lost to the first.
+    let issued = issue(&bed, &token, "1h").await;
+    if issued.status == 201 {
+        let id = issued.text("/lease/id");
+        is_in_state(&bed, &token, &id, "revoked").await;
+        assert_eq!(lease(&bed, &token, &id).await.text("/end"), "lost");
+        assert!(twin.log().contains("a role without a lease was taken away"), "{}", twin.log());
+    }
+    // What both know ends once, and the second finds nothing left to do.
+    is_in_state(&bed, &token, &short, "revoked").await;
+    in_order(&bed, &token, &[&shared_role]).await;
+    assert_eq!(revoke(&bed, &token, &shared).await.text("/state"), "revoked");
+    in_order(&bed, &token, &[]).await;
+    wait_for("the twin to see it", SOON, || twin.log().contains("the lease is lost").then_some(()));
+    assert!(bed.lease_roles().is_empty());
+}
