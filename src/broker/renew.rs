@@ -56,7 +56,7 @@ pub enum RenewLeaseError {
         /// The cluster.
         cluster: ClusterName,
         /// What it said.
-        source: ClusterError,
+        source: Box<ClusterError>,
     },
 }
 
@@ -130,7 +130,8 @@ impl Broker {
             Err(source) => {
                 warn!(request.id, lease = %lease.id, cluster = %cluster, cause = with_causes(&source), "the end of the role was not moved");
                 self.compare_soon(cluster);
-                Err(RenewLeaseError::NotExtended { cluster: cluster.clone(), source })
+                let (cluster, source) = (cluster.clone(), Box::new(source));
+                Err(RenewLeaseError::NotExtended { cluster, source })
             }
         }
     }

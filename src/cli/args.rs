@@ -415,7 +415,7 @@ pub struct Selection {
     /// Those on this cluster (operators)
     #[arg(long, value_name = "CLUSTER")]
     pub cluster: Option<ClusterName>,
-    /// The one whose own role has this name in pg_stat_activity (operators)
+    /// The one whose own role has this name in `pg_stat_activity` (operators)
     #[arg(long, value_name = "NAME")]
     pub role_name: Option<String>,
 }

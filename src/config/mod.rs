@@ -169,7 +169,7 @@ fn sections(root: Table<'_>) -> Option<Config> {
     if let Some((map, _)) = &map {
         map::hold_against(reader, map, &named);
     }
-    let Ways { ways, maps, mut notes } = ways?;
+    let Ways { settings: ways, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
     let (map, map_file) = map?;
     let policy = Policy { map, ways: maps, access, targets };
@@ -192,7 +192,7 @@ fn sections(root: Table<'_>) -> Option<Config> {
 /// The ways in.
 #[derive(Default)]
 struct Ways {
-    ways: Vec<LdapSettings>,
+    settings: Vec<LdapSettings>,
     /// The maps that each uses.
     maps: BTreeMap<WayName, Maps>,
     notes: Vec<Note>,
@@ -213,7 +213,7 @@ fn ways(
     let mut all = Ways::default();
     for ldap::Directory { settings, maps, note } in directories {
         all.maps.insert(settings.name.clone(), maps);
-        all.ways.push(settings);
+        all.settings.push(settings);
         all.notes.extend(note);
     }
     Some(all)

@@ -266,12 +266,12 @@ impl LeaseRoles for Server {
             Err(source) => return Err(CreateError::Failed { role_name, source }),
         };
         let (valid_until, deadline) = (seen + ttl.span(), seen + within);
-        let in_doubt = |role_name| Err(CreateError::InDoubt { role_name, source: self.away() });
+        let in_doubt = |role_name| CreateError::InDoubt { role_name, source: self.away() };
         if fate == Fate::AnswerLost && self.chance.once_in(2) {
             let (lease, group) = (lease.id, profile.role.clone());
             let late = Late { name: role_name.clone(), lease, group, valid_until, deadline };
             self.state().late.push(late);
-            return in_doubt(role_name);
+            return Err(in_doubt(role_name));
         }
         if self.now() > deadline {
             let refusal = CreateRefusal::TooLate;
@@ -282,7 +282,7 @@ impl LeaseRoles for Server {
         tokio::task::yield_now().await;
         match made {
             Some(role_oid) if fate == Fate::Done => Ok(Created { role_oid, valid_until }),
-            _ => in_doubt(role_name),
+            _ => Err(in_doubt(role_name)),
         }
     }
 

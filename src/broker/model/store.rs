@@ -441,9 +441,9 @@ impl Store for ModelStore {
     }
 }
 
-async fn fresh() -> (Arc<dyn Store>, ()) {
+fn fresh() -> impl Future<Output = (Arc<dyn Store>, ())> {
     let time = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    (Arc::new(ModelStore::new(time, Chance::new(0))), ())
+    std::future::ready((Arc::new(ModelStore::new(time, Chance::new(0))) as Arc<dyn Store>, ()))
 }
 
 crate::store::conformance::conformance!(fresh);

@@ -24,7 +24,7 @@ use crate::names::{
 };
 
 /// How long after everything works again nothing is left that must not be (T-rec).
-const RECOVERY: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_mins(2);
 
 /// How far a role's own end may be from its lease's.
 const MARGIN: SignedDuration = SignedDuration::from_secs(5);
@@ -99,7 +99,7 @@ impl World {
         for step in 0..steps {
             let command = Command::random(&world.chance, brokers);
             world.remember(format!("{step}: {command:?}"));
-            world.execute(command);
+            world.execute(&command);
             world.note_denied();
             world.drive();
             world.check();
@@ -391,8 +391,8 @@ impl Command {
 
 impl World {
     #[expect(clippy::too_many_lines, reason = "one short arm for each command")]
-    fn execute(&mut self, command: Command) {
-        match command {
+    fn execute(&mut self, command: &Command) {
+        match *command {
             Command::Login { at, person } => self.ask(at, |broker| async move {
                 let password = LoginPassword::new("good".to_owned());
                 let logged_in = broker.login(&request(), None, person, password).await.ok()?;
@@ -518,7 +518,7 @@ impl World {
         let mut leases: Vec<&Lease> =
             self.handed_out.iter().filter_map(|id| rows.tables.leases.get(id)).collect();
         leases.sort_by_key(|lease| std::cmp::Reverse(lease.requested_at));
-        let among = if number % 5 == 0 { leases.len() } else { leases.len().min(5) };
+        let among = if number.is_multiple_of(5) { leases.len() } else { leases.len().min(5) };
         (among > 0).then(|| leases[number as usize % among].id)
     }
 
