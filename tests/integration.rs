@@ -9,6 +9,7 @@
 
 mod bridge;
 mod brokers;
+mod chaos;
 mod cli;
 mod cluster;
 mod config;

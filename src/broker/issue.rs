@@ -18,7 +18,7 @@ use crate::audit::{Action, Outcome, Record, cut};
 use crate::auth::Identity;
 use crate::auth::way::Reason;
 use crate::clock::Stopwatch;
-use crate::cluster::{ClientConnection, CreateError};
+use crate::cluster::{ClientConnection, CreateError, CreateRefusal};
 use crate::crash;
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule};
@@ -208,7 +208,13 @@ impl Broker {
         );
         written?;
         let (password, verifier) = drawn?;
-        let (ttl, within) = (lease.remaining(self.now()), self.0.terms.create_within.duration());
+        let now = self.now();
+        let Some(within) = lease.time_to_make(now) else {
+            let (cluster, role) = (lease.cluster.clone(), lease.role.clone());
+            let too_late = CreateError::Refused { cluster, role, refusal: CreateRefusal::TooLate };
+            return Err(self.not_created(request, caller, lease, too_late).await);
+        };
+        let ttl = lease.remaining(now);
         crash::at("issue before the role");
         let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::CryptoRng;
@@ -428,6 +429,15 @@ impl Lease {
         let millis = u64::try_from(self.expires_at.duration_since(now).as_millis()).unwrap_or(0);
         let seconds = millis.div_ceil(1000).max(1);
         Ttl::from_seconds(seconds).unwrap_or(Ttl::LONGEST)
+    }
+
+    /// How long its role may still take to be made at `now`; nothing when it is too late, or the
+    /// lease would be over by then.
+    #[must_use]
+    pub fn time_to_make(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.create_before.duration_since(now);
+        let is_over = self.expires_at <= now;
+        Duration::try_from(left).ok().filter(|left| !left.is_zero() && !is_over)
     }
 
     fn next(self) -> Self {

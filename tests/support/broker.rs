@@ -346,6 +346,13 @@ impl Fellow {
         fs::read_to_string(self.scratch.join("pgbridge.log")).unwrap_or_default()
     }
 
+    /// Sends it a signal, if it runs.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(daemon) = &self.daemon {
+            daemon.signal(signal);
+        }
+    }
+
     /// Kills it: no line of it runs any more.
     pub fn kill(&mut self) {
         if let Some(daemon) = &mut self.daemon {

@@ -330,3 +330,13 @@ fn a_state_has_one_word_everywhere() {
     assert!(finals.eq([LeaseState::Revoked, LeaseState::Aborted]));
     assert!(serde_json::from_value::<LeaseState>("zombie".into()).is_err());
 }
+
+#[test]
+fn a_role_is_made_in_time_or_not_at_all() {
+    let intent = lease(LeaseState::Intent);
+    let left = |now| intent.time_to_make(at(now)).map(|left| left.as_secs());
+    assert_eq!((left(0), left(29), left(30), left(31)), (Some(30), Some(1), None, None));
+    let short = Lease { expires_at: at(10), ..intent.clone() };
+    assert!(short.time_to_make(at(9)).is_some());
+    assert_eq!(short.time_to_make(at(10)), None);
+}
