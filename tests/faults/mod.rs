@@ -1,4 +1,43 @@
-//! Faults of the network, the disk, the clocks and the store, on a real cluster.
+//! Faults of the network, the disk, the clocks and the store, on a real cluster: what each must
+//! come to, and the test that shows it. Tests named without a place are below this module.
+//!
+//! ```text
+//! F-01 crash after the intent           crash: a_crash_before_any_step_of_issuing_leaves_no_role_without_a_lease_on_16
+//! F-02 crash after the role             crash: a_crash_before_any_step_of_issuing_leaves_no_role_without_a_lease_on_15
+//! F-03 crash before the answer          asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_holds
+//! F-04 connection cut anywhere          issuing_cut_at_any_message_gives_a_credential_that_works_or_none_and_no_role
+//!                                       issuing_cut_at_any_record_of_tls_gives_a_credential_that_works_or_none_and_no_role
+//!                                       renewing_cut_at_any_message_leaves_no_role_that_outlives_what_was_asked_for
+//!                                       revoking_cut_at_any_message_is_carried_to_its_end
+//! F-05 role delayed by the network      a_role_that_was_sent_and_comes_too_late_is_not_made
+//! F-06 broker paused past the end       a_broker_that_was_paused_past_the_end_of_a_lease_leaves_nothing_of_it
+//! F-07 cluster restarts                 a_cluster_that_restarts_while_roles_are_made_and_ended_is_in_order_afterwards
+//! F-08 fail-over without the role       on_a_cluster_that_was_set_back_revoked_roles_end_again_and_new_leases_are_lost
+//! F-09 fail-over without the end        on_a_cluster_that_was_set_back_revoked_roles_end_again_and_new_leases_are_lost
+//! F-10 cluster restored                 on_a_cluster_that_was_set_back_revoked_roles_end_again_and_new_leases_are_lost
+//! F-11 store restored                   with_a_store_set_back_to_a_backup_no_role_stays_that_it_does_not_know
+//! F-12 standby, read-only               on_a_standby_nothing_is_issued_and_what_must_end_ends_once_it_is_promoted
+//!                                       where_transactions_are_read_only_by_default_roles_are_made_and_ended_all_the_same
+//! F-13 disk full                        on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same
+//! F-14 fsync fails                      a_disk_that_fails_to_sync_stops_the_broker_and_the_next_start_mends
+//! F-15 store locked                     a_store_that_another_process_holds_gives_an_error_and_nothing_half_done
+//! F-16 clocks                           a_clock_that_jumps_neither_ends_leases_nor_prolongs_them_and_stops_issuing
+//!                                       a_start_with_a_wrong_clock_ends_no_lease_that_is_not_over
+//! F-19 issue races "disabled"           bridge: a_request_held_back_gives_nothing_once_its_login_has_ended
+//! F-20 a long reader                    cluster: READER
+//! F-22 a DBA changed the role           cluster: DBA
+//! F-23 a DBA made it anew               cluster: ANEW
+//! F-24 nobody gets in                   access_ends_when_the_cluster_lets_nobody_in_any_more
+//! F-28 log-in held back                 bridge: a_log_in_held_back_until_its_role_is_gone_is_ended_when_it_shows
+//! F-31 many at once                     hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes_on
+//! F-32 one cluster hangs                a_cluster_that_hangs_keeps_no_other_one_waiting
+//! F-33 unknown state                    a_lease_in_a_state_that_is_not_known_is_never_taken_for_one_that_is_over
+//! F-34 store copied                     two_hosts_with_a_copy_of_one_store_leave_no_role_without_a_lease_in_both
+//! F-35 partition                        without_a_way_to_the_cluster_nothing_is_issued_and_what_must_end_ends_when_there_is_one
+//!                                       a_store_that_is_away_for_a_while_leaves_no_role_without_a_lease
+//! F-36 panic                            a_panic_ends_no_more_than_what_panicked
+//! ```
+//!
 
 mod clocks;
 mod clusters;
