@@ -97,14 +97,17 @@ async fn a_start_with_a_wrong_clock_ends_no_lease_that_is_not_over() {
     let [kept, kept_role, password] = held(&bed, &token, "1h").await;
     for ahead in ["+10y", "-1h"] {
         start_again_at(&mut bed, ahead);
+        // By a clock that is behind, who logged in before has not done so yet.
+        let token = if ahead == "-1h" { bed.login("alice").await } else { token.clone() };
         is_refused_for_the_clocks(&bed, &token).await;
         in_order(&bed, &token, &[&kept_role]).await;
         assert_eq!(lease(&bed, &token, &kept).await.text("/state"), "active", "{ahead}");
         assert!(bed.postgres.sql_as(&kept_role, &password, "orders", "SELECT 1").is_ok());
-        let set = records(&bed).into_iter().rev().find(|record| record["action"] == "clock.set");
-        assert!(set.is_some(), "{ahead}");
     }
+    let set = records(&bed).into_iter().find(|record| record["action"] == "clock.set");
+    assert!(set.is_some_and(|record| record["detail"].as_str().is_some()));
     start_again_at(&mut bed, "+0");
+    let token = bed.login("alice").await;
     let [_, role, _] = held_in_the_end(&bed, &token, "2s").await;
     wait_for("the end of the role", SOON, || (!bed.lease_roles().contains(&role)).then_some(()));
     in_order(&bed, &token, &[&kept_role]).await;

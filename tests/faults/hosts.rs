@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use futures::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
@@ -81,7 +82,6 @@ async fn hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes
         let wish = client.post(&url).bearer_auth(&token).json(&super::wish(&format!("{left}s")));
         async { wish.send().await.expect("the broker answers").status() }
     });
-    use futures::StreamExt;
     let statuses: Vec<_> = issued.buffer_unordered(8).collect().await;
     assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
     let [_, kept, _] = held(&bed, &token, "1h").await;
@@ -172,7 +172,8 @@ async fn two_hosts_with_a_copy_of_one_store_leave_no_role_without_a_lease_in_bot
     let [shared, shared_role, _] = held(&bed, &token, "1h").await;
     let [short, _, _] = held(&bed, &token, "10s").await;
     bed.stop();
-    let twin = bed.start_on_another_host();
+    let mut twin = bed.on_another_host();
+    assert!(twin.start(), "{}", twin.log());
     bed.start_again();
     // What only one of them knows is taken away by the other, and lost to the first.
     let issued = issue(&bed, &token, "1h").await;

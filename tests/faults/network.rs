@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{SOON, assert_refused, held, held_in_the_end, in_order, is_in_state, issue, often};
+use super::{
+    SOON, assert_refused, has_access, held, held_in_the_end, in_order, is_in_state, issue, often,
+};
 use super::{lease, records, revoke, until};
 use crate::support::{Answer, Caller, Postgres, Proxy, TestBed, Towards, wait_for};
 
@@ -166,8 +168,6 @@ async fn access_ends_when_the_cluster_lets_nobody_in_any_more() {
     let failed = records(&bed).iter().filter(|record| record["action"] == "lease.lost").count();
     assert_eq!(failed, 0);
 }
-
-use super::has_access;
 
 /// Takes every connection that is left to those who are no superuser.
 async fn all_connections(bed: &TestBed) -> Vec<tokio_postgres::Client> {

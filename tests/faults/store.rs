@@ -171,7 +171,7 @@ async fn sweep(major: u32, count: u64, moment: Moment) {
             break;
         }
     }
-    for call in ["commit", "admit", "lease", "leases", "due"] {
+    for call in ["commit", "admit", "lease", "live", "claim"] {
         assert!(failed.contains_key(call), "{call} has never failed: {failed:?}");
     }
     println!("{count} calls fail, {moment:?}: {lives} lives, {failed:?}, in {:?}", begun.elapsed());
@@ -192,7 +192,7 @@ async fn a_panic_ends_no_more_than_what_panicked() {
     let workers = started(&broker, &clock).await;
     let alice = alice(&broker, &*sound, clock.now()).await;
     // In the writing of the intent; in the work that nobody asks for.
-    for call in ["commit", "due", "leases"] {
+    for call in ["commit", "claim", "live"] {
         failing.panic_at(call);
         let issued = broker.issue(&request(), &alice, wish()).await;
         assert_eq!(issued.is_err(), call == "commit", "{call}");

@@ -38,19 +38,6 @@ pub struct TestBed {
     daemon: Daemon,
 }
 
-/// The same broker on another host, with a copy of its files; it ends on drop.
-pub struct Twin {
-    daemon: Daemon,
-    _scratch: Scratch,
-}
-
-impl Twin {
-    /// Everything it has logged so far.
-    pub fn log(&self) -> String {
-        self.daemon.log()
-    }
-}
-
 /// Who makes a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Caller<'a> {
@@ -181,28 +168,6 @@ impl TestBed {
         self.daemon.pid()
     }
 
-    /// Copies all files of the broker, which must not run, to another host and starts it there too.
-    pub fn start_on_another_host(&mut self) -> Twin {
-        assert!(!self.daemon.is_running(), "pgbridge runs");
-        let scratch = Scratch::new("twin");
-        let mut copy = Command::new("sh");
-        copy.args([
-            "-c",
-            "cp -p \"$1\"/pgbridge.* \"$1\"/*.p* \"$1\"/*.key \"$1\"/*.c* \"$2\"",
-            "sh",
-        ]);
-        let copied = copy.arg(self.scratch.path()).arg(scratch.path()).status();
-        assert!(copied.expect("there is a shell").success(), "the files could not be copied");
-        let config = fs::read_to_string(self.file("pgbridge.toml")).expect("it was written");
-        let port = free_port();
-        let listen = |port: u16| format!("listen = \"127.0.0.1:{port}\"");
-        scratch.write("pgbridge.toml", &config.replace(&listen(self.port), &listen(port)), None);
-        let mut daemon = run(&scratch);
-        let ready = is_ready(&mut daemon, &scratch, port);
-        assert!(ready, "pgbridge does not start on another host:\n{}", daemon.log());
-        Twin { daemon, _scratch: scratch }
-    }
-
     /// Waits until the broker has ended by itself.
     pub fn wait_for_its_end(&mut self) {
         wait_for("the end of pgbridge", STARTING, || (!self.daemon.is_running()).then_some(()));
@@ -289,6 +254,15 @@ impl TestBed {
         let mut fellow = self.fellow_files();
         let started = fellow.start();
         assert!(started, "another pgbridge does not start:\n{}", fellow.log());
+        fellow
+    }
+
+    /// This broker on another host: the same with a copy of its SQLite store, which must not be in
+    /// use, not started yet.
+    pub fn on_another_host(&self) -> Fellow {
+        let fellow = self.fellow_files();
+        let copied = fs::copy(self.file("pgbridge.db"), fellow.file("pgbridge.db"));
+        copied.expect("the store can be copied");
         fellow
     }
 

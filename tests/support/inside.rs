@@ -2,7 +2,6 @@
 //! the test's choice. It is made from a configuration file, as the program makes it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// PostgreSQL, a directory and what brokers are made of; all of it ends on drop.
 pub struct Inside {
     pub postgres: Postgres,
-    pub directory: Directory,
+    _directory: Directory,
     eye: tokio_postgres::Client,
     scratch: Scratch,
 }
@@ -63,12 +62,7 @@ impl Inside {
         let text = edit(&postgres, usual_config(&postgres, &directory, "pgb_", 1));
         scratch.write("pgbridge.toml", &text, None);
         let eye = postgres.eye().await;
-        Self { postgres, directory, eye, scratch }
-    }
-
-    /// A file of the broker: `pgbridge.toml`, `pg_ident.conf`, `pgbridge.db`.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.scratch.join(name)
+        Self { postgres, _directory: directory, eye, scratch }
     }
 
     /// The store in a file of that name, made when it is not there.

@@ -252,15 +252,7 @@ impl Postgres {
 
     /// Who may come in from now on, and how: before the lines of every server stand `lines`.
     pub fn admit(&self, lines: &str) {
-        let file = self.scratch.join("data/pg_hba.conf");
-        // Written in place: the file stays the server's own.
-        fs::write(file, format!("{lines}\n{HBA}")).expect("a file can be written");
-        let before = self.sql("postgres", "SELECT clock_timestamp()").concat().concat();
-        self.sql("postgres", "SELECT pg_reload_conf()");
-        let loaded = format!("SELECT pg_conf_load_time() > '{before}'");
-        wait_for("the new rules", STARTING, || {
-            (self.sql("postgres", &loaded) == [["t"]]).then_some(())
-        });
+        self.set_hba(&format!("{lines}\n{HBA}"));
     }
 
     /// Logs in as `role` over TLS, as the holder of a lease does, and runs `text`.

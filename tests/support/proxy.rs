@@ -158,11 +158,6 @@ impl Proxy {
         });
     }
 
-    /// All connections end; new ones get through.
-    pub fn reset(&self) {
-        self.shared.rules.send_modify(|rules| rules.epoch += 1);
-    }
-
     /// What was held goes on, and new connections get through.
     pub fn heal(&self) {
         self.shared.rules.send_modify(|rules| {
