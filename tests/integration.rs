@@ -20,6 +20,7 @@ mod floors;
 mod http;
 mod ldap;
 mod mapping;
+mod recheck;
 mod smoke;
 // The promises of a store are a part of debug builds only.
 #[cfg(debug_assertions)]

@@ -432,6 +432,17 @@ async fn a_lease_in_an_unknown_state_is_in_no_list_and_hides_in_none() {
 async fn common_questions_are_answered_by_an_index() {
     let server = StoreServer::start(16);
     let _store = open(&server.fresh("store")).await;
+    // Somebody with many, for the planner to see what each index is good for.
+    let many = "INSERT INTO pgbridge.lease (id, version, state, principal, principal_key, cluster, \
+                database, role, role_name, requested_at, create_before, expires_at, ceiling, \
+                owned_objects, request_key, client, rule, map_revision, attempts) \
+                SELECT n, 1, CASE WHEN n % 50 = 0 THEN 'active' ELSE 'revoked' END, '{}', \
+                CASE WHEN n % 10 = 0 THEN 'a' ELSE 'b' || n % 10 END, 'a', \
+                'd', 'r' || n % 9, n, at, at, at, at, 'drop', n, '::', '{}', '', 0 \
+                FROM generate_series(1, 20000) AS n, \
+                LATERAL (SELECT now() - n * interval '1 s') AS t (at)";
+    server.postgres.sql("store", many);
+    server.postgres.sql("store", "ANALYZE pgbridge.lease");
     for (sql, index) in [
         ("SELECT 1 FROM lease WHERE cluster = 'a' AND due_at <= now()", "lease_due"),
         (
@@ -442,7 +453,8 @@ async fn common_questions_are_answered_by_an_index() {
         ),
         (
             "SELECT 1 FROM lease WHERE state NOT IN \
-             ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') LIMIT 1",
+             ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') \
+             ORDER BY id LIMIT 1",
             "lease_unknown",
         ),
         (
@@ -456,6 +468,20 @@ async fn common_questions_are_answered_by_an_index() {
             "lease_of_person",
         ),
         ("SELECT * FROM lease ORDER BY requested_at DESC, id DESC LIMIT 5", "lease_by_age"),
+        (
+            "SELECT 1 FROM lease WHERE principal_key = 'a' AND cluster = 'a' AND role = 'r1' \
+             AND state IN ('intent', 'active') HAVING count(*) >= 20",
+            "lease_live_of_person",
+        ),
+        (
+            "SELECT * FROM lease WHERE principal_key = 'a' AND state IN ('intent', 'active') \
+             AND (cluster, role, id) > ('a', 'r1', '') ORDER BY cluster, role, id LIMIT 500",
+            "lease_live_of_person",
+        ),
+        (
+            "SELECT principal_key FROM lease WHERE state IN ('intent', 'active')",
+            "lease_live_of_person",
+        ),
     ] {
         let plan = format!("SET search_path = pgbridge; SET enable_seqscan = off; EXPLAIN {sql}");
         let steps = server.postgres.sql("store", &plan).concat().join("\n");

@@ -120,7 +120,7 @@ fn write_settings(scratch: &Scratch, postgres: &Postgres, directory: &Directory,
     let profiles = PROFILES.map(|(iterations, role)| {
         format!(
             "[[cluster.profile]]\nrole = \"{role}\"\ndatabases = [\"orders\"]\nttl = \"1h\"\n\
-             max_ttl = \"8h\"\nscram_iterations = {iterations}\n"
+             max_ttl = \"8h\"\nscram_iterations = {iterations}\nmax_leases = 1000000\n"
         )
     });
     let ldap_port = directory.ldap_url().rsplit(':').next().expect("a port").to_owned();

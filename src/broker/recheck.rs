@@ -29,6 +29,12 @@ const SIDE_BY_SIDE: usize = 4;
 /// People who are looked up in one round at least, if so many are due.
 const ROUND: usize = 20;
 
+/// Leases of one person that are read at once.
+const PAGE: u32 = 500;
+
+/// Leases that are told to end side by side; the store writes them to disk together.
+const ENDS_SIDE_BY_SIDE: usize = 64;
+
 /// Rounds in the time in which everybody is looked up.
 const ROUNDS: u32 = 20;
 
@@ -136,14 +142,34 @@ impl Broker {
 
     /// Ends every lease that the map does not allow whoever was `seen`.
     async fn withdraw_beyond(&self, seen: &Identity) -> Result<(), LeaseError> {
-        let live = self.store().live_leases_of(seen.principal()).await;
-        for lease in live.map_err(LeaseError::Store)? {
-            if let Err(refusal) = self.still_entitled(seen, &lease) {
-                let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
-                self.withdraw(lease, record, refusal.word(), &refusal.to_string()).await?;
+        let mut last: Option<Lease> = None;
+        loop {
+            let page = self.store().live_leases_of(seen.principal(), last.as_ref(), PAGE).await;
+            let page = page.map_err(LeaseError::Store)?;
+            last = page.last().cloned();
+            if last.is_none() {
+                return Ok(());
             }
+            let judged = page.into_iter().map(|lease| (self.still_entitled(seen, &lease), lease));
+            let refused = judged.filter_map(|(judged, lease)| Some((judged.err()?, lease)));
+            self.withdraw_all(refused.map(|(refusal, lease)| {
+                (lease, Reason { word: refusal.word(), detail: refusal.to_string() })
+            }))
+            .await?;
         }
-        Ok(())
+    }
+
+    /// Ends several leases side by side, each for its reason, and goes on when one cannot be told.
+    async fn withdraw_all(
+        &self,
+        leases: impl Iterator<Item = (Lease, Reason)>,
+    ) -> Result<(), LeaseError> {
+        let ends = leases.map(|(lease, reason)| async move {
+            let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
+            self.withdraw(lease, record, &reason).await
+        });
+        let ends: Vec<_> = stream::iter(ends).buffer_unordered(ENDS_SIDE_BY_SIDE).collect().await;
+        ends.into_iter().collect()
     }
 
     /// Whether whoever was `seen` may have `lease`, there where it was asked for.
@@ -157,12 +183,12 @@ impl Broker {
         &self,
         lease: Lease,
         record: Record,
-        word: &str,
-        text: &str,
+        reason: &Reason,
     ) -> Result<(), LeaseError> {
+        let Reason { word, detail } = reason;
         info!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, principal = %lease.principal, cause = word, "the person may not have the lease any more; it ends");
         let person = Some(lease.principal.key());
-        let record = Record { person, detail: Some(format!("{word}: {text}")), ..record };
+        let record = Record { person, detail: Some(format!("{word}: {detail}")), ..record };
         self.end(lease, EndReason::Withdrawn, record).await
     }
 
@@ -176,14 +202,12 @@ impl Broker {
         self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)?;
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
-            let live = self.store().live_leases_of(principal).await.map_err(LeaseError::Store)?;
-            if live.is_empty() {
+            let page = self.store().live_leases_of(principal, None, PAGE).await;
+            let page = page.map_err(LeaseError::Store)?;
+            if page.is_empty() {
                 return Ok(());
             }
-            for lease in live {
-                let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
-                self.withdraw(lease, record, word, detail).await?;
-            }
+            self.withdraw_all(page.into_iter().map(|lease| (lease, reason.clone()))).await?;
         }
     }
 

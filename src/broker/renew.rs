@@ -190,7 +190,8 @@ impl Broker {
             return Err(RenewLeaseError::NotOnOffer(refusal));
         };
         let record = self.record(request, Action::RevokeRequested, Subject::Broker);
-        self.withdraw(lease.clone(), record, refusal.word(), &refusal.to_string()).await?;
+        let reason = Reason { word: refusal.word(), detail: refusal.to_string() };
+        self.withdraw(lease.clone(), record, &reason).await?;
         Err(RenewLeaseError::Withdrawn(refusal))
     }
 

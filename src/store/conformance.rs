@@ -43,7 +43,8 @@ macro_rules! with_every_promise {
             a_lease_is_replaced_in_one_step
             a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for
             leases_opened_side_by_side_are_never_more_than_there_is_room_for
-            who_has_live_leases_or_sessions_is_known_and_which_they_are
+            who_has_live_leases_or_sessions_is_known
+            the_live_leases_of_a_person_are_read_page_by_page
             what_is_due_is_claimed_oldest_first
             a_claim_keeps_everybody_else_away_until_it_is_given_back
             a_claimed_lease_is_moved_by_anybody
@@ -438,10 +439,10 @@ pub async fn leases_opened_side_by_side_are_never_more_than_there_is_room_for(
         }
     }
     assert_eq!(opened, 7);
-    assert_eq!(store.live_leases_of(&person("alice")).await.unwrap().len(), 7);
+    assert_eq!(store.live_leases_of(&person("alice"), None, 9).await.unwrap().len(), 7);
 }
 
-pub async fn who_has_live_leases_or_sessions_is_known_and_which_they_are(store: Arc<dyn Store>) {
+pub async fn who_has_live_leases_or_sessions_is_known(store: Arc<dyn Store>) {
     let people = async || {
         let people = store.people().await.unwrap();
         let count = people.len();
@@ -451,13 +452,12 @@ pub async fn who_has_live_leases_or_sessions_is_known_and_which_they_are(store: 
     };
     assert_eq!(people().await, [].into());
     let hostile = "a:b'\"σ; --";
-    let later = |seconds| Lease { requested_at: at(seconds), ..intent("alice") };
-    let (second, first) = (later(9), later(1).activate(RoleOid(1)).unwrap());
+    let (first, second) = (intent("alice"), intent("alice").activate(RoleOid(1)).unwrap());
     let over = LeaseState::ALL
         .into_iter()
         .filter(|state| !matches!(state, LeaseState::Intent | LeaseState::Active));
     let over = over.map(|state| Lease { state, ..intent("carol") });
-    for lease in [second.clone(), first.clone(), intent(hostile)].into_iter().chain(over) {
+    for lease in [first, second, intent(hostile)].into_iter().chain(over) {
         opened(&*store, &lease).await;
     }
     let bob = session("bob", "b", at(0));
@@ -467,10 +467,41 @@ pub async fn who_has_live_leases_or_sessions_is_known_and_which_they_are(store: 
     }
     let all = ["alice", "bob", hostile].map(person);
     assert_eq!(people().await, all.into());
-    assert_eq!(store.live_leases_of(&person("alice")).await.unwrap(), [first, second]);
-    assert_eq!(store.live_leases_of(&person("carol")).await.unwrap(), []);
+    assert_eq!(store.live_leases_of(&person("carol"), None, 9).await.unwrap(), []);
     store.commit(vec![Change::EndSession(bob.id)], vec![record(0)]).await.unwrap();
     assert_eq!(people().await, ["alice", hostile].map(person).into());
+}
+
+/// In the order of cluster, role and id, whose texts are compared byte by byte.
+pub async fn the_live_leases_of_a_person_are_read_page_by_page(store: Arc<dyn Store>) {
+    let mut leases = Vec::new();
+    for (cluster, role) in [("a", "z"), ("b", "Z"), ("b", "z"), ("b-c", "a"), ("b", "é\"")] {
+        for state in [LeaseState::Active, LeaseState::Intent, LeaseState::Active] {
+            let (cluster, role) = (cluster.parse().unwrap(), role.parse().unwrap());
+            leases.push(Lease { cluster, role, state, ..intent("alice") });
+        }
+    }
+    let ended = Lease { state: LeaseState::Revoking, ..intent("alice") };
+    for lease in leases.iter().rev().chain([&ended, &intent("bob")]) {
+        opened(&*store, lease).await;
+    }
+    leases.sort_by_key(|lease| {
+        (lease.cluster.to_string(), lease.role.to_string(), lease.id.to_string())
+    });
+    for limit in [1, 2, 7, 15, 99] {
+        let (mut read, mut pages) = (Vec::<Lease>::new(), 0);
+        loop {
+            let page = store.live_leases_of(&person("alice"), read.last(), limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page);
+            pages += 1;
+        }
+        assert_eq!(read, leases, "{limit}");
+        assert_eq!(pages, 15_u32.div_ceil(limit));
+    }
 }
 
 pub async fn what_is_due_is_claimed_oldest_first(store: Arc<dyn Store>) {

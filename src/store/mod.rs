@@ -295,12 +295,17 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails, or a lease cannot be read ([`StoreError::Unreadable`]).
     async fn leases(&self, filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError>;
 
-    /// Every lease in state intent or active that `principal` has, oldest first, however many they
-    /// had before.
+    /// Leases in state intent or active that `principal` has, however many they had before: in the
+    /// order of cluster, role and id as text, those behind `after`, at most `limit`.
     ///
     /// # Errors
     /// When the engine fails.
-    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError>;
+    async fn live_leases_of(
+        &self,
+        principal: &Principal,
+        after: Option<&Lease>,
+        limit: u32,
+    ) -> Result<Vec<Lease>, StoreError>;
 
     /// Everybody who has a lease in state intent or active, or a session that was not swept away;
     /// each once, in any order.

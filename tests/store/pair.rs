@@ -46,7 +46,8 @@ handed_on! {
     admit(counters: &[(String, LockoutRule)], now: Timestamp) -> Result<Vec<Admission>, StoreError>;
     lease(id: LeaseId) -> Result<Option<Lease>, StoreError>;
     leases(filter: &LeaseFilter) -> Result<Vec<Lease>, StoreError>;
-    live_leases_of(principal: &Principal) -> Result<Vec<Lease>, StoreError>;
+    live_leases_of(principal: &Principal, after: Option<&Lease>, limit: u32)
+        -> Result<Vec<Lease>, StoreError>;
     people() -> Result<Vec<Principal>, StoreError>;
     lease_of_key(person: &Principal, key: &RequestKey) -> Result<Option<Lease>, StoreError>;
     claim(cluster: &ClusterName, now: Timestamp, limit: u32, by: Claimant)

@@ -274,12 +274,23 @@ impl Store for ModelStore {
         .await
     }
 
-    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
-        let wanted = |lease: &&Lease| is_live(lease) && lease.principal == *principal;
+    async fn live_leases_of(
+        &self,
+        principal: &Principal,
+        after: Option<&Lease>,
+        limit: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let place = |lease: &Lease| {
+            (lease.cluster.to_string(), lease.role.to_string(), lease.id.to_string())
+        };
+        let is_behind = |lease: &Lease| after.is_none_or(|after| place(lease) > place(after));
+        let wanted =
+            |lease: &&Lease| is_live(lease) && lease.principal == *principal && is_behind(lease);
         self.read(|rows| {
             let mut leases: Vec<Lease> =
                 rows.tables.leases.values().filter(wanted).cloned().collect();
-            leases.sort_by_key(|lease| (lease.requested_at, lease.id));
+            leases.sort_by_key(place);
+            leases.truncate(limit as usize);
             leases
         })
         .await

@@ -155,8 +155,13 @@ impl Store for PostgresStore {
         self.told("listing leases", reads::leases(&self.pool, filter).await)
     }
 
-    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
-        let live = reads::live_leases_of(&self.pool, principal).await;
+    async fn live_leases_of(
+        &self,
+        principal: &Principal,
+        after: Option<&Lease>,
+        limit: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let live = reads::live_leases_of(&self.pool, principal, after, limit).await;
         self.told("listing somebody's leases", live)
     }
 

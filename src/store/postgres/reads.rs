@@ -46,8 +46,10 @@ async fn refuse_unknown_states(pool: &Pool) -> Result<(), Problem> {
     const SQL: &str = concat!(
         "SELECT ",
         rows::lease_columns!(),
+        // The order is that of the index in which there is nothing else.
         " FROM lease WHERE state NOT IN \
-         ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') LIMIT 1"
+         ('intent', 'active', 'revoking', 'quarantined', 'revoked', 'aborted') \
+         ORDER BY id LIMIT 1"
     );
     const { assert!(LeaseState::ALL.len() == 6, "the states in the statement are all") };
     all(&pool.read(SQL, &[]).await?, rows::lease).map(drop)
@@ -56,14 +58,22 @@ async fn refuse_unknown_states(pool: &Pool) -> Result<(), Problem> {
 pub(super) async fn live_leases_of(
     pool: &Pool,
     principal: &Principal,
+    after: Option<&Lease>,
+    limit: u32,
 ) -> Result<Vec<Lease>, Problem> {
     const SQL: &str = concat!(
         "SELECT ",
         rows::lease_columns!(),
         " FROM lease WHERE principal_key = $1 AND state IN ('intent', 'active') \
-         ORDER BY requested_at, id"
+         AND (cluster, role, id) > ($2, $3, $4) ORDER BY cluster, role, id LIMIT $5"
     );
-    all(&pool.read(SQL, &[&escaped(&principal.key())]).await?, rows::lease)
+    let text = |of: fn(&Lease) -> String| after.map(of).unwrap_or_default();
+    let cluster = text(|lease| lease.cluster.to_string());
+    let role = text(|lease| lease.role.to_string());
+    let id = text(|lease| lease.id.to_string());
+    let person = escaped(&principal.key());
+    let rows = pool.read(SQL, &[&person, &cluster, &role, &id, &i64::from(limit)]).await?;
+    all(&rows, rows::lease)
 }
 
 pub(super) async fn people(pool: &Pool) -> Result<Vec<Principal>, Problem> {

@@ -30,6 +30,7 @@ use self::claims::Claims;
 use self::file::ServeLock;
 use self::problem::Problem;
 use self::readers::{READERS, Readers};
+use self::reads::Place;
 use self::writer::{Limits, Writer};
 use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
 use crate::audit::Record;
@@ -194,9 +195,14 @@ impl Store for SqliteStore {
         self.readers.call("listing live leases", read).await
     }
 
-    async fn live_leases_of(&self, principal: &Principal) -> Result<Vec<Lease>, StoreError> {
-        let principal = principal.clone();
-        let read = move |connection: &_| reads::live_leases_of(connection, &principal);
+    async fn live_leases_of(
+        &self,
+        principal: &Principal,
+        after: Option<&Lease>,
+        limit: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let place = Place::of(principal, after);
+        let read = move |connection: &_| reads::live_leases_of(connection, &place, limit);
         self.readers.call("reading a person's leases", read).await
     }
 

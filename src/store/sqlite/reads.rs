@@ -54,18 +54,41 @@ fn refuse_unknown_states(connection: &Connection) -> Result<(), Problem> {
     all(connection, SQL, [], rows::lease).map(drop)
 }
 
+/// A place among the live leases of a person, in their order.
+pub(super) struct Place {
+    person: String,
+    cluster: String,
+    role: String,
+    id: String,
+}
+
+impl Place {
+    /// Behind `after`, or before all.
+    pub(super) fn of(principal: &Principal, after: Option<&Lease>) -> Self {
+        let text = |of: fn(&Lease) -> String| after.map(of).unwrap_or_default();
+        Self {
+            person: principal.key(),
+            cluster: text(|lease| lease.cluster.to_string()),
+            role: text(|lease| lease.role.to_string()),
+            id: text(|lease| lease.id.to_string()),
+        }
+    }
+}
+
 pub(super) fn live_leases_of(
     connection: &Connection,
-    principal: &Principal,
+    place: &Place,
+    limit: u32,
 ) -> Result<Vec<Lease>, Problem> {
     const SQL: &str = concat!(
         "SELECT ",
         rows::lease_columns!(),
-        // Their order has an index too, which leads through all that they ever had.
         " FROM lease INDEXED BY lease_live_of_person WHERE principal_key = ?1 \
-         AND state IN ('intent', 'active') ORDER BY requested_at, id"
+         AND state IN ('intent', 'active') AND (cluster, role, id) > (?2, ?3, ?4) \
+         ORDER BY cluster, role, id LIMIT ?5"
     );
-    all(connection, SQL, [principal.key()], rows::lease)
+    let Place { person, cluster, role, id } = place;
+    all(connection, SQL, params![person, cluster, role, id, limit], rows::lease)
 }
 
 pub(super) fn people(connection: &Connection) -> Result<Vec<Principal>, Problem> {

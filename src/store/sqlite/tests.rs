@@ -330,8 +330,9 @@ fn common_questions_are_answered_by_an_index() {
         ),
         (
             "SELECT * FROM lease INDEXED BY lease_live_of_person WHERE principal_key = ?1 \
-             AND state IN ('intent', 'active') ORDER BY requested_at, id",
-            "lease_live_of_person (principal_key=?)",
+             AND state IN ('intent', 'active') AND (cluster, role, id) > (?2, ?3, ?4) \
+             ORDER BY cluster, role, id LIMIT ?5",
+            "lease_live_of_person (principal_key=? AND (cluster,role,id)>(?,?,?))",
         ),
         (
             "SELECT principal_key FROM session \

@@ -22,7 +22,7 @@ CREATE TABLE lease (
     principal_key   text        COLLATE "C" NOT NULL, -- method:issuer:subject
     cluster         text        COLLATE "C" NOT NULL,
     database        text        NOT NULL,
-    role            text        NOT NULL,
+    role            text        COLLATE "C" NOT NULL,
     role_name       text        NOT NULL,
     role_oid        oid,
     requested_at    timestamptz NOT NULL,
@@ -60,7 +60,7 @@ CREATE UNIQUE INDEX lease_live_key ON lease (principal_key, request_key)
     WHERE request_key IS NOT NULL AND state IN ('intent', 'active');
 CREATE INDEX lease_due ON lease (cluster, due_at, id) WHERE due_at IS NOT NULL;
 -- What somebody has now, whatever they had before: to count it, and to look through it again.
-CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role)
+CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role, id)
     WHERE state IN ('intent', 'active');
 CREATE INDEX lease_of_person ON lease (principal_key, requested_at, id);
 CREATE INDEX lease_of_cluster ON lease (cluster, state, requested_at, id);

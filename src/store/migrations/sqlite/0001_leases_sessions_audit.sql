@@ -108,7 +108,7 @@ CREATE TABLE probe (
 INSERT INTO probe (id, count) VALUES (1, 0);
 
 -- What somebody has now, whatever they had before: to count it, and to look through it again.
-CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role)
+CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role, id)
     WHERE state IN ('intent', 'active');
 
 -- Values that are accepted once, by their hash, until a moment.
