@@ -172,7 +172,9 @@ impl Broker {
         let subject = Subject::Person { principal, session: Some(session.id) };
         let record = self.record(request, Action::AccessRefused, subject);
         let record = record.ended(Outcome::Refused, cause, detail);
-        self.store().commit(vec![Change::EndSession(session.id)], vec![record]).await?;
+        // Before the clocks were compared nobody knows whether it is over: then it stays.
+        let ends = self.0.time.is_settled().then_some(Change::EndSession(session.id));
+        self.store().commit(ends.into_iter().collect(), vec![record]).await?;
         Ok(AccessError::NoSession)
     }
 

@@ -13,6 +13,7 @@ mod model;
 mod recheck;
 mod reconcile;
 mod renew;
+mod report;
 mod review;
 mod revoke;
 mod standing;
@@ -118,6 +119,8 @@ struct Site {
     last_gone: hidden::LastGone,
     /// The cluster's clock.
     clock: time::OtherClock,
+    /// Roles there without a lease that could not be taken away.
+    orphans_left: reconcile::OrphansLeft,
 }
 
 /// Where a call comes from, for the audit.
@@ -179,6 +182,7 @@ impl Broker {
                 compare: Notify::new(),
                 last_gone: hidden::LastGone::start(),
                 clock: time::OtherClock::default(),
+                orphans_left: reconcile::OrphansLeft::default(),
                 cluster,
             };
             (site.cluster.name().clone(), site)

@@ -49,6 +49,9 @@ impl Broker {
     /// Looks up the people of the way in `of` for ever, at a steady pace; without one, those whose
     /// way in is not in the configuration any more.
     pub(super) async fn recheck_for_ever(&self, of: Option<&WayName>, stop: CancellationToken) {
+        if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
+            return;
+        }
         let pause = (self.0.recheck_every.duration() / ROUNDS).min(PAUSE_MAX);
         let start = self.now();
         let mut trouble = None;

@@ -1,18 +1,57 @@
 //! Comparing: roles found on a cluster against the leases of the store, and acting on the
 //! difference. It has no other input, so that nothing that was missed stays missed.
 
-use metrics::gauge;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use futures::{StreamExt, stream};
 use tracing::warn;
 
 use super::access::with_causes;
 use super::worker::Setback;
-use super::{Broker, Site};
+use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
-use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, LiveLease, compare};
+use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
 use crate::mapping::ObjectPolicy;
-use crate::names::LeaseId;
-use crate::store::StoreError;
+use crate::names::{LeaseId, RoleOid};
+use crate::store::{LeaseFilter, StoreError};
+
+/// Differences that are mended side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Roles without a lease that could not be taken away, and what was said to keep them.
+#[derive(Default)]
+pub(super) struct OrphansLeft(Mutex<BTreeMap<RoleOid, Vec<Blocker>>>);
+
+impl OrphansLeft {
+    /// Notes what keeps the role `oid`, if anything does; `true` when that is new.
+    fn note(&self, oid: RoleOid, blockers: &[Blocker]) -> bool {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if blockers.is_empty() {
+            left.remove(&oid);
+            return true;
+        }
+        left.insert(oid, blockers.to_vec()).is_none_or(|before| before != blockers)
+    }
+
+    /// Forgets those that are not found any more.
+    fn keep_only(&self, found: &[Finding]) {
+        let found: BTreeSet<RoleOid> = found
+            .iter()
+            .filter_map(|finding| match finding {
+                Finding::Orphan { role, .. } => Some(role.oid),
+                _ => None,
+            })
+            .collect();
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|oid, _| found.contains(oid));
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
 
 /// Why store and cluster could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -29,22 +68,31 @@ impl Broker {
         // Roles before leases: an intent is in the store before its role exists.
         let roles = site.cluster.lease_roles().await?;
         let leases = self.store().live(site.cluster.name()).await?;
-        report(site, &leases);
+        report::states(site, &leases);
         let mut findings = compare(&roles, &leases, self.now());
         for finding in &mut findings {
             self.unmask(finding).await?;
         }
         let strangers = findings.iter().filter(|found| matches!(found, Finding::Stranger { .. }));
-        let cluster = site.cluster.name().to_string();
-        #[expect(clippy::cast_precision_loss, reason = "a count of roles is far below 2^52")]
-        gauge!("pgbridge_unmarked_roles", "cluster" => cluster).set(strangers.count() as f64);
-        for finding in findings {
-            // One that resists keeps nobody from the others; it is found again next time.
+        let strangers = strangers.count();
+        site.orphans_left.keep_only(&findings);
+        // One that resists keeps nobody from the others; it is found again next time.
+        let mending = stream::iter(findings).for_each_concurrent(SIDE_BY_SIDE, async |finding| {
             if let Err(failed) = self.mend(site, finding).await {
                 warn!(cluster = %site.cluster.name(), cause = with_causes(&failed), "a difference between store and cluster is not mended yet");
             }
-        }
+        });
+        mending.await;
+        report::unexplained(site, strangers, site.orphans_left.count());
+        report::blockers(site, &self.held(site).await?, self.now());
         self.end_hidden(site).await
+    }
+
+    /// Leases that did not end at once.
+    async fn held(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {
+        let states = vec![LeaseState::Revoking, LeaseState::Quarantined];
+        let (cluster, limit) = (Some(site.cluster.name().clone()), Some(report::LOOKED_AT));
+        self.store().leases(&LeaseFilter { principal: None, cluster, states, limit }).await
     }
 
     /// An orphan that only has the mark is a stranger: somebody copied the comment.
@@ -129,6 +177,10 @@ impl Broker {
             role_oid: Some(role.oid),
             ..Record::new(self.now(), Action::OrphanRemoved, Subject::Broker)
         };
+        // What keeps it is said once, and again when it is something else.
+        if !site.orphans_left.note(role.oid, &blockers) {
+            return Ok(());
+        }
         let record = if blockers.is_empty() {
             warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
             record
@@ -136,16 +188,6 @@ impl Broker {
             record.ended(Outcome::Failed, "blocked", &Blocker::join(&blockers))
         };
         Ok(self.store().commit(Vec::new(), vec![record]).await?)
-    }
-}
-
-fn report(site: &Site, leases: &[LiveLease]) {
-    for state in LeaseState::ALL.into_iter().filter(|state| !state.is_final()) {
-        let count = leases.iter().filter(|lease| lease.state == state).count();
-        let cluster = site.cluster.name().to_string();
-        #[expect(clippy::cast_precision_loss, reason = "a count of leases is far below 2^52")]
-        gauge!("pgbridge_leases", "cluster" => cluster, "state" => state.as_str())
-            .set(count as f64);
     }
 }
 

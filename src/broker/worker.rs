@@ -320,6 +320,10 @@ impl Broker {
 
     async fn compare_for_ever(&self, name: &ClusterName, stop: CancellationToken) {
         let Some(site) = self.site(name) else { return };
+        // By a clock that is ahead every intent would be overdue.
+        if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
+            return;
+        }
         let mut pause = LOOK_EVERY;
         while !stop.is_cancelled() {
             match self.reconcile(site).await {
@@ -342,6 +346,10 @@ impl Broker {
 
     async fn sweep_for_ever(&self, stop: CancellationToken) {
         let every = Duration::from_mins(10);
+        // By a clock that is ahead every session would be over.
+        if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
+            return;
+        }
         // By a clock that is ahead every session would be over.
         if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
             return;

@@ -92,6 +92,33 @@ fn describe() {
         "pgbridge_unmarked_roles",
         "Roles with a name like ours but without our mark, by cluster"
     );
+    describe_gauge!(
+        "pgbridge_leases_blocked",
+        "Ended leases whose role is kept, by cluster and kind of what keeps it"
+    );
+    describe_gauge!(
+        "pgbridge_oldest_quarantine_seconds",
+        Unit::Seconds,
+        "How long the oldest quarantined lease has had no access, by cluster"
+    );
+    describe_gauge!(
+        "pgbridge_orphan_roles",
+        "Roles with our mark and without a lease that could not be taken away, by cluster"
+    );
+    describe_gauge!(
+        "pgbridge_clock_ahead_seconds",
+        Unit::Seconds,
+        "How far a clock is ahead of the broker's time: wall, store, or a cluster by its name"
+    );
+    describe_gauge!(
+        "pgbridge_oldest_look_seconds",
+        Unit::Seconds,
+        "How long ago the person was looked up who waits longest for it, by way in"
+    );
+    describe_counter!(
+        "pgbridge_rechecks_total",
+        "Looks at people who have a lease or a session, by way in and result"
+    );
     counter!("pgbridge_connections_refused_total").absolute(0);
     counter!("pgbridge_certificate_reload_failed_total").absolute(0);
     counter!("pgbridge_tokens_refused_total").absolute(0);

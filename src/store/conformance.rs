@@ -478,7 +478,7 @@ pub async fn the_live_leases_of_a_person_are_read_page_by_page(store: Arc<dyn St
     for (cluster, role) in [("a", "z"), ("b", "Z"), ("b", "z"), ("b-c", "a"), ("b", "é\"")] {
         for state in [LeaseState::Active, LeaseState::Intent, LeaseState::Active] {
             let (cluster, role) = (cluster.parse().unwrap(), role.parse().unwrap());
-            leases.push(Lease { cluster, role, state, ..intent("alice") });
+            leases.push(Lease { state, cluster, role, ..intent("alice") });
         }
     }
     let ended = Lease { state: LeaseState::Revoking, ..intent("alice") };

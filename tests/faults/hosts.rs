@@ -71,7 +71,10 @@ async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_h
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes_on() {
     const LEASES: usize = 300;
-    let bed = bed(16);
+    let bed = TestBed::start_with(16, |config| {
+        let many = "role = \"orders_read\"\nmax_leases = 1000";
+        super::often(config.replace("role = \"orders_read\"", many))
+    });
     let token = bed.login("alice").await;
     let clock = pgbridge::clock::Clock::system();
     let end = clock.now() + Duration::from_secs(14);

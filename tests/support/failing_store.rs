@@ -133,7 +133,7 @@ calls! {
     fn lease(&self, id: LeaseId) -> Option<Lease>;
     fn leases(&self, filter: &LeaseFilter) -> Vec<Lease>;
     fn lease_of_key(&self, principal: &Principal, key: &RequestKey) -> Option<Lease>;
-    fn live_leases_of(&self, principal: &Principal) -> Vec<Lease>;
+    fn live_leases_of(&self, principal: &Principal, after: Option<&Lease>, limit: u32) -> Vec<Lease>;
     fn people(&self) -> Vec<Principal>;
     fn claim(&self, cluster: &ClusterName, now: Timestamp, limit: u32, by: Claimant) -> Vec<Lease>;
     fn unclaim(&self, lease: LeaseId, by: Claimant) -> ();
