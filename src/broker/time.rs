@@ -5,7 +5,7 @@
 //! While clocks are too far apart nothing is issued. What must end, ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,9 +47,18 @@ pub(super) struct Time {
     read: Notify,
     /// Whether the wall tells another time than the broker, and was said to.
     doubtful: AtomicBool,
+    /// When the store was written last before the start.
+    before_start: OnceLock<Option<Timestamp>>,
 }
 
 impl Time {
+    /// Notes when the store was written last before this broker's own start was, and all that it
+    /// writes by a clock that nothing was held against yet.
+    pub(super) fn note_latest(&self, latest: Option<Timestamp>) {
+        // Only the first start counts.
+        let _ = self.before_start.set(latest);
+    }
+
     /// Whether the broker's time was held against another clock.
     pub(super) fn is_settled(&self) -> bool {
         *self.settled.borrow()
@@ -231,7 +240,11 @@ impl Broker {
         wall: Timestamp,
         others: &[Timestamp],
     ) {
-        let latest = match self.store().latest().await {
+        let latest = match self.0.time.before_start.get() {
+            Some(latest) => Ok(*latest),
+            None => self.store().latest().await,
+        };
+        let latest = match latest {
             Ok(latest) => latest,
             Err(failed) => {
                 warn!(
