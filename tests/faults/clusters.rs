@@ -39,9 +39,9 @@ async fn a_cluster_that_restarts_while_roles_are_made_and_ended_is_in_order_afte
             })
             .collect();
         if turn == 1 {
-            bed.postgres.crash()
+            bed.postgres.crash();
         } else {
-            bed.postgres.stop()
+            bed.postgres.stop();
         }
         bed.postgres.start_again();
         over.store(true, Ordering::Relaxed);
