@@ -17,6 +17,7 @@ const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
 const OPERATORS: &str = "cn=operators,ou=groups,dc=example,dc=test";
 
 /// Everybody is looked up every ten seconds, and a look counts for twenty.
+#[expect(clippy::needless_pass_by_value, reason = "as an edit of the configuration is given")]
 fn often(config: String) -> String {
     let often = "[broker]\nrecheck_every = \"10s\"\nrecheck_grace = \"20s\"";
     config.replace("[broker]", often)
@@ -252,7 +253,7 @@ async fn what_a_new_map_does_not_allow_ends_after_the_restart() {
     let path = bed.file("pg_ident.conf");
     let map = fs::read_to_string(&path).expect("the map");
     let lines = map.lines().filter(|line| !line.contains("orders-readers"));
-    fs::write(&path, lines.map(|line| format!("{line}\n")).collect::<String>()).expect("written");
+    fs::write(&path, lines.flat_map(|line| [line, "\n"]).collect::<String>()).expect("written");
     bed.start_again();
     only_roles(&bed, &[&kept]);
     assert_eq!(show(&bed, Caller::Session(&alice), "/v1/whoami").await.status, 200);
@@ -458,7 +459,7 @@ fn an_operator_ends_leases_by_the_program_and_is_asked_before_many_end() {
     // Without a terminal nobody can be asked, so nothing ends.
     let mut unasked = bed.cli("carol");
     unasked.args(["revoke", "--role", "orders_read"]);
-    let unasked = without_terminal(unasked);
+    let unasked = without_terminal(&unasked);
     assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
     assert!(String::from_utf8_lossy(&unasked.stderr).contains("2 leases would end"), "{unasked:?}");
     only_roles(&bed, &[&alices, &bobs, &written]);
@@ -475,7 +476,7 @@ fn an_operator_ends_leases_by_the_program_and_is_asked_before_many_end() {
 }
 
 /// Runs a command in a session of its own, which has no terminal.
-fn without_terminal(command: std::process::Command) -> std::process::Output {
+fn without_terminal(command: &std::process::Command) -> std::process::Output {
     let mut own = std::process::Command::new("setsid");
     own.arg("--wait").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pgbridge::broker::{Broker, Caller, Credential};
-use pgbridge::clock::Clock;
+use pgbridge::clock::{Clock, Stopwatch};
 use pgbridge::lease::{Lease, LeaseState};
 use pgbridge::names::{LeaseId, Ttl};
 use pgbridge::store::Store;
@@ -265,7 +265,7 @@ async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, stride: usize) {
     let live = stand.compared(fresh, "without a cut").await;
     check(&stand, first, live, "without a cut").await;
 
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let (mut cuts, mut missed, mut succeeded) = (0, 0, 0);
     for towards in [Towards::Server, Towards::Client] {
         let places = places(&chunks, towards, wire, stride);
@@ -275,9 +275,9 @@ async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, stride: usize) {
             let what = format!("{deed:?} over {wire:?}, {cut:?}");
             let (fresh, done) = done(&stand, deed, ttls[turn % 2], |proxy| proxy.cut(cut)).await;
             if stand.proxy.uncut() {
-                cuts += 1
+                cuts += 1;
             } else {
-                missed += 1
+                missed += 1;
             }
             let well =
                 matches!(done, Done::Issued(Some(_)) | Done::Renewed { by_answer: Some(_), .. });

@@ -73,7 +73,7 @@ async fn hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes
     const LEASES: usize = 300;
     let bed = TestBed::start_with(16, |config| {
         let many = "role = \"orders_read\"\nmax_leases = 1000";
-        super::often(config.replace("role = \"orders_read\"", many))
+        super::often(&config.replace("role = \"orders_read\"", many))
     });
     let token = bed.login("alice").await;
     let clock = pgbridge::clock::Clock::system();
@@ -157,7 +157,7 @@ async fn a_lease_in_a_state_that_is_not_known_is_never_taken_for_one_that_is_ove
     })
     .await;
     assert_refused(&issue(&bed, &token, "1h").await);
-    assert_eq!(bed.lease_roles(), [role.clone()]);
+    assert_eq!(bed.lease_roles(), std::slice::from_ref(&role));
     assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_ok());
     bed.stop();
     set(&bed, "active");

@@ -117,10 +117,10 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// A broker that compares often, and gives up soon on a role that was to be made.
 fn bed(major: u32) -> TestBed {
-    TestBed::start_with(major, often)
+    TestBed::start_with(major, |config| often(&config))
 }
 
-fn often(config: String) -> String {
+fn often(config: &str) -> String {
     config.replace("[broker]", "[broker]\nreconcile_every = \"1s\"\ncreate_within = \"2s\"")
 }
 

@@ -19,7 +19,7 @@ fn bed_behind_a_proxy(major: u32) -> (TestBed, Proxy) {
         let port = port.skip(2).find_map(|line| line.strip_prefix("port = ")).map(str::to_owned);
         let port = port.expect("the cluster has a port");
         let own = proxy.get_or_init(|| Proxy::before(port.parse().expect("a port"))).port();
-        often(config).replace(
+        often(&config).replace(
             &format!("\nport = {port}\n"),
             &format!("\nport = {own}\nclient_port = {port}\nconnect_timeout = \"2s\"\n"),
         )
@@ -91,7 +91,7 @@ async fn a_cluster_that_hangs_keeps_no_other_one_waiting() {
             proxy.port()
         );
         let other = other.replace(&format!("port = {port}\n"), &own);
-        often(format!("{config}\n{other}"))
+        often(&format!("{config}\n{other}"))
     });
     let token = bed.login("alice").await;
     let there = async || -> Answer {

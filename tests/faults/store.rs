@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use pgbridge::broker::{Broker, Caller, Credential, IssueError, Rehearsal, Selection, Workers};
-use pgbridge::clock::Clock;
+use pgbridge::clock::{Clock, Stopwatch};
 use pgbridge::lease::Lease;
 use pgbridge::names::LoginPassword;
 use pgbridge::store::Store;
@@ -153,7 +153,7 @@ async fn sweep(major: u32, count: u64, moment: Moment) {
         config.replace("[broker]", "[broker]\nreconcile_every = \"1s\"\ncreate_within = \"5s\"")
     })
     .await;
-    let begun = std::time::Instant::now();
+    let begun = Stopwatch::start();
     let (mut lives, mut failed) = (0, BTreeMap::new());
     loop {
         let firsts = lives + 1..=lives + SIDE_BY_SIDE;
