@@ -17,8 +17,7 @@ const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
 const OPERATORS: &str = "cn=operators,ou=groups,dc=example,dc=test";
 
 /// Everybody is looked up every ten seconds, and a look counts for twenty.
-#[expect(clippy::needless_pass_by_value, reason = "as an edit of the configuration is given")]
-fn often(config: String) -> String {
+fn often(config: &str) -> String {
     let often = "[broker]\nrecheck_every = \"10s\"\nrecheck_grace = \"20s\"";
     config.replace("[broker]", often)
 }
@@ -137,7 +136,7 @@ async fn who_loses_the_group_is_refused_the_next_renewal_and_the_lease_ends() {
 
 #[tokio::test]
 async fn who_loses_the_group_loses_lease_and_duty_within_the_period_without_asking() {
-    let bed = TestBed::start_with(15, often);
+    let bed = TestBed::start_with(15, |config| often(&config));
     let tokens = [bed.login("alice").await, bed.login("bob").await, bed.login("carol").await];
     let [alice, bob, carol] = tokens.each_ref().map(|token| Caller::Session(token));
     held(&issue(&bed, alice, "orders_read").await);
@@ -165,7 +164,7 @@ async fn who_loses_the_group_loses_lease_and_duty_within_the_period_without_aski
 
 #[tokio::test]
 async fn whoever_is_deleted_or_locked_for_good_loses_sessions_and_leases() {
-    let bed = TestBed::start_with(16, often);
+    let bed = TestBed::start_with(16, |config| often(&config));
     let tokens = [bed.login("alice").await, bed.login("bob").await, bed.login("carol").await];
     let [alice, bob, carol] = tokens.each_ref().map(|token| Caller::Session(token));
     held(&issue(&bed, alice, "orders_read").await);
@@ -206,7 +205,7 @@ async fn whoever_is_deleted_or_locked_for_good_loses_sessions_and_leases() {
 
 #[tokio::test]
 async fn while_the_directory_is_away_what_was_seen_counts_for_the_grace_and_leases_live_on() {
-    let mut bed = TestBed::start_with(16, often);
+    let mut bed = TestBed::start_with(16, |config| often(&config));
     let (alice, carol) = (bed.login("alice").await, bed.login("carol").await);
     let (id, role) = {
         let (id, role) = held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
@@ -244,7 +243,7 @@ async fn while_the_directory_is_away_what_was_seen_counts_for_the_grace_and_leas
 
 #[tokio::test]
 async fn what_a_new_map_does_not_allow_ends_after_the_restart() {
-    let mut bed = TestBed::start_with(16, often);
+    let mut bed = TestBed::start_with(16, |config| often(&config));
     let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
     held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
     held(&issue(&bed, Caller::Session(&bob), "orders_read").await);
@@ -252,8 +251,9 @@ async fn what_a_new_map_does_not_allow_ends_after_the_restart() {
     bed.stop();
     let path = bed.file("pg_ident.conf");
     let map = fs::read_to_string(&path).expect("the map");
-    let lines = map.lines().filter(|line| !line.contains("orders-readers"));
-    fs::write(&path, lines.flat_map(|line| [line, "\n"]).collect::<String>()).expect("written");
+    let kept_lines: Vec<&str> =
+        map.lines().filter(|line| !line.contains("orders-readers")).collect();
+    fs::write(&path, kept_lines.join("\n") + "\n").expect("written");
     bed.start_again();
     only_roles(&bed, &[&kept]);
     assert_eq!(show(&bed, Caller::Session(&alice), "/v1/whoami").await.status, 200);
@@ -262,7 +262,7 @@ async fn what_a_new_map_does_not_allow_ends_after_the_restart() {
 /// F-19: whatever of it came first, nothing of it stays.
 #[tokio::test]
 async fn a_lease_issued_while_its_person_is_removed_does_not_stay() {
-    let bed = TestBed::start_with(15, often);
+    let bed = TestBed::start_with(15, |config| often(&config));
     let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
     let (_, bobs_role) = held(&issue(&bed, Caller::Session(&bob), "orders_read").await);
     let wishes = (0..5).map(|_| issue(&bed, Caller::Session(&alice), "orders_read"));

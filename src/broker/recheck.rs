@@ -54,6 +54,11 @@ impl Broker {
         }
         let pause = (self.0.recheck_every.duration() / ROUNDS).min(PAUSE_MAX);
         let start = self.now();
+        if let Some(of) = of {
+            for checked in Checked::ALL {
+                checked.count(of, 0);
+            }
+        }
         let mut trouble = None;
         while !stop.is_cancelled() {
             match self.recheck(of, start, &stop).await {
@@ -130,9 +135,7 @@ impl Broker {
             Look::Gone(reason) => (Checked::Gone, self.end_person(principal, &reason).await),
             Look::Away(_) => (Checked::Unknown, Ok(())),
         };
-        let way = principal.issuer().to_string();
-        counter!("pgbridge_rechecks_total", "way" => way, "result" => checked.as_str())
-            .increment(1);
+        checked.count(principal.issuer(), 1);
         match done {
             Ok(()) => self.0.looks.note_judged(principal, self.now()),
             // They stay the next to be judged.
@@ -233,6 +236,14 @@ enum Checked {
 }
 
 impl Checked {
+    const ALL: [Self; 4] = [Self::Good, Self::Gone, Self::Unknown, Self::OnlyAtLogin];
+
+    /// Counts so many, also none: so that a rule on the rate sees the first.
+    fn count(self, way: &WayName, people: u64) {
+        let (way, result) = (way.to_string(), self.as_str());
+        counter!("pgbridge_rechecks_total", "way" => way, "result" => result).increment(people);
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
