@@ -22,7 +22,7 @@ fn on_a_small_disk(bed: &mut TestBed) -> PathBuf {
     let text = fs::read_to_string(&config).expect("it was written");
     let text = text.replace("path = \"pgbridge.db\"", "path = \"disk/pgbridge.db\"");
     fs::write(&config, text).expect("it can be changed");
-    // The store begins anew, and so does the key of the marks.
+    // The store begins anew; the key of the marks stays.
     let mount =
         format!("mount -t tmpfs -o size=2m,mode=700 tmpfs {} && exec \"$@\"", disk.display());
     let around = ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(str::to_owned);
