@@ -228,8 +228,6 @@ impl Broker {
     /// # Errors
     /// When the store does not take the record: a broker that cannot write must not serve.
     pub async fn record_start(&self) -> Result<(), StoreError> {
-        // Read first: this record's own time is the machine's, which may be wrong.
-        self.0.time.note_latest(self.store().latest().await?);
         let record = Record::new(self.now(), Action::BrokerStarted, Subject::Broker);
         self.store().commit(Vec::new(), vec![record]).await
     }

@@ -161,7 +161,10 @@ impl Broker {
     ) -> Result<Vec<LeaseId>, LeaseError> {
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: self.now() };
         let logins = selection.noted(record(), "every login", 0);
-        self.store().commit(vec![ended], vec![logins]).await.map_err(LeaseError::Store)?;
+        if let Err(failed) = self.store().commit(vec![ended], vec![logins]).await {
+            self.end_access_of(&self.selected(selection).await?).await;
+            return Err(LeaseError::Store(failed));
+        }
         let mut ids = Vec::new();
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
@@ -181,10 +184,21 @@ impl Broker {
     ) -> Result<Vec<LeaseId>, LeaseError> {
         let leases = self.selected(selection).await?;
         let summary = selection.noted(record(), "revocation by selection", leases.len());
-        self.store().commit(Vec::new(), vec![summary]).await.map_err(LeaseError::Store)?;
+        if let Err(failed) = self.store().commit(Vec::new(), vec![summary]).await {
+            self.end_access_of(&leases).await;
+            return Err(LeaseError::Store(failed));
+        }
         let ids = leases.iter().map(|lease| lease.id).collect();
         self.end_all(leases, &record).await?;
         Ok(ids)
+    }
+
+    /// Ends the access of leases whose end the store does not take.
+    async fn end_access_of(&self, leases: &[Lease]) {
+        let each = stream::iter(leases).for_each_concurrent(SIDE_BY_SIDE, async |lease| {
+            self.end_access_unwritten(&lease.cluster, &RoleTarget::of(lease)).await;
+        });
+        each.await;
     }
 
     /// The live leases that `selection` names now.

@@ -5,7 +5,7 @@
 //! While clocks are too far apart nothing is issued. What must end, ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,18 +47,9 @@ pub(super) struct Time {
     read: Notify,
     /// Whether the wall tells another time than the broker, and was said to.
     doubtful: AtomicBool,
-    /// When the store was written last before the start.
-    before_start: OnceLock<Option<Timestamp>>,
 }
 
 impl Time {
-    /// Notes when the store was written last before this broker's own start was, and all that it
-    /// writes by a clock that nothing was held against yet.
-    pub(super) fn note_latest(&self, latest: Option<Timestamp>) {
-        // Only the first start counts.
-        let _ = self.before_start.set(latest);
-    }
-
     /// Whether the broker's time was held against another clock.
     pub(super) fn is_settled(&self) -> bool {
         *self.settled.borrow()
@@ -123,7 +114,7 @@ fn judge(now: Timestamp, wall: Timestamp, others: &[Timestamp]) -> Verdict {
 }
 
 /// The time to begin with: what most clocks show, of two the earlier, so that a clock that is
-/// ahead ends nothing; but none that is before `latest`, the last time that was written down, if
+/// ahead ends nothing; but none that is before `latest`, a time that has passed for certain, if
 /// another is not. Nothing while no other clock was read.
 fn begin(wall: Timestamp, others: &[Timestamp], latest: Option<Timestamp>) -> Option<Timestamp> {
     if others.is_empty() {
@@ -240,16 +231,12 @@ impl Broker {
         wall: Timestamp,
         others: &[Timestamp],
     ) {
-        let latest = match self.0.time.before_start.get() {
-            Some(latest) => Ok(*latest),
-            None => self.store().latest().await,
-        };
-        let latest = match latest {
+        let latest = match self.store().latest().await {
             Ok(latest) => latest,
             Err(failed) => {
                 warn!(
                     cause = with_causes(&failed),
-                    "the store cannot say when it was last written"
+                    "the store cannot say how late it was at least"
                 );
                 return;
             }

@@ -63,7 +63,7 @@ macro_rules! with_every_promise {
             a_one_time_value_is_accepted_once
             one_of_many_who_show_a_one_time_value_is_let_through
             audit_records_are_numbered_without_gaps_and_read_back_exactly
-            the_newest_record_tells_when_it_was_written
+            the_newest_lease_tells_how_late_it_was_at_least
             the_marker_key_of_the_first_broker_is_in_force
             a_store_that_works_can_be_probed
     } };
@@ -966,10 +966,12 @@ pub async fn one_of_many_who_show_a_one_time_value_is_let_through(store: Arc<dyn
     assert_eq!(accepted, [0, 1, 2, 3, 4]);
 }
 
-pub async fn the_newest_record_tells_when_it_was_written(store: Arc<dyn Store>) {
-    for seconds in [5, 9, 7] {
-        store.commit(vec![], vec![record(0), record(seconds)]).await.unwrap();
-        assert_eq!(store.latest().await.unwrap(), Some(at(seconds)));
+pub async fn the_newest_lease_tells_how_late_it_was_at_least(store: Arc<dyn Store>) {
+    store.commit(vec![], vec![record(9)]).await.unwrap();
+    assert_eq!(store.latest().await.unwrap(), None);
+    for (asked, latest) in [(5, 5), (9, 9), (7, 9)] {
+        opened(&*store, &Lease { requested_at: at(asked), ..intent("alice") }).await;
+        assert_eq!(store.latest().await.unwrap(), Some(at(latest)));
     }
 }
 

@@ -406,7 +406,8 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 
-    /// The time of the newest audit record: it was at least so late when somebody last wrote.
+    /// When the newest lease was asked for. Nobody is given one before the clocks were compared, so
+    /// it was at least so late, whatever a clock shows now.
     ///
     /// # Errors
     /// When the engine fails.

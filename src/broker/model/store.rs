@@ -422,7 +422,8 @@ impl Store for ModelStore {
     }
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(|rows| rows.audit.last().map(|record| record.at)).await
+        let times = |rows: &Rows| rows.tables.leases.values().map(|lease| lease.requested_at).max();
+        self.read(times).await
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -146,7 +146,7 @@ pub(super) async fn audit_after(
 }
 
 pub(super) async fn latest(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
-    const SQL: &str = "SELECT at FROM audit ORDER BY seq DESC LIMIT 1";
+    const SQL: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
     first(&pool.read(SQL, &[]).await?, rows::time)
 }
 

@@ -170,9 +170,9 @@ pub(super) fn audit_after(
     all(connection, SQL, params![after, limit], rows::audit_entry)
 }
 
-/// When the newest record was written.
+/// When the newest lease was asked for.
 pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
-    const SQL: &str = "SELECT at FROM audit ORDER BY seq DESC LIMIT 1";
+    const SQL: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
     Ok(all(connection, SQL, [], rows::audit_time)?.pop())
 }
 
