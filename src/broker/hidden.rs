@@ -57,7 +57,7 @@ impl Broker {
     pub(super) async fn end_hidden(&self, site: &Site) -> Result<(), ReconcileError> {
         let name = site.cluster.name();
         for oid in site.cluster.without_role().await? {
-            if !self.store().had_role(name, oid).await? {
+            if !site.orphans_left.had(oid) && !self.store().had_role(name, oid).await? {
                 continue;
             }
             let sessions = site.cluster.end_without_role(oid).await?;

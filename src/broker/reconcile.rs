@@ -22,12 +22,25 @@ const SIDE_BY_SIDE: usize = 4;
 
 /// Roles without a lease that could not be taken away, and what was said to keep them.
 #[derive(Default)]
-pub(super) struct OrphansLeft(Mutex<BTreeMap<RoleOid, Vec<Blocker>>>);
+pub(super) struct OrphansLeft {
+    kept: Mutex<BTreeMap<RoleOid, Vec<Blocker>>>,
+    /// All that were ever found: a log-in of one that was held back is ended when it shows.
+    found: Mutex<BTreeSet<RoleOid>>,
+}
 
 impl OrphansLeft {
+    fn note_found(&self, oid: RoleOid) {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(oid);
+    }
+
+    /// Whether a role without a lease had this OID.
+    pub(super) fn had(&self, oid: RoleOid) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(&oid)
+    }
+
     /// Notes what keeps the role `oid`, if anything does; `true` when that is new.
     fn note(&self, oid: RoleOid, blockers: &[Blocker]) -> bool {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if blockers.is_empty() {
             left.remove(&oid);
             return true;
@@ -44,12 +57,12 @@ impl OrphansLeft {
                 _ => None,
             })
             .collect();
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         left.retain(|oid, _| found.contains(oid));
     }
 
     fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -159,8 +172,10 @@ impl Broker {
         if known.as_ref().is_some_and(|lease| !lease.state.is_final()) {
             return Ok(());
         }
-        let policy = known.map_or(ObjectPolicy::Drop, |lease| lease.owned_objects);
+        // Of a lease that nobody knows, as after a restored backup, nothing is lost.
+        let policy = known.map_or(ObjectPolicy::Reassign, |lease| lease.owned_objects);
         let target = RoleTarget::found(id, role.oid);
+        site.orphans_left.note_found(role.oid);
         let blockers = match site.cluster.end_access(&target).await? {
             AccessEnd::Blocked(blockers) => blockers,
             AccessEnd::Gone | AccessEnd::Ended(_) => {
@@ -182,6 +197,7 @@ impl Broker {
             return Ok(());
         }
         let record = if blockers.is_empty() {
+            site.last_gone.note();
             warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
             record
         } else {

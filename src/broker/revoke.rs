@@ -111,7 +111,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the caller is no operator, the selection names nothing or its person can name nobody,
-    /// or an end could not be written down; the others were told to end all the same.
+    /// or the store does not take it: then the access of every lease ends all the same, and an end
+    /// that is not written down can be asked for again.
     pub async fn revoke_selected(
         &self,
         request: &Request,
@@ -159,7 +160,8 @@ impl Broker {
         selection: &Selection,
         record: impl Fn() -> Record,
     ) -> Result<Vec<LeaseId>, LeaseError> {
-        let ended = Change::EndLoginsOf { person: person.to_owned(), at: self.now() };
+        let now = self.now();
+        let ended = Change::EndLoginsOf { person: person.to_owned(), at: now };
         let logins = selection.noted(record(), "every login", 0);
         if let Err(failed) = self.store().commit(vec![ended], vec![logins]).await {
             self.end_access_of(&self.selected(selection).await?).await;
@@ -168,7 +170,9 @@ impl Broker {
         let mut ids = Vec::new();
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
-            let leases = self.selected(selection).await?;
+            let mut leases = self.selected(selection).await?;
+            // Whoever proves themselves again meanwhile begins anew.
+            leases.retain(|lease| lease.requested_at <= now);
             if leases.is_empty() {
                 return Ok(ids);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -193,7 +194,15 @@ impl Broker {
         let mut in_hand = InHand::default();
         while !stop.is_cancelled() {
             let limit = in_hand.limit();
-            match self.store().claim(name, self.now(), limit, self.0.claimant).await {
+            let mut claiming = pin!(self.store().claim(name, self.now(), limit, self.0.claimant));
+            // What is in hand goes on while the store takes its time.
+            let claimed = loop {
+                tokio::select! {
+                    claimed = &mut claiming => break claimed,
+                    Some(done) = work.next(), if !work.is_empty() => in_hand.done(done),
+                }
+            };
+            match claimed {
                 Ok(due) => {
                     let (chosen, left) = in_hand.choose(due);
                     for lease in chosen {
@@ -255,6 +264,11 @@ impl Broker {
         let ended = match site.cluster.end_access(&target).await {
             Ok(ended) => ended,
             Err(failed) => return self.hold(lease, vec![blocked_by(&failed)]).await,
+        };
+        // Of an intent nobody knew the OID before, and by it what is left is found.
+        let lease = match ended {
+            AccessEnd::Ended(oid) => Lease { role_oid: lease.role_oid.or(Some(oid)), ..lease },
+            _ => lease,
         };
         let ended = match ended {
             // A membership that is not ours to take ends with the role.
@@ -350,10 +364,6 @@ impl Broker {
         if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
             return;
         }
-        // By a clock that is ahead every session would be over.
-        if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
-            return;
-        }
         while !stop.is_cancelled() {
             if let Err(failed) = self.store().sweep(self.now(), self.0.session).await {
                 warn!(cause = with_causes(&failed), "the store could not be swept");
@@ -366,11 +376,11 @@ impl Broker {
     }
 }
 
-/// A cluster's failure as what keeps the lease.
 fn is_membership(blocker: &Blocker) -> bool {
     blocker.kind == BlockerKind::Membership
 }
 
+/// A cluster's failure as what keeps the lease.
 fn blocked_by(failed: &ClusterError) -> Blocker {
     let kind = match failed {
         ClusterError::NotOurs { .. } => BlockerKind::Role,

@@ -93,6 +93,8 @@ pub(super) struct Lease {
 /// One thing that keeps a lease's role from being dropped.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Blocker {
+    #[serde(default)]
+    pub database: Option<Shown>,
     pub detail: Shown,
     #[serde(default)]
     pub remedy: Option<Shown>,

@@ -106,7 +106,8 @@ fn held_text(lease: &Lease) -> String {
 fn held(lease: &Lease) -> impl Iterator<Item = (&'static str, Shown)> {
     lease.blockers.iter().flat_map(|blocker| {
         let remedy = blocker.remedy.clone().map(|remedy| ("what to do", remedy));
-        std::iter::once(("held by", blocker.detail.clone())).chain(remedy)
+        let place = blocker.database.clone().map(|database| ("in database", database));
+        std::iter::once(("held by", blocker.detail.clone())).chain(place).chain(remedy)
     })
 }
 

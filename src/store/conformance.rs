@@ -18,7 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    AuditEntry, Change, Claimant, LeaseFilter, Login, OneTimeValue, Room, Store, StoreError,
+    AuditEntry, Change, Claimant, ENDING_MOST, LeaseFilter, Login, OneTimeValue, Room, Store,
+    StoreError,
 };
 use crate::audit::{Action, Record, Subject};
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
@@ -421,6 +422,18 @@ pub async fn a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for(
     assert!(open(&intent("alice")).await.is_err());
     try_move(&*store, &third.abort(at(6)).unwrap()).await.unwrap();
     open(&intent("alice")).await.unwrap();
+
+    // But not without end: what resists its end counts too, and what is over does not.
+    for (person, state, has_room) in [
+        ("carol", LeaseState::Revoked, true),
+        ("dave", LeaseState::Quarantined, false),
+        ("eve", LeaseState::Revoking, false),
+    ] {
+        for _ in 0..ENDING_MOST + 2 {
+            opened(&*store, &Lease { state, ..intent(person) }).await;
+        }
+        assert_eq!(open(&intent(person)).await.is_ok(), has_room, "{state}");
+    }
 }
 
 pub async fn leases_opened_side_by_side_are_never_more_than_there_is_room_for(

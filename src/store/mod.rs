@@ -35,6 +35,9 @@ use crate::names::{
     ClusterName, LeaseId, LeaseLimit, Principal, RequestKey, RoleName, RoleOid, TokenHash,
 };
 
+/// Leases of one role that one person may have that are not over, beside those that are live.
+pub const ENDING_MOST: u32 = 20;
+
 /// How long a claim lasts unless it is given back.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
 
@@ -108,7 +111,8 @@ pub enum Change {
     /// otherwise): its session has not ended, nor have the logins of its person since.
     NeedLogin(Login),
     /// There must be room for one more lease ([`StoreError::TooMany`] otherwise): counted are those
-    /// in state intent or active, after the changes before this one.
+    /// in state intent or active, after the changes before this one. Of those that are ending there
+    /// may be [`ENDING_MOST`] more, or somebody could pile up what resists its end.
     NeedRoom(Room),
     /// Every login of a person until a moment ends, named by key (`method:issuer:subject`) or
     /// printed form (`method:subject`): its sessions, and what was proven and is still on its way.
@@ -326,7 +330,8 @@ pub trait Store: Send + Sync + Debug {
 
     /// Claims leases of `cluster` with work due at `now`: active ones whose end is not after `now`,
     /// and revoking or quarantined ones whose `retry_at` is not after `now`, or missing. Those
-    /// that were never tried come first, then oldest due first; at most `limit`.
+    /// whose access has not ended come first, then those that were never tried, then oldest due first;
+    /// at most `limit`.
     ///
     /// Nobody is given a lease that somebody else has claimed. `by` is given its own claims again,
     /// made anew, so that work is not left lying for as long as a claim lasts when an answer was

@@ -294,8 +294,11 @@ async fn kept_until_a_person_has_dealt_with_it(site: &Site) {
     site.paste_until_gone(held, ObjectPolicy::Keep, blockers).await;
     site.assert_gone(held);
     for database in ["orders", "reports"] {
-        site.postgres
-            .sql(database, "SET client_min_messages = error; DROP OWNED BY keeper CASCADE");
+        site.postgres.sql(
+            database,
+            "SET client_min_messages = error; REASSIGN OWNED BY pgbridge_attic TO keeper; \
+                 DROP OWNED BY keeper CASCADE",
+        );
     }
     site.dba("DROP ROLE keeper");
     Residue::of(site).since(&before).assert_none();

@@ -344,7 +344,8 @@ async fn a_subscription_that_a_dba_gave_the_role_is_told_with_its_database() {
             .about("subscription \"s;\"")
             .within("orders")
             .remedy_sql(
-                "ALTER SUBSCRIPTION \"s;\" DISABLE; ALTER SUBSCRIPTION \"s;\" OWNER TO CURRENT_USER",
+                "ALTER SUBSCRIPTION \"s;\" DISABLE; ALTER SUBSCRIPTION \"s;\" SET (slot_name = NONE); \
+                 DROP SUBSCRIPTION \"s;\"",
             );
         assert!(left.contains(&told), "{left:#?}");
         site.paste_until_gone(&held, REASSIGN, left).await;

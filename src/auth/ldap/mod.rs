@@ -115,7 +115,11 @@ impl LdapWay {
             let search = Search { base_dn, service: service.as_ref(), filter: again };
             look::look(Reader { way, server, now }, search, account).boxed()
         };
-        match self.first_to_judge(look).await.map_err(Unproven::from) {
+        let looked = self.first_to_judge(look).await;
+        // Of an entry that cannot be told apart or read, nobody knows whether its person is gone.
+        let is_unclear = looked.as_ref().is_err_and(LdapRefusal::is_unclear);
+        match looked.map_err(Unproven::from) {
+            Err(Unproven::Refused(reason)) if is_unclear => Standing::Unknown(reason),
             Ok(Person { groups, .. }) => {
                 Standing::Good(Identity::proven(principal.clone(), groups, now, way.lifetime))
             }

@@ -144,6 +144,13 @@ impl LdapRefusal {
         }
     }
 
+    /// Whether it says of somebody who was proven before only that their entry cannot be told
+    /// apart from another or read, and not that it is gone.
+    #[must_use]
+    pub fn is_unclear(&self) -> bool {
+        matches!(self, Self::SeveralEntries | Self::UnreadableAccount { .. })
+    }
+
     /// Whether the directory could not judge. Such a failure is nobody's wrong guess: it must not
     /// count towards a lock-out.
     #[must_use]

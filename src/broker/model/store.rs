@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
-    AuditEntry, CLAIM_LASTS, Change, Claimant, LeaseFilter, Login, OneTimeValue, Room, Store,
-    StoreError,
+    AuditEntry, CLAIM_LASTS, Change, Claimant, ENDING_MOST, LeaseFilter, Login, OneTimeValue, Room,
+    Store, StoreError,
 };
 
 /// The audit, and all other rows of a store.
@@ -173,12 +173,14 @@ impl Tables {
 
     fn need_room(&self, room: &Room) -> Result<(), StoreError> {
         let here = |lease: &&Lease| {
-            is_live(lease)
-                && lease.principal == room.principal
+            lease.principal == room.principal
                 && lease.cluster == room.cluster
                 && lease.role == room.role
         };
-        let is_room = self.leases.values().filter(here).count() < room.most.get() as usize;
+        let (most, ending) = (room.most.get() as usize, ENDING_MOST as usize);
+        let live = self.leases.values().filter(here).filter(|lease| is_live(lease)).count();
+        let all = self.leases.values().filter(here).filter(|lease| !lease.state.is_final()).count();
+        let is_room = live < most && all < most + ending;
         if is_room { Ok(()) } else { Err(StoreError::TooMany { most: room.most }) }
     }
 
@@ -339,7 +341,10 @@ impl Store for ModelStore {
                     && rows.tables.claims.get(&lease.id).is_none_or(|(holder, _)| *holder == by)
             };
             claimed.extend(rows.tables.leases.values().filter(is_due).cloned());
-            claimed.sort_by_key(|lease| (lease.attempts > 0, due_at(lease), lease.id.to_string()));
+            claimed.sort_by_key(|lease| {
+                let ended = lease.access_ended_at.is_some();
+                (ended, lease.attempts > 0, due_at(lease), lease.id.to_string())
+            });
             claimed.truncate(limit as usize);
             for lease in &claimed {
                 rows.tables.claims.insert(lease.id, (by, clock + CLAIM_LASTS));

@@ -268,7 +268,8 @@ fn runs_ours(contents: &Contents, trigger: &str) -> Blocker {
 
 /// Each object that `contents` names, and how many there are besides.
 fn owned(contents: &Contents) -> Vec<Blocker> {
-    let named = contents.objects.iter().map(Named::owned);
+    let attic = contents.attic.as_deref();
+    let named = contents.objects.iter().map(|named| named.owned(attic));
     let named: Vec<Blocker> = named.collect();
     let more = contents.owned.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
     let more = (more > 0).then(|| {
@@ -419,7 +420,7 @@ mod tests {
         assert_eq!(
             listed,
             [
-                "the role owns table sales.mine: ALTER TABLE sales.mine OWNER TO CURRENT_USER",
+                "the role owns table sales.mine: ALTER TABLE sales.mine OWNER TO \"the \"\"attic\"\"\"",
                 "the role owns 29 more objects in database orders",
             ]
         );

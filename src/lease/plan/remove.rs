@@ -139,8 +139,10 @@ impl Estate {
 }
 
 impl Named {
-    /// That the role owns it, and how it gets another owner.
-    pub(super) fn owned(&self) -> Blocker {
+    /// That the role owns it, and how it gets another owner: the role `attic`, which can do nothing.
+    /// Whoever owns what the lease's holder wrote may come to run it, by a view, an index or a
+    /// routine, so it is never the person who runs the statement.
+    pub(super) fn owned(&self, attic: Option<&str>) -> Blocker {
         let Self { kind, identity, database } = self;
         let blocker = Blocker::new(BlockerKind::Object, format!("the role owns {kind} {identity}"))
             .about(format!("{kind} {identity}"));
@@ -153,14 +155,30 @@ impl Named {
             "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
             kind => kind.to_uppercase(),
         };
+        let heir = match (kind.as_str(), attic) {
+            // No line of the holder's is in these.
+            ("database" | "tablespace", _) => "CURRENT_USER".to_owned(),
+            ("extension" | "subscription", _) => String::new(),
+            (_, Some(attic)) => identifier(attic),
+            (_, None) => {
+                let hint = "give it to a role without rights and never to a superuser, for its \
+                            owner may come to run what the holder wrote; or drop it";
+                return blocker.remedy(hint);
+            }
+        };
         blocker.remedy_sql(&match kind.as_str() {
             "extension" => format!("DROP EXTENSION {identity}"),
-            // Its worker would begin again at once.
+            // Its worker runs as its owner, on what a server of the holder's choice sends.
             "subscription" => format!(
                 "ALTER SUBSCRIPTION {identity} DISABLE; \
-                 ALTER SUBSCRIPTION {identity} OWNER TO CURRENT_USER"
+                 ALTER SUBSCRIPTION {identity} SET (slot_name = NONE); \
+                 DROP SUBSCRIPTION {identity}"
             ),
-            _ => format!("ALTER {word} {identity} OWNER TO CURRENT_USER"),
+            "function" | "procedure" => format!(
+                "ALTER {word} {identity} SECURITY INVOKER; REVOKE ALL ON {word} {identity} FROM \
+                 PUBLIC; ALTER {word} {identity} OWNER TO {heir}"
+            ),
+            _ => format!("ALTER {word} {identity} OWNER TO {heir}"),
         })
     }
 }
@@ -172,7 +190,8 @@ impl Named {
 /// so somebody gave it away, and must take it back.
 #[must_use]
 pub fn remove(estate: &Estate, policy: ObjectPolicy) -> RemovalPlan {
-    let mut blockers: Vec<Blocker> = estate.owned_shared.iter().map(Named::owned).collect();
+    let mut blockers: Vec<Blocker> =
+        estate.owned_shared.iter().map(|named| named.owned(None)).collect();
     let fate = match policy {
         ObjectPolicy::Drop => Fate::Drop,
         ObjectPolicy::Keep => Fate::Keep,

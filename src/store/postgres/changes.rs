@@ -14,7 +14,7 @@ use crate::audit::Record;
 use crate::auth::Session;
 use crate::lease::{EndReason, Lease};
 use crate::names::{LeaseId, LeaseLimit, RequestKey};
-use crate::store::{Change, Login, Room};
+use crate::store::{Change, ENDING_MOST, Login, Room};
 
 /// One statement of a change.
 pub(super) struct Statement {
@@ -260,12 +260,14 @@ fn need_room(room: &Room) -> [Statement; 2] {
         ),
         Statement::new(
             "SELECT 1 FROM lease WHERE principal_key = $1 AND cluster = $2 AND role = $3 \
-             AND state IN ('intent', 'active') HAVING count(*) >= $4",
+             AND state NOT IN ('revoked', 'aborted') \
+             HAVING count(*) FILTER (WHERE state IN ('intent', 'active')) >= $4 OR count(*) >= $5",
             values![
                 escaped(&principal.key()),
                 cluster.to_string(),
                 role.to_string(),
                 i64::from(most.get()),
+                i64::from(most.get()) + i64::from(ENDING_MOST),
             ],
             Expect::Room(*most),
         ),

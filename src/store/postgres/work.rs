@@ -35,7 +35,7 @@ pub(super) async fn claim(
         rows::lease_columns!(),
         " FROM lease WHERE cluster = $1 AND due_at <= $2 \
          AND (claimed_by = $4 OR claimed_until IS NULL OR claimed_until <= clock_timestamp()) \
-         ORDER BY attempts > 0, due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED"
+         ORDER BY access_ended_at IS NOT NULL, attempts > 0, due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED"
     );
     const CLAIM: &str = "UPDATE lease SET claimed_by = $2, \
                          claimed_until = clock_timestamp() + $3::float8 * interval '1 second' \

@@ -15,7 +15,7 @@ use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::lease::{EndReason, KeyFingerprint, Lease};
 use crate::names::RequestKey;
-use crate::store::{Change, Login, OneTimeValue, Room};
+use crate::store::{Change, ENDING_MOST, Login, OneTimeValue, Room};
 
 /// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
 const SWEEP_ROWS: u32 = 10_000;
@@ -170,13 +170,15 @@ fn need_login(connection: &Connection, login: &Login) -> Result<(), Problem> {
 
 fn need_room(connection: &Connection, room: &Room) -> Result<(), Problem> {
     let mut live = connection.prepare_cached(
-        "SELECT count(*) FROM lease WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 \
-         AND state IN ('intent', 'active')",
+        "SELECT count(*) FILTER (WHERE state IN ('intent', 'active')), count(*) FROM lease \
+         WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 AND state NOT IN ('revoked', 'aborted')",
     )?;
     let Room { principal, cluster, role, most } = room;
     let of = params![principal.key(), cluster.as_str(), role.as_str()];
-    let count: i64 = live.query_row(of, |row| row.get(0))?;
-    if count < i64::from(most.get()) { Ok(()) } else { Err(Problem::TooMany(*most)) }
+    let (live, all): (i64, i64) = live.query_row(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let most_live = i64::from(most.get());
+    let is_room = live < most_live && all < most_live + i64::from(ENDING_MOST);
+    if is_room { Ok(()) } else { Err(Problem::TooMany(*most)) }
 }
 
 fn end_logins_of(connection: &Connection, person: &str, at: Timestamp) -> Result<(), Problem> {

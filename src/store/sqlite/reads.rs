@@ -121,7 +121,7 @@ pub(super) fn due(
         "SELECT ",
         rows::lease_columns!(),
         " FROM lease WHERE cluster = :cluster AND due_at <= :now \
-         ORDER BY attempts > 0, due_at, id LIMIT :limit"
+         ORDER BY access_ended_at IS NOT NULL, attempts > 0, due_at, id LIMIT :limit"
     );
     let values = named_params! {
         ":cluster": cluster.as_str(),

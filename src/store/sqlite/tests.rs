@@ -324,9 +324,9 @@ fn common_questions_are_answered_by_an_index() {
         ),
         ("SELECT * FROM lease WHERE true ORDER BY requested_at DESC, id DESC", "lease_by_age"),
         (
-            "SELECT count(*) FROM lease WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 \
-             AND state IN ('intent', 'active')",
-            "lease_live_of_person (principal_key=? AND cluster=? AND role=?)",
+            "SELECT count(*) FILTER (WHERE state IN ('intent', 'active')), count(*) FROM lease \
+             WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 AND state NOT IN ('revoked', 'aborted')",
+            "lease_unfinished_of_person (principal_key=? AND cluster=? AND role=?)",
         ),
         (
             "SELECT * FROM lease INDEXED BY lease_live_of_person WHERE principal_key = ?1 \

@@ -62,6 +62,9 @@ CREATE INDEX lease_due ON lease (cluster, due_at, id) WHERE due_at IS NOT NULL;
 -- What somebody has now, whatever they had before: to count it, and to look through it again.
 CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role, id)
     WHERE state IN ('intent', 'active');
+-- What of somebody's is not over, to count it.
+CREATE INDEX lease_unfinished_of_person ON lease (principal_key, cluster, role)
+    WHERE state NOT IN ('revoked', 'aborted');
 CREATE INDEX lease_of_person ON lease (principal_key, requested_at, id);
 CREATE INDEX lease_of_cluster ON lease (cluster, state, requested_at, id);
 CREATE INDEX lease_by_age ON lease (requested_at, id);

@@ -110,6 +110,9 @@ INSERT INTO probe (id, count) VALUES (1, 0);
 -- What somebody has now, whatever they had before: to count it, and to look through it again.
 CREATE INDEX lease_live_of_person ON lease (principal_key, cluster, role, id)
     WHERE state IN ('intent', 'active');
+-- What of somebody's is not over, to count it.
+CREATE INDEX lease_unfinished_of_person ON lease (principal_key, cluster, role)
+    WHERE state NOT IN ('revoked', 'aborted');
 
 -- Values that are accepted once, by their hash, until a moment.
 CREATE TABLE spent (
