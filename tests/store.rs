@@ -472,7 +472,7 @@ async fn common_questions_are_answered_by_an_index() {
             "SELECT 1 FROM lease WHERE principal_key = 'a' AND cluster = 'a' AND role = 'r1' \
              AND state NOT IN ('revoked', 'aborted') \
              HAVING count(*) FILTER (WHERE state IN ('intent', 'active')) >= 20 OR count(*) >= 40",
-            "lease_live_of_person",
+            "lease_unfinished_of_person",
         ),
         (
             "SELECT * FROM lease WHERE principal_key = 'a' AND state IN ('intent', 'active') \

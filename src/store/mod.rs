@@ -271,7 +271,8 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// When a lease has moved meanwhile ([`StoreError::Moved`]), its key is taken
     /// ([`StoreError::KeyTaken`]), what it needs is not so ([`StoreError::LoginEnded`],
-    /// [`StoreError::TooMany`]), or the engine fails; then none of it has happened.
+    /// [`StoreError::TooMany`]), and then none of it has happened; or when the engine
+    /// fails, and then nobody knows ([`StoreError::Failed`]).
     async fn commit(&self, changes: Vec<Change>, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Counts one attempt at `now` for each counter, all or none, before anything is asked of a

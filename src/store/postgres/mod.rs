@@ -236,7 +236,7 @@ impl Store for PostgresStore {
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
         let latest = reads::latest(&self.pool).await;
-        self.told("reading the time of the newest audit record", latest)
+        self.told("reading the time of the newest lease", latest)
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -249,7 +249,7 @@ impl Store for SqliteStore {
     }
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.readers.call("reading the time of the newest audit record", reads::latest).await
+        self.readers.call("reading the time of the newest lease", reads::latest).await
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
