@@ -265,17 +265,16 @@ async fn ask_until(stand: &Arc<Stand>, is_over: impl Fn(usize) -> bool) -> Tally
 
 async fn ask_until_gone(stand: &Arc<Stand>, roles: &Client) -> Tally {
     // The roles of whoever asks meanwhile live an hour; all that ended are over by now.
-    let left = "SELECT count(*) FROM pg_authid WHERE rolname LIKE 'pgb\\_%' AND
+    let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pgb\\_%' AND
                     (rolvaliduntil IS NULL OR rolvaliduntil < now() + interval '30 minutes')";
     let mut pace = interval(ASK_EVERY);
     let (mut asked, mut looked) = (Vec::new(), Instant::now());
-    let statement = left.replace("pg_authid", "pg_roles");
     loop {
         pace.tick().await;
         asked.push(tokio::spawn(ask(Arc::clone(stand))));
         if looked.elapsed() > Duration::from_millis(500) {
             looked = Instant::now();
-            let row = roles.query_one(&statement, &[]).await.expect("the roles can be counted");
+            let row = roles.query_one(left, &[]).await.expect("the roles can be counted");
             if row.get::<_, i64>(0) == 0 {
                 return tally(asked).await;
             }

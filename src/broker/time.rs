@@ -63,7 +63,7 @@ impl Time {
     }
 }
 
-/// The clock of a cluster.
+/// The clock of a cluster or of the store.
 #[derive(Default)]
 pub(super) struct OtherClock {
     /// What it showed when it was last read.
@@ -150,10 +150,10 @@ impl Broker {
     pub(super) async fn read_clock(&self, site: &Site) {
         if let Ok(shown) = site.cluster.clock().await {
             site.clock.note(shown);
-            self.0.time.read.notify_one();
+            self.was_read();
             let name = site.cluster.name();
             let ahead = shown.duration_since(self.now());
-            report(name.as_str(), ahead);
+            show_ahead(name.as_str(), ahead);
             if ahead.abs() > SAME && !site.clock.is_apart.swap(true, Ordering::AcqRel) {
                 warn!(cluster = %name, seconds_ahead = ahead.as_secs(), "the cluster's clock does not tell the broker's time");
             } else if ahead.abs() <= SAME && site.clock.is_apart.swap(false, Ordering::AcqRel) {
@@ -167,13 +167,21 @@ impl Broker {
         while !stop.is_cancelled() {
             if let Ok(Some(shown)) = self.store().clock().await {
                 self.0.store_clock.note(shown);
-                self.0.time.read.notify_one();
-                report("store", shown.duration_since(self.now()));
+                self.was_read();
+                show_ahead("store", shown.duration_since(self.now()));
             }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(READ_EVERY) => {}
             }
+        }
+    }
+
+    /// Lets the start go on. Later nothing waits for a reading, and more comparisons than one a
+    /// second would follow the wall in more steps than [`STEP`] allows.
+    fn was_read(&self) {
+        if !self.0.time.is_settled() {
+            self.0.time.read.notify_one();
         }
     }
 
@@ -199,7 +207,7 @@ impl Broker {
         if !time.is_settled() {
             return self.begin_time(clock, now, wall, &others).await;
         }
-        report("wall", wall.duration_since(now));
+        show_ahead("wall", wall.duration_since(now));
         match judge(now, wall, &others) {
             Verdict::Follow(by) => {
                 clock.set_by(by);
@@ -259,8 +267,8 @@ impl Broker {
         }
     }
 
-    /// How far the clock of `site`, of the store or of the machine is from the broker's time, when that is
-    /// too far for anything to be issued.
+    /// How far the clock of `site`, of the store or of the machine is from the broker's time, when
+    /// that is too far for anything to be issued.
     pub(super) fn clocks_apart(&self, site: &Site) -> Option<SignedDuration> {
         let most = self.0.max_clock_skew.span();
         let now = self.now();
@@ -271,7 +279,7 @@ impl Broker {
 }
 
 /// Shows how far a clock is ahead of the broker's time.
-pub(super) fn report(clock: &str, ahead: SignedDuration) {
+fn show_ahead(clock: &str, ahead: SignedDuration) {
     gauge!("pgbridge_clock_ahead_seconds", "clock" => clock.to_owned()).set(ahead.as_secs_f64());
 }
 

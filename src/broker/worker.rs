@@ -272,18 +272,14 @@ impl Broker {
         };
         let ended = match ended {
             // A membership that is not ours to take ends with the role.
-            AccessEnd::Blocked(blockers) if !blockers.iter().all(is_membership) => {
+            AccessEnd::Blocked(blockers) if !blockers.iter().all(Blocker::is_membership) => {
                 return self.hold(lease, blockers).await;
             }
             AccessEnd::Blocked(_) => false,
             AccessEnd::Ended(_) | AccessEnd::Gone => true,
         };
         crash::at("revoke before its end is written");
-        let lease = if ended && lease.access_ended_at.is_none() {
-            self.step(lease.end_access(self.now())?, Action::AccessEnded).await?
-        } else {
-            lease
-        };
+        let lease = if ended { self.access_ended(lease).await? } else { lease };
         let closed_for = lease.access_ended_at.map(|at| self.now().duration_since(at));
         let target = target.closed_for(closed_for.and_then(|length| length.try_into().ok()));
         crash::at("revoke before the role is removed");
@@ -291,11 +287,7 @@ impl Broker {
             Ok(Removal::Gone) => {
                 crash::at("revoke before the last record");
                 site.last_gone.note();
-                let lease = if lease.access_ended_at.is_none() {
-                    self.step(lease.end_access(self.now())?, Action::AccessEnded).await?
-                } else {
-                    lease
-                };
+                let lease = self.access_ended(lease).await?;
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
                 let cause = closed.end.map(EndReason::as_str);
                 info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
@@ -304,6 +296,14 @@ impl Broker {
             Ok(Removal::Blocked(blockers)) => self.hold(lease, blockers).await,
             Err(failed) => self.hold(lease, vec![blocked_by(&failed)]).await,
         }
+    }
+
+    /// Writes down once that nobody can use the lease any more.
+    async fn access_ended(&self, lease: Lease) -> Result<Lease, Setback> {
+        if lease.access_ended_at.is_some() {
+            return Ok(lease);
+        }
+        self.step(lease.end_access(self.now())?, Action::AccessEnded).await
     }
 
     /// Writes down one move of the broker's own.
@@ -374,10 +374,6 @@ impl Broker {
             }
         }
     }
-}
-
-fn is_membership(blocker: &Blocker) -> bool {
-    blocker.kind == BlockerKind::Membership
 }
 
 /// A cluster's failure as what keeps the lease.

@@ -58,7 +58,7 @@ impl Cluster {
     async fn clear_shared(&self, estate: &Estate) -> Result<Vec<Blocker>, Overtaken> {
         let grants = match self.shared_grants(estate).await {
             Ok(grants) => grants,
-            Err(error) => return Ok(vec![Blocker::new(BlockerKind::Cluster, told(&error))]),
+            Err(error) => return Ok(vec![Blocker::new(BlockerKind::Cluster, error.with_cause())]),
         };
         let plan = plan::clear_shared(estate, &grants);
         let (lane, limits) = (Lane::Revoke, &self.limits);
@@ -75,7 +75,7 @@ impl Cluster {
         }
         Ok(match self.shared_grants(estate).await {
             Ok(grants) => plan::left(&estate.name, None, &grants, &[]),
-            Err(error) => vec![Blocker::new(BlockerKind::Cluster, told(&error))],
+            Err(error) => vec![Blocker::new(BlockerKind::Cluster, error.with_cause())],
         })
     }
 
@@ -109,7 +109,7 @@ impl Cluster {
         };
         let not_read = |error: &ClusterError| {
             let detail = format!("what the role has in database {database} cannot be read");
-            let detail = format!("{detail}: {}", told(error));
+            let detail = format!("{detail}: {}", error.with_cause());
             let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
             vec![match (error, &estate.attic) {
                 // A name there is no text in any encoding; statements without names still work.
@@ -384,9 +384,4 @@ fn not_cleared(estate: &Estate, database: &str, failure: &Failure) -> Blocker {
             .remedy("raise max_locks_per_transaction, or drop what the role owns in several parts"),
         _ => blocker,
     }
-}
-
-fn told(error: &ClusterError) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -231,3 +231,11 @@ pub enum CreateRefusal {
     #[error("the time in which the role may be made is over")]
     TooLate,
 }
+
+impl ClusterError {
+    /// The error and what it was caused by, on one line: for a blocker, which has no source.
+    pub(super) fn with_cause(&self) -> String {
+        use std::error::Error as _;
+        self.source().map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
+}

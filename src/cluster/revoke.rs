@@ -11,7 +11,6 @@
 //! - what a log-in that was held back until its role is gone prepares in the second before it is
 //!   seen: a transaction without locks on anything, which only a superuser can end.
 
-use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -136,7 +135,7 @@ impl Cluster {
             let Some((access, estate)) = self.make_sure(&role, target.lease).await? else {
                 continue;
             };
-            if !access.iter().all(is_membership) {
+            if !access.iter().all(Blocker::is_membership) {
                 break access;
             }
             match self.remove_closed(&role, &estate, policy, target.closed_for).await? {
@@ -313,7 +312,7 @@ impl Cluster {
                 Err(error) if not_permitted(&error) => {
                     let detail = format!(
                         "a session of the role (OID {oid}) is open and the broker may not end it: {}",
-                        with_cause(&error)
+                        error.with_cause()
                     );
                     let blocker = Blocker::new(BlockerKind::BrokerRight, detail);
                     let remedy = "grant pg_signal_backend to the broker's login";
@@ -520,10 +519,6 @@ fn not_permitted(error: &ClusterError) -> bool {
     matches!(error, ClusterError::Rejected { source, .. } if source.is_one_of(&["42501"]))
 }
 
-fn with_cause(error: &ClusterError) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
 /// What became of an attempt to remove a role.
 enum Removed {
     Dropped,
@@ -534,11 +529,7 @@ enum Removed {
 
 /// A cluster that cannot be asked, as what keeps the role.
 fn away(error: &ClusterError) -> Blocker {
-    Blocker::new(BlockerKind::Cluster, with_cause(error))
-}
-
-fn is_membership(blocker: &Blocker) -> bool {
-    blocker.kind == BlockerKind::Membership
+    Blocker::new(BlockerKind::Cluster, error.with_cause())
 }
 
 /// Whose sessions are ended.

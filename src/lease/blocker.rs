@@ -116,6 +116,12 @@ impl Blocker {
         Self { kind, database: None, object: None, held_by: None, detail, remedy: None }
     }
 
+    /// Whether it is a membership, which ends with the role.
+    #[must_use]
+    pub fn is_membership(&self) -> bool {
+        self.kind == BlockerKind::Membership
+    }
+
     /// It is in `database`.
     #[must_use]
     pub fn within(self, database: impl AsRef<str>) -> Self {
