@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pgbridge::cluster::{
-    Cluster, ClusterPassword, ClusterSettings, ClusterTls, CreateError, Created, RoleTarget,
+    Cluster, ClusterPassword, ClusterSettings, CreateError, Created, RoleTarget,
 };
+use pgbridge::dial::ServerTls;
 use pgbridge::lease::{Lease, LeaseState, MarkerKey};
 use pgbridge::mapping::{MapRevision, ObjectPolicy, Profile, ReasonRule, RuleRef};
 use pgbridge::names::{
@@ -183,7 +184,7 @@ pub fn settings(postgres: &Postgres) -> ClusterSettings {
         user: BROKER_LOGIN.parse().expect("a name"),
         password: ClusterPassword::from_file(BROKER_PASSWORD.to_owned()),
         database: "postgres".parse().expect("a name"),
-        tls: ClusterTls::VerifyFull { roots: Some(roots) },
+        tls: ServerTls::VerifyFull { roots: Some(roots) },
         admin_role: Some("pgbridge_admin".parse().expect("a name")),
         attic_role: Some("pgbridge_attic".parse().expect("a name")),
         issue_connections: 4,

@@ -4,20 +4,21 @@
 mod pair;
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use pgbridge::causes::with_causes;
 use pgbridge::clock::Stopwatch;
+use pgbridge::dial::ServerTls;
 use pgbridge::lease::{EndReason, Lease, LeaseState};
 use pgbridge::names::RoleOid;
 use pgbridge::store::conformance::{
     PROMISES, at, audit, claim, claimant, intent, opened, overdue, record,
 };
-use pgbridge::store::postgres::{PostgresSettings, PostgresStore, StoreTls};
+use pgbridge::store::postgres::{PostgresSettings, PostgresStore};
 use pgbridge::store::{Change, LeaseFilter, Store, StoreError};
 
 use self::pair::Pair;
@@ -35,13 +36,7 @@ async fn open(settings: &PostgresSettings) -> Arc<dyn Store> {
 
 /// An error with all its causes in one line, as it is logged. It never holds the password.
 fn told(error: &StoreError) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(": ");
-        told.push_str(&error.to_string());
-        cause = error.source();
-    }
+    let told = with_causes(error);
     assert!(!told.contains(STORE_PASSWORD), "{told}");
     told
 }
@@ -534,10 +529,10 @@ async fn the_way_to_the_store_is_checked_to_its_end() {
     let url = server.url("store");
     let other = crate::support::TestCa::new().pem();
     let with = |url: &str, tls| PostgresSettings { tls, ..server.settings(url) };
-    refused(&with(&url, StoreTls::VerifyFull { roots: Some(other) }), &["certificate"]).await;
-    refused(&with(&url, StoreTls::Disabled), &["no pg_hba.conf entry"]).await;
+    refused(&with(&url, ServerTls::VerifyFull { roots: Some(other) }), &["certificate"]).await;
+    refused(&with(&url, ServerTls::Disabled), &["no pg_hba.conf entry"]).await;
     let away = "postgresql://p@db.example.test/store";
-    refused(&with(away, StoreTls::Disabled), &["in the clear", "verify-full"]).await;
+    refused(&with(away, ServerTls::Disabled), &["in the clear", "verify-full"]).await;
     let another = url.replace(STORE_LOGIN, "mallory");
     refused(&server.settings(&another), &["password authentication failed"]).await;
     open(&server.settings(&url)).await.probe().await.unwrap();
@@ -679,7 +674,7 @@ async fn a_pooler_that_keeps_no_session_is_refused() {
         return;
     };
     let url = format!("postgresql://{STORE_LOGIN}@127.0.0.1:{port}/store");
-    let pooled = PostgresSettings { tls: StoreTls::Disabled, ..server.settings(&url) };
+    let pooled = PostgresSettings { tls: ServerTls::Disabled, ..server.settings(&url) };
     refused(&pooled, &["behind a pooler", "name the server itself"]).await;
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Broker;
-use super::access::with_causes;
+use crate::causes::with_causes;
 
 /// How old an answer may be: asking for health must cost the parties nothing. An answer "not
 /// ready" is kept for a shorter while: whoever waits for a start wants to know soon.

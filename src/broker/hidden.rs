@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::access::with_causes;
 use super::reconcile::ReconcileError;
 use super::{Broker, Site};
+use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::cluster::HIDDEN_FOR;
 use crate::names::ClusterName;

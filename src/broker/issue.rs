@@ -11,12 +11,12 @@ use tracing::{error, info, warn};
 
 pub use error::IssueError;
 
-use super::access::with_causes;
 use super::standing::Doubt;
 use super::{Broker, Caller, Request, Site};
 use crate::audit::{Action, Outcome, Record, cut};
 use crate::auth::Identity;
 use crate::auth::way::Reason;
+use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError, CreateRefusal};
 use crate::crash;

@@ -12,12 +12,12 @@ use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::access::with_causes;
 use super::standing::{FRESH, Look, Pace};
 use super::{Broker, LeaseError};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::auth::Identity;
 use crate::auth::way::Reason;
+use crate::causes::with_causes;
 use crate::lease::{EndReason, Lease};
 use crate::mapping::Refusal;
 use crate::names::{Principal, WayName};

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use futures::{StreamExt, stream};
 use tracing::warn;
 
-use super::access::with_causes;
 use super::worker::Setback;
 use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
+use crate::causes::with_causes;
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
 use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
 use crate::mapping::ObjectPolicy;

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::access::with_causes;
 use super::standing::{Doubt, FRESH};
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Outcome, Subject};
 use crate::auth::way::Reason;
+use crate::causes::with_causes;
 use crate::cluster::ClusterError;
 use crate::crash;
 use crate::lease::{Lease, RenewError};

@@ -14,9 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Record, Subject};
+use crate::causes::with_causes;
 use crate::clock::{Clock, Stopwatch};
 use crate::names::ClusterName;
 

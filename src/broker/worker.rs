@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-use super::access::with_causes;
 use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
+use crate::causes::with_causes;
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
 use crate::crash;
 use crate::lease::{Blocker, BlockerKind, EndReason, Lease, LeaseState, MoveError};

@@ -32,6 +32,7 @@ pub use server::{ServerUrl, ServerUrlError};
 
 use std::error::Error;
 
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use failure::Failure;
 use terminal::Shown;
@@ -52,17 +53,7 @@ pub async fn run_operator(command: OperatorCommand, clock: &Clock) -> Exit {
 /// An error and its causes on one line, each said once, safe to show on a terminal.
 #[must_use]
 pub fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    Shown::new(line).to_string()
+    Shown::new(with_causes(error)).to_string()
 }
 
 fn finish(outcome: Result<Exit, Failure>) -> Exit {

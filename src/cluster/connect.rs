@@ -4,30 +4,21 @@
 //! transaction is open on it. Whatever else happens to the future that holds it (an error, a
 //! client that went away), it is closed, and the server rolls back.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::sync::Arc;
+use std::future::Future;
 use std::time::Duration;
 
 use deadpool_postgres::{
     ClientWrapper, Connect, Manager, Object, Pool, PoolError, QueueMode, Runtime,
 };
 use futures::future::try_join_all;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{ChannelBinding, SslMode};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tracing::{debug, warn};
+use tokio_postgres::{Config, Row};
 
 use super::error::{ClusterError, Failure, FailureKind};
-use super::settings::{ClusterHost, ClusterSettings, ClusterTls};
-use crate::names::{ClusterName, printable};
+use super::settings::ClusterSettings;
+use crate::dial::{Patience, SessionSettings, Way};
+use crate::names::ClusterName;
 
 /// How much longer than the server's own limit an answer is waited for.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -57,7 +48,7 @@ impl Query<'_> {
 pub(super) struct Connections {
     cluster: ClusterName,
     config: Config,
-    tls: Tls,
+    way: Way,
     connect_timeout: Duration,
     /// The longest wait for one answer of the server.
     answer_timeout: Duration,
@@ -79,21 +70,15 @@ pub(super) enum Lane {
     Help,
 }
 
-#[derive(Clone)]
-enum Tls {
-    Off,
-    On(MakeRustlsConnect),
-}
-
 impl Connections {
     /// The pools for a cluster; nothing is connected yet.
     ///
     /// # Errors
     /// When the settings cannot be used; says what to change.
     pub(super) fn new(settings: &ClusterSettings) -> Result<Self, String> {
-        let tls = tls(settings)?;
-        let config = config(settings, &tls);
-        let pool = |size: usize| pool(settings, &config, &tls, size);
+        let way = Way::to(&settings.host, &settings.tls, Some(settings.name.clone()))?;
+        let config = config(settings, &way);
+        let pool = |size: usize| pool(settings, &config, &way, size);
         Ok(Self {
             cluster: settings.name.clone(),
             connect_timeout: settings.connect_timeout,
@@ -102,7 +87,7 @@ impl Connections {
             revoking: pool(settings.revoke_connections)?,
             helping: pool(1)?,
             config,
-            tls,
+            way,
         })
     }
 
@@ -162,7 +147,7 @@ impl Connections {
     pub(super) async fn borrow_for_change(&self, lane: Lane) -> Result<Borrowed, Failure> {
         self.borrow(lane).await.map_err(|error| match error {
             ClusterError::Unreachable { source, .. } => source,
-            other => Failure::broken(other.to_string()),
+            other => Failure::broken(&other.to_string()),
         })
     }
 
@@ -170,11 +155,10 @@ impl Connections {
     pub(super) async fn open(&self, database: &str) -> Result<ClientWrapper, Failure> {
         let mut config = self.config.clone();
         config.dbname(database);
-        let connecting = Dial(self.cluster.clone(), self.tls.clone());
-        let connected = timeout(self.connect_timeout, connecting.connect(&config)).await;
+        let connected = timeout(self.connect_timeout, self.way.connect(&config)).await;
         let (client, task) = connected
             .map_err(|_| Failure::no_answer(self.connect_timeout))?
-            .map_err(|error| Failure::of(&error))?;
+            .map_err(|error| Failure::with_detail(&error))?;
         Ok(ClientWrapper::new(client, task))
     }
 
@@ -189,17 +173,17 @@ impl Connections {
     ) -> Result<T, Failure> {
         let limit = limit.min(self.answer_timeout);
         match timeout(limit, answer).await {
-            Ok(answered) => answered.map_err(|error| Failure::of(&error)),
+            Ok(answered) => answered.map_err(|error| Failure::with_detail(&error)),
             Err(_) => Err(Failure::no_answer(limit)),
         }
     }
 
     fn no_connection(&self, error: PoolError) -> ClusterError {
         let source = match error {
-            PoolError::Backend(error) => Failure::of(&error),
+            PoolError::Backend(error) => Failure::with_detail(&error),
             PoolError::Timeout(_) => Failure::no_answer(self.connect_timeout),
             PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-                Failure::broken("the pool of connections is closed".to_owned())
+                Failure::broken("the pool of connections is closed")
             }
         };
         let cluster = self.cluster.clone();
@@ -223,7 +207,7 @@ impl Borrowed {
     /// The connection; nothing only while it is dropped.
     pub(super) fn client(&self) -> Result<&ClientWrapper, Failure> {
         let object = self.object.as_deref();
-        object.ok_or_else(|| Failure::broken("the connection is closed".to_owned()))
+        object.ok_or_else(|| Failure::broken("the connection is closed"))
     }
 }
 
@@ -240,13 +224,12 @@ impl Drop for Borrowed {
 fn pool(
     settings: &ClusterSettings,
     config: &Config,
-    tls: &Tls,
+    way: &Way,
     size: usize,
 ) -> Result<Pool, String> {
-    let connect = Dial(settings.name.clone(), tls.clone());
     let manager = Manager::from_connect(
         config.clone(),
-        connect,
+        way.clone(),
         deadpool_postgres::ManagerConfig {
             // A connection that the server closed is seen without asking; one that hangs is
             // found by the first answer that does not come.
@@ -265,147 +248,21 @@ fn pool(
     built.map_err(|error| format!("no pool of connections can be made: {error}"))
 }
 
-fn config(settings: &ClusterSettings, tls: &Tls) -> Config {
-    let mut config = Config::new();
-    match &settings.host {
-        ClusterHost::Name(name) => config.host(name),
-        ClusterHost::Address(address) => config.host(address.to_string()),
-        ClusterHost::Socket(path) => config.host_path(path),
+fn config(settings: &ClusterSettings, way: &Way) -> Config {
+    let answer = settings.statement_timeout.saturating_add(MARGIN);
+    let patience = Patience { connect: settings.connect_timeout, answer };
+    let session = SessionSettings {
+        search_path: "pg_catalog,pg_temp",
+        statement: settings.statement_timeout,
+        lock: settings.lock_timeout,
+        idle_in_transaction: settings.statement_timeout,
     };
+    let mut config = way.config(&settings.host, settings.port, patience);
     config
-        .port(settings.port)
         .user(settings.user.as_str())
         .password(settings.password.expose())
         .dbname(settings.database.as_str())
         .application_name("pgbridge")
-        .options(options(settings))
-        .connect_timeout(settings.connect_timeout)
-        .tcp_user_timeout(settings.statement_timeout.saturating_add(MARGIN))
-        .keepalives(true)
-        .keepalives_idle(Duration::from_mins(1))
-        .keepalives_interval(Duration::from_secs(10))
-        .keepalives_retries(3);
-    match tls {
-        Tls::Off => config.ssl_mode(SslMode::Disable).channel_binding(ChannelBinding::Disable),
-        // Not required: a server certificate signed with Ed25519 has no channel binding at all.
-        Tls::On(_) => config.ssl_mode(SslMode::Require).channel_binding(ChannelBinding::Prefer),
-    };
+        .options(session.options(&[]));
     config
-}
-
-/// Settings of every session, so that what a DBA set for the login or the database does not reach
-/// us: options of the connection win over both (manual, `ALTER ROLE`).
-fn options(settings: &ClusterSettings) -> String {
-    let [statement, lock] = [settings.statement_timeout, settings.lock_timeout]
-        .map(|limit| u32::try_from(limit.as_millis()).unwrap_or(i32::MAX.unsigned_abs()));
-    let idle = statement;
-    [
-        "search_path=pg_catalog,pg_temp".to_owned(),
-        format!("statement_timeout={statement}"),
-        format!("lock_timeout={lock}"),
-        format!("idle_in_transaction_session_timeout={idle}"),
-        "client_min_messages=warning".to_owned(),
-        "default_transaction_read_only=off".to_owned(),
-        "default_transaction_isolation=read\\ committed".to_owned(),
-        "standard_conforming_strings=on".to_owned(),
-        "DateStyle=ISO".to_owned(),
-        "TimeZone=UTC".to_owned(),
-        // The plan of a catalogue query is kept, and must be good when there are many roles,
-        // however few there were when it was made.
-        "enable_seqscan=off".to_owned(),
-        "jit=off".to_owned(),
-    ]
-    .map(|setting| format!("-c {setting}"))
-    .join(" ")
-}
-
-fn tls(settings: &ClusterSettings) -> Result<Tls, String> {
-    match (&settings.tls, &settings.host) {
-        (ClusterTls::VerifyFull { .. }, ClusterHost::Socket(_)) => Ok(Tls::Off),
-        (ClusterTls::VerifyFull { roots }, _) => {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| format!("TLS cannot be set up: {error}"))?
-                .with_root_certificates(trusted(roots.as_deref())?)
-                .with_no_client_auth();
-            Ok(Tls::On(MakeRustlsConnect::new(config)))
-        }
-        (ClusterTls::Disabled, host) if host.is_local() => Ok(Tls::Off),
-        (ClusterTls::Disabled, host) => Err(format!(
-            "sslmode \"disable\" would send the broker's login in the clear to {host}, which is \
-             not loopback: use \"verify-full\""
-        )),
-    }
-}
-
-pub(super) fn trusted(roots: Option<&str>) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate =
-                    certificate.map_err(|error| format!("the root certificate: {error}"))?;
-                let added = store.add(certificate);
-                added.map_err(|error| format!("the root certificate: {error}"))?;
-            }
-        }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if store.is_empty() {
-        return Err("no root certificate to check the server against: name one as ca_file".into());
-    }
-    Ok(store)
-}
-
-/// Makes one connection and drives it.
-struct Dial(ClusterName, Tls);
-
-type Connected = (Client, JoinHandle<()>);
-
-impl Connect for Dial {
-    fn connect(
-        &self,
-        config: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + '_>> {
-        let (config, cluster) = (config.clone(), self.0.clone());
-        Box::pin(async move {
-            match &self.1 {
-                Tls::Off => dial(cluster, &config, NoTls).await,
-                Tls::On(tls) => dial(cluster, &config, tls.clone()).await,
-            }
-        })
-    }
-}
-
-async fn dial<T>(
-    cluster: ClusterName,
-    config: &Config,
-    tls: T,
-) -> Result<Connected, tokio_postgres::Error>
-where
-    T: MakeTlsConnect<Socket> + Send,
-    T::Stream: Send + 'static,
-    T::TlsConnect: Send,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
-    let (client, mut connection) = config.connect(tls).await?;
-    // The driver's own loop would log every notice at level info.
-    let task = tokio::spawn(async move {
-        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            match message {
-                Ok(AsyncMessage::Notice(notice)) => {
-                    debug!(%cluster, code = notice.code().code(), notice = printable(notice.message()), "the server notes");
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    warn!(%cluster, cause = %Failure::of(&error), "a connection broke");
-                    return;
-                }
-            }
-        }
-    });
-    Ok((client, task))
 }

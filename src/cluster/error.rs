@@ -1,93 +1,9 @@
 //! What can go wrong with a cluster, said without a secret.
 
-use std::error::Error;
-use std::fmt;
-use std::time::Duration;
-
-use tokio_postgres::error::{DbError, Severity};
-
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, printable};
-
-/// A failure that the driver or the server reported, reduced to what may be logged: `SQLSTATE`,
-/// message and detail, control characters escaped. The statement, its context and its values are
-/// never in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What it means for the work under way.
-    pub kind: FailureKind,
-    /// `SQLSTATE` of the server's error (manual, appendix A), if the server sent one.
-    pub code: Option<String>,
-    /// Message and detail.
-    pub text: String,
-}
-
-/// What a failure means for the work under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The server refused a statement; its transaction is not committed.
-    Rejected,
-    /// The connection could not be made, or is lost; a commit that was under way is in doubt.
-    Broken,
-    /// No answer in time; a commit that was under way is in doubt.
-    TimedOut,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)?;
-        match &self.code {
-            Some(code) => write!(formatter, " (SQLSTATE {code})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Error for Failure {}
+pub use crate::dial::{Failure, FailureKind};
+use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid};
 
 impl Failure {
-    /// What of the driver's error may be shown. Its own text holds no statement; of the server's
-    /// error the fields that can hold one (context, query, position) are left out.
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        if let Some(error) = error.as_db_error() {
-            return Self::of_server(error);
-        }
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text = format!("{text}: {more}");
-            }
-            cause = error.source();
-        }
-        Self::broken(printable(&text))
-    }
-
-    fn of_server(error: &DbError) -> Self {
-        let kind = match error.parsed_severity() {
-            Some(Severity::Error) => FailureKind::Rejected,
-            // FATAL and PANIC end the session, perhaps after a commit.
-            _ => FailureKind::Broken,
-        };
-        let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-        let text = printable(&format!("{}{detail}", error.message()));
-        Self { kind, code: Some(error.code().code().to_owned()), text }
-    }
-
-    pub(super) fn broken(text: String) -> Self {
-        Self { kind: FailureKind::Broken, code: None, text }
-    }
-
-    pub(super) fn no_answer(limit: Duration) -> Self {
-        let text = format!("no answer within {} ms", limit.as_millis());
-        Self { kind: FailureKind::TimedOut, code: None, text }
-    }
-
-    /// Whether the server's `SQLSTATE` is one of `codes`.
-    pub(super) fn is_one_of(&self, codes: &[&str]) -> bool {
-        self.code.as_deref().is_some_and(|code| codes.contains(&code))
-    }
-
     /// The same without `secret`, should a server's message ever repeat it.
     pub(super) fn without(mut self, secret: &str) -> Self {
         self.text = self.text.replace(secret, "…");

@@ -44,9 +44,7 @@ use self::look::Looks;
 use self::revoke::ClosedRoles;
 pub use self::revoke::HIDDEN_FOR;
 pub use self::roles::LeaseRoles;
-pub use self::settings::{
-    ClusterHost, ClusterHostError, ClusterPassword, ClusterSettings, ClusterTls,
-};
+pub use self::settings::{ClusterPassword, ClusterSettings};
 use crate::lease::{Blocker, Lease, MarkerKey};
 use crate::names::{BrokerId, ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, RolePrefix};
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::files::{self, Authorities};
 use super::form::{self, Form};
 use super::reader::{Table, Unique};
-use crate::cluster::{
-    ClientConnection, ClientSslMode, ClusterHost, ClusterPassword, ClusterSettings, ClusterTls,
-};
+use crate::cluster::{ClientConnection, ClientSslMode, ClusterPassword, ClusterSettings};
+use crate::dial::{Host, ServerTls};
 use crate::mapping::{ObjectPolicy, Profile, ReasonRule, Target};
 use crate::names::{
     ClusterName, ConnectionLimit, DatabaseName, LeaseLimit, RoleName, ScramIterations, Ttl,
@@ -67,7 +66,7 @@ pub(super) fn read(
     Some((ClusterEntry { settings, client: client? }, target))
 }
 
-fn place(table: &Table<'_>) -> Option<(ClusterHost, u16)> {
+fn place(table: &Table<'_>) -> Option<(Host, u16)> {
     let host = table.required("host", &form::host_or_socket());
     let port = table.defaulted("port", "5432", &form::port());
     host.and_then(|host| host.parse().ok()).zip(port)
@@ -93,9 +92,9 @@ enum BrokerSslMode {
 
 fn tls(
     table: &Table<'_>,
-    host: Option<&ClusterHost>,
+    host: Option<&Host>,
     authorities: Option<&Authorities>,
-) -> Option<ClusterTls> {
+) -> Option<ServerTls> {
     let modes = form::choice(&[
         ("verify-full", BrokerSslMode::VerifyFull),
         ("disable", BrokerSslMode::Disable),
@@ -103,14 +102,14 @@ fn tls(
     match table.defaulted("sslmode", "\"verify-full\"", &modes)? {
         BrokerSslMode::VerifyFull => {
             let roots = authorities.map(|authorities| authorities.pem.clone());
-            Some(ClusterTls::VerifyFull { roots })
+            Some(ServerTls::VerifyFull { roots })
         }
         BrokerSslMode::Disable => {
             if host.is_some_and(|host| !host.is_local()) {
                 let what = "can only be \"disable\" when `host` is this machine or a socket";
                 table.mistake("sslmode", what, "use \"verify-full\" with the cluster's `ca_file`");
             }
-            Some(ClusterTls::Disabled)
+            Some(ServerTls::Disabled)
         }
     }
 }
@@ -155,7 +154,7 @@ const CLIENT_MODES: &[(&str, ClientSslMode)] = &[
 /// What clients are told: as the broker reaches the cluster, unless it is written otherwise.
 fn client(
     table: &Table<'_>,
-    place: Option<&(ClusterHost, u16)>,
+    place: Option<&(Host, u16)>,
     authorities: Option<&Authorities>,
 ) -> Option<ClientConnection> {
     let host = table.optional("client_host", &form::host_or_socket());

@@ -3,8 +3,9 @@
 use super::files;
 use super::form;
 use super::reader::Table;
+use crate::dial::ServerTls;
 use crate::store::StoreSettings;
-use crate::store::postgres::{PostgresSettings, StorePassword, StoreTls, StoreUrl, StoreUrlError};
+use crate::store::postgres::{PostgresSettings, StorePassword, StoreUrl, StoreUrlError};
 
 pub(super) fn read(table: Table<'_>) -> Option<StoreSettings> {
     settings(table, |table, path| files::path_to_make(table, "path", path))
@@ -74,9 +75,9 @@ fn postgres(table: &Table<'_>) -> Option<PostgresSettings> {
             if table.has("ca_file") {
                 table.mistake("ca_file", "does nothing, because no TLS is spoken", "remove it");
             }
-            StoreTls::Disabled
+            ServerTls::Disabled
         }
-        Some(SslMode::VerifyFull) | None => StoreTls::VerifyFull { roots },
+        Some(SslMode::VerifyFull) | None => ServerTls::VerifyFull { roots },
     };
     Some(PostgresSettings { url, password, tls })
 }

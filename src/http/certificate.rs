@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::error::with_causes;
+use crate::causes::with_causes;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);

@@ -4,10 +4,9 @@
 //! detail is the error's own text only where that text says nothing but what the client said or
 //! may know; causes go to the log. Every refusal of a login is one and the same.
 
-use std::error::Error;
-
 use super::problem::{Kind, Problem};
 use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
+use crate::causes::with_causes;
 use crate::cluster::{ClusterError, CreateError};
 use crate::names::ClusterName;
 use crate::store::StoreError;
@@ -172,15 +171,4 @@ fn store_away(source: &StoreError) -> Problem {
     Problem::new(Kind::StoreAway, "nothing was done; try again soon")
         .retry_after(PARTY_AWAY_SECONDS)
         .because(with_causes(source))
-}
-
-/// An error and its causes on one line, for the log.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

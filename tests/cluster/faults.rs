@@ -14,7 +14,8 @@
 
 use std::time::Duration;
 
-use pgbridge::cluster::{AccessEnd, ClusterError, ClusterTls, CreateError, CreateRefusal, Removal};
+use pgbridge::cluster::{AccessEnd, ClusterError, CreateError, CreateRefusal, Removal};
+use pgbridge::dial::ServerTls;
 use pgbridge::lease::BlockerKind;
 use pgbridge::mapping::ObjectPolicy;
 use tokio::time::timeout;
@@ -131,7 +132,7 @@ async fn a_server_with_another_certificate_or_name_gets_no_password() {
         open(settings, "b1", '7')
     };
     let stranger = cluster(|settings| {
-        settings.tls = ClusterTls::VerifyFull { roots: Some(TestCa::new().pem()) };
+        settings.tls = ServerTls::VerifyFull { roots: Some(TestCa::new().pem()) };
     });
     let error = stranger.probe().await.unwrap_err();
     assert!(source_text(&error).contains("certificate"), "{error:?}");
@@ -170,15 +171,15 @@ fn plain_text_to_another_machine_and_unreadable_roots_are_refused_at_once() {
         opened.map(|_| ()).map_err(|error| error.to_string())
     };
     let remote = cluster(|settings| {
-        settings.tls = ClusterTls::Disabled;
+        settings.tls = ServerTls::Disabled;
         settings.host = "db.example.test".parse().unwrap();
     });
     assert!(remote.unwrap_err().contains("in the clear to db.example.test"));
     let bad = cluster(|settings| {
-        settings.tls = ClusterTls::VerifyFull { roots: Some("no certificate".into()) };
+        settings.tls = ServerTls::VerifyFull { roots: Some("no certificate".into()) };
     });
     assert!(bad.unwrap_err().contains("no root certificate"));
-    let local = cluster(|settings| settings.tls = ClusterTls::Disabled);
+    let local = cluster(|settings| settings.tls = ServerTls::Disabled);
     assert_eq!(local, Ok(()));
 }
 

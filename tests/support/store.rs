@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use pgbridge::store::postgres::{PostgresSettings, StorePassword, StoreTls};
+use pgbridge::dial::ServerTls;
+use pgbridge::store::postgres::{PostgresSettings, StorePassword};
 
 use super::{Postgres, Scratch};
 
@@ -52,7 +53,7 @@ impl StoreServer {
         PostgresSettings {
             url: url.parse().expect("a good address"),
             password: Some(StorePassword::new(STORE_PASSWORD.to_owned())),
-            tls: StoreTls::VerifyFull { roots: Some(roots) },
+            tls: ServerTls::VerifyFull { roots: Some(roots) },
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Examiner;
 use crate::cluster::client::{ClientConnection, ClientSslMode};
-use crate::cluster::settings::{ClusterHost, ClusterSettings, ClusterTls};
+use crate::cluster::settings::ClusterSettings;
+use crate::dial::{Host, ServerTls};
 use crate::mapping::{ObjectPolicy, Profile};
 use crate::names::{ClusterName, DatabaseName, RoleName, RolePrefix};
 
@@ -15,7 +16,7 @@ pub struct Expected {
     /// Its name.
     pub cluster: ClusterName,
     /// Where the broker reaches it.
-    pub host: ClusterHost,
+    pub host: Host,
     /// The port there.
     pub port: u16,
     /// How the broker's own connection is protected.
@@ -65,9 +66,9 @@ impl Expected {
         examiner: &Examiner,
     ) -> Self {
         let protection = match (&settings.host, &settings.tls) {
-            (ClusterHost::Socket(_), _) => Protection::Socket,
-            (_, ClusterTls::VerifyFull { .. }) => Protection::Tls,
-            (_, ClusterTls::Disabled) => Protection::Local,
+            (Host::Socket(_), _) => Protection::Socket,
+            (_, ServerTls::VerifyFull { .. }) => Protection::Tls,
+            (_, ServerTls::Disabled) => Protection::Local,
         };
         let pools = settings.issue_connections.saturating_add(settings.revoke_connections);
         Self {
@@ -110,7 +111,7 @@ impl Expected {
     }
 
     /// Where clients reach it; nothing when that is no host.
-    pub(super) fn client_host(&self) -> Option<ClusterHost> {
+    pub(super) fn client_host(&self) -> Option<Host> {
         self.client.host.parse().ok()
     }
 

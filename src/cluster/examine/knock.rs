@@ -23,14 +23,14 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Expected;
 use super::wire::{self, Demand};
-use crate::cluster::connect::trusted;
-use crate::cluster::settings::{ClusterHost, ClusterSettings, ClusterTls};
+use crate::cluster::settings::ClusterSettings;
+use crate::dial::{Host, ServerTls, trusted};
 use crate::names::{DatabaseName, printable};
 
 /// A place where the server listens.
 pub(super) struct Door {
     guest: Guest,
-    host: ClusterHost,
+    host: Host,
     port: u16,
     trust: Option<RootCertStore>,
     limit: Duration,
@@ -130,8 +130,8 @@ impl Door {
             doors.iter().any(|door| (&door.host, door.port) == (&expected.host, expected.port));
         if !is_known {
             let trust = match &settings.tls {
-                ClusterTls::VerifyFull { roots } => trusted(roots.as_deref()).ok(),
-                ClusterTls::Disabled => None,
+                ServerTls::VerifyFull { roots } => trusted(roots.as_deref()).ok(),
+                ServerTls::Disabled => None,
             };
             let (host, port) = (expected.host.clone(), expected.port);
             doors.push(Self { guest: Guest::Broker, host, port, trust, limit });
@@ -147,8 +147,8 @@ impl Door {
             databases.push(&expected.maintenance);
         }
         let ways: &[Way] = match self.host {
-            ClusterHost::Socket(_) => &[Way::Socket],
-            ClusterHost::Name(_) | ClusterHost::Address(_) => &[Way::Tls, Way::Clear],
+            Host::Socket(_) => &[Way::Socket],
+            Host::Name(_) | Host::Address(_) => &[Way::Tls, Way::Clear],
         };
         let mut opened = Opened {
             guest: self.guest,
@@ -210,14 +210,14 @@ impl Door {
     async fn connect(&self) -> Result<Box<dyn Stream>, String> {
         let failed = |error: std::io::Error| format!("no connection: {error}");
         Ok(match &self.host {
-            ClusterHost::Socket(directory) => {
+            Host::Socket(directory) => {
                 let path = directory.join(format!(".s.PGSQL.{}", self.port));
                 Box::new(UnixStream::connect(path).await.map_err(failed)?)
             }
-            ClusterHost::Name(name) => {
+            Host::Name(name) => {
                 Box::new(TcpStream::connect((name.as_str(), self.port)).await.map_err(failed)?)
             }
-            ClusterHost::Address(address) => {
+            Host::Address(address) => {
                 Box::new(TcpStream::connect((*address, self.port)).await.map_err(failed)?)
             }
         })
@@ -230,9 +230,9 @@ impl Door {
         stream: Box<dyn Stream>,
     ) -> Result<(Box<dyn Stream>, Option<Certificate>), String> {
         let name = match &self.host {
-            ClusterHost::Name(name) => ServerName::try_from(name.clone()).map_err(text)?,
-            ClusterHost::Address(address) => ServerName::from(*address),
-            ClusterHost::Socket(_) => ServerName::from(IpAddr::from([127, 0, 0, 1])),
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(text)?,
+            Host::Address(address) => ServerName::from(*address),
+            Host::Socket(_) => ServerName::from(IpAddr::from([127, 0, 0, 1])),
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let witness = Arc::new(Witness::new(&provider, self.trust.clone())?);

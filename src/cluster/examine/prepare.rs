@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Expected;
 use super::expected::Protection;
-use crate::cluster::settings::ClusterHost;
+use crate::dial::Host;
 use crate::names::{DatabaseName, RoleName, identifier, literal, printable};
 
 /// `GRANT role TO member`, with the options that the server's version has.
@@ -292,7 +292,7 @@ fn broker_line(expected: &Expected, server: HbaServer<'_>) -> String {
 /// The lines by which lease roles come in: TLS, SCRAM, their databases, their networks.
 fn admitting(expected: &Expected, server: HbaServer<'_>) -> String {
     let mut lines = String::new();
-    let socket = matches!(expected.client_host(), Some(ClusterHost::Socket(_)));
+    let socket = matches!(expected.client_host(), Some(Host::Socket(_)));
     let kind = match (socket, expected.clients_stay_local()) {
         (true, _) => "local   ",
         (false, true) => "host    ",

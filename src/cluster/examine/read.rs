@@ -264,7 +264,7 @@ pub(super) async fn server(
 }
 
 fn first(rows: &[Row]) -> Looked<&Row> {
-    rows.first().ok_or_else(|| Failure::broken("an empty answer".to_owned()))
+    rows.first().ok_or_else(|| Failure::broken("an empty answer"))
 }
 
 fn field<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Looked<T> {
@@ -272,5 +272,5 @@ fn field<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Looked<T> {
 }
 
 fn unreadable(what: &str) -> Failure {
-    Failure::broken(format!("the answer cannot be understood: {what}"))
+    Failure::broken(&format!("the answer cannot be understood: {what}"))
 }

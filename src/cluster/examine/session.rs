@@ -88,5 +88,5 @@ async fn value(connections: &Connections, client: &ClientWrapper, sql: &str) -> 
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });
-    rows.last().map(str::to_owned).ok_or_else(|| Failure::broken("an empty answer".to_owned()))
+    rows.last().map(str::to_owned).ok_or_else(|| Failure::broken("an empty answer"))
 }

@@ -163,7 +163,7 @@ async fn a_certificate_that_is_the_same_is_not_called_renewed() {
 async fn files_that_are_no_pair_are_named() {
     let stand = Stand::new();
     let open = |files: &Files| Listening::open(stand.broker.clone(), files.settings());
-    let text = |error: ServeError| crate::http::error::with_causes(&error);
+    let text = |error: ServeError| crate::causes::with_causes(&error);
 
     let files = Files::new();
     fs::write(files.path("certificate"), "no certificate").unwrap();

@@ -4,28 +4,22 @@
 //! transaction is open on it. Whatever else happens to the future that holds it, it is closed,
 //! and the server rolls back.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use deadpool_postgres::{ClientWrapper, Connect};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Config, NoTls, Row, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tracing::{debug, warn};
+use tokio_postgres::{Config, Row};
 use uuid::Uuid;
 
 use super::problem::{Failure, Problem, Unfit};
 use super::schema::{self, Known};
-use super::settings::{PostgresSettings, StoreHost, StoreTls};
-use crate::names::printable;
+use super::settings::PostgresSettings;
+use crate::dial::{Host, Patience, SessionSettings, Way};
 
 /// How long one server may take until a connection to it is made and checked.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -76,32 +70,28 @@ pub(super) async fn ask(
 
 /// How to connect.
 pub(super) struct Dial {
-    /// Each server, by its name and how it is reached.
-    servers: Vec<(String, Config)>,
-    tls: Tls,
+    servers: Vec<Server>,
     /// A word that each session is given at its start and must find again.
     word: String,
 }
 
-#[derive(Clone)]
-enum Tls {
-    Off,
-    On(MakeRustlsConnect),
+/// One server of the store, and how it is reached.
+struct Server {
+    host: Host,
+    way: Way,
+    config: Config,
 }
 
 impl Dial {
     /// Nothing is connected yet.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Problem> {
-        let tls = tls(settings).map_err(Problem::Settings)?;
         let word = Uuid::new_v4().simple().to_string();
         let servers = settings.url.hosts.iter().map(|(host, port)| {
-            let name = match host {
-                StoreHost::Network(name) => name.clone(),
-                StoreHost::Socket(path) => path.display().to_string(),
-            };
-            (name, config(settings, host, *port, &tls, &word))
+            let way = Way::to(host, &settings.tls, None)?;
+            let config = config(settings, &way, host, *port, &word);
+            Ok(Server { host: host.clone(), way, config })
         });
-        Ok(Self { servers: servers.collect(), tls, word })
+        Ok(Self { servers: servers.collect::<Result<_, _>>().map_err(Problem::Settings)?, word })
     }
 
     /// A connection to the first server that takes writes.
@@ -110,11 +100,11 @@ impl Dial {
     /// When none does: why, for each of them.
     pub(super) async fn connect(&self) -> Result<ClientWrapper, Problem> {
         let mut refusals = Vec::new();
-        for (name, config) in &self.servers {
-            match timeout(CONNECT, self.connect_to(config)).await {
+        for server in &self.servers {
+            match timeout(CONNECT, self.connect_to(server)).await {
                 Ok(Ok(client)) => return Ok(client),
-                Ok(Err(problem)) => refusals.push((name, problem)),
-                Err(_) => refusals.push((name, Failure::no_answer(CONNECT).into())),
+                Ok(Err(problem)) => refusals.push((&server.host, problem)),
+                Err(_) => refusals.push((&server.host, Failure::no_answer(CONNECT).into())),
             }
         }
         if refusals.len() == 1
@@ -122,18 +112,16 @@ impl Dial {
         {
             return Err(problem);
         }
-        let told = |(name, problem): (&String, Problem)| match problem {
-            Problem::Failed(failure) => format!("{name}: {failure}"),
-            problem => format!("{name}: {problem}"),
+        let told = |(host, problem): (&Host, Problem)| match problem {
+            Problem::Failed(failure) => format!("{host}: {failure}"),
+            problem => format!("{host}: {problem}"),
         };
         Err(Problem::Nowhere(refusals.into_iter().map(told).collect::<Vec<_>>().join("; ")))
     }
 
-    async fn connect_to(&self, config: &Config) -> Result<ClientWrapper, Problem> {
-        let client = match &self.tls {
-            Tls::Off => dial(config, NoTls).await?,
-            Tls::On(tls) => dial(config, tls.clone()).await?,
-        };
+    async fn connect_to(&self, server: &Server) -> Result<ClientWrapper, Problem> {
+        let (client, task) = server.way.connect(&server.config).await?;
+        let client = ClientWrapper::new(client, task);
         self.check(&client).await?;
         Ok(client)
     }
@@ -321,135 +309,25 @@ pub(super) async fn commit(client: &ClientWrapper) -> Result<(), Problem> {
     }
 }
 
-fn config(
-    settings: &PostgresSettings,
-    host: &StoreHost,
-    port: u16,
-    tls: &Tls,
-    word: &str,
-) -> Config {
-    let mut config = Config::new();
-    match host {
-        StoreHost::Network(name) => config.host(name),
-        StoreHost::Socket(path) => config.host_path(path),
+/// How a session at the store is made.
+fn config(settings: &PostgresSettings, way: &Way, host: &Host, port: u16, word: &str) -> Config {
+    let session = SessionSettings {
+        // `pg_catalog` is searched before these without being named.
+        search_path: "pgbridge,pg_temp",
+        statement: STATEMENT,
+        lock: LOCK,
+        idle_in_transaction: IDLE,
     };
+    let own = ["synchronous_commit=on".to_owned(), format!("pgbridge.session={word}")];
+    let mut config = way.config(host, port, Patience { connect: CONNECT, answer: ANSWER });
     if let Some(password) = &settings.password {
         config.password(password.expose());
     }
     config
-        .port(port)
         .user(settings.url.user.as_str())
         .dbname(settings.url.database.as_str())
         .application_name("pgbridge store")
-        .options(options(word))
-        .target_session_attrs(TargetSessionAttrs::ReadWrite)
-        .connect_timeout(CONNECT)
-        .tcp_user_timeout(ANSWER)
-        .keepalives(true)
-        .keepalives_idle(Duration::from_secs(30))
-        .keepalives_interval(Duration::from_secs(5))
-        .keepalives_retries(3);
-    match tls {
-        Tls::Off => config.ssl_mode(SslMode::Disable).channel_binding(ChannelBinding::Disable),
-        // Not required: a server certificate signed with Ed25519 has no channel binding at all.
-        Tls::On(_) => config.ssl_mode(SslMode::Require).channel_binding(ChannelBinding::Prefer),
-    };
+        .options(session.options(&own))
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
     config
-}
-
-/// Settings of every session, so that what a DBA set for the login or the database does not reach
-/// us: options of the connection win over both (manual, `ALTER ROLE`).
-fn options(word: &str) -> String {
-    [
-        // `pg_catalog` is searched before these without being named.
-        "search_path=pgbridge,pg_temp".to_owned(),
-        "synchronous_commit=on".to_owned(),
-        format!("statement_timeout={}", STATEMENT.as_millis()),
-        format!("lock_timeout={}", LOCK.as_millis()),
-        format!("idle_in_transaction_session_timeout={}", IDLE.as_millis()),
-        "client_min_messages=warning".to_owned(),
-        "default_transaction_read_only=off".to_owned(),
-        "default_transaction_isolation=read\\ committed".to_owned(),
-        "standard_conforming_strings=on".to_owned(),
-        "DateStyle=ISO".to_owned(),
-        "TimeZone=UTC".to_owned(),
-        // Plans are kept, and must be good when there are many leases, however few there were
-        // when they were made.
-        "enable_seqscan=off".to_owned(),
-        "jit=off".to_owned(),
-        format!("pgbridge.session={word}"),
-    ]
-    .map(|setting| format!("-c {setting}"))
-    .join(" ")
-}
-
-fn tls(settings: &PostgresSettings) -> Result<Tls, String> {
-    match &settings.tls {
-        StoreTls::VerifyFull { .. } if settings.url.is_socket() => Ok(Tls::Off),
-        StoreTls::VerifyFull { roots } => {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| format!("TLS cannot be set up: {error}"))?
-                .with_root_certificates(trusted(roots.as_deref())?)
-                .with_no_client_auth();
-            Ok(Tls::On(MakeRustlsConnect::new(config)))
-        }
-        StoreTls::Disabled if settings.url.is_local() => Ok(Tls::Off),
-        StoreTls::Disabled => Err("sslmode \"disable\" would send the store's login in the clear \
-                                   to another machine: use \"verify-full\""
-            .to_owned()),
-    }
-}
-
-fn trusted(roots: Option<&str>) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate =
-                    certificate.map_err(|error| format!("the root certificate: {error}"))?;
-                let added = store.add(certificate);
-                added.map_err(|error| format!("the root certificate: {error}"))?;
-            }
-        }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if store.is_empty() {
-        return Err("no root certificate to check the server against: name one as ca_file".into());
-    }
-    Ok(store)
-}
-
-/// Makes one connection and drives it.
-async fn dial<T>(config: &Config, tls: T) -> Result<ClientWrapper, tokio_postgres::Error>
-where
-    T: MakeTlsConnect<Socket> + Send,
-    T::Stream: Send + 'static,
-    T::TlsConnect: Send,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
-    let (client, mut connection) = config.connect(tls).await?;
-    // The driver's own loop would log every notice at level info.
-    let task = tokio::spawn(async move {
-        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            match message {
-                Ok(AsyncMessage::Notice(notice)) => {
-                    debug!(
-                        code = notice.code().code(),
-                        notice = printable(notice.message()),
-                        "the store's server notes"
-                    );
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    warn!(cause = %Failure::of(&error), "a connection to the store broke");
-                    return;
-                }
-            }
-        }
-    });
-    Ok(ClientWrapper::new(client, task))
 }

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use settings::{PostgresSettings, StorePassword, StoreTls, StoreUrl, StoreUrlError};
+pub use settings::{PostgresSettings, StorePassword, StoreUrl, StoreUrlError};
 
 use self::changes::{Changes, Line};
 use self::connect::{Dial, Pool};

@@ -1,13 +1,9 @@
 //! What goes wrong inside, before it is said with the address of the store.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio_postgres::error::Severity;
-
-use crate::names::{LeaseId, LeaseLimit, printable};
+pub(super) use crate::dial::{Failure, FailureKind};
+use crate::names::{LeaseId, LeaseLimit};
 use crate::store::StoreError;
 
 /// Why one piece of work was not done.
@@ -82,98 +78,23 @@ pub(super) enum Unfit {
     TooNew { found: u32, oldest: u32, known: u32 },
 }
 
-/// What the driver or the server reported, reduced to what may be logged: `SQLSTATE`, message and
-/// the name of a constraint. Detail, statement and values, which may name people, are left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
-    code: Option<String>,
-    constraint: Option<String>,
-    text: String,
-}
-
-/// What a failure means for the work under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FailureKind {
-    /// The server refused a statement; its transaction is not committed.
-    Rejected,
-    /// The connection could not be made, or is lost.
-    Broken,
-    /// No answer in time.
-    TimedOut,
-}
-
 impl Failure {
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        let Some(server) = error.as_db_error() else { return Self::broken(&with_causes(error)) };
-        let kind = match server.parsed_severity() {
-            Some(Severity::Error) => FailureKind::Rejected,
-            // FATAL and PANIC end the session, perhaps after a commit.
-            _ => FailureKind::Broken,
-        };
-        Self {
-            kind,
-            code: Some(server.code().code().to_owned()),
-            constraint: server.constraint().map(str::to_owned),
-            text: printable(server.message()),
-        }
-    }
-
-    pub(super) fn broken(text: &str) -> Self {
-        let kind = FailureKind::Broken;
-        Self { kind, code: None, constraint: None, text: printable(text) }
-    }
-
-    pub(super) fn no_answer(limit: Duration) -> Self {
-        let text = format!("no answer within {} ms", limit.as_millis());
-        Self { kind: FailureKind::TimedOut, code: None, constraint: None, text }
-    }
-
-    fn has_code(&self, codes: &[&str]) -> bool {
-        self.code.as_deref().is_some_and(|code| codes.contains(&code))
-    }
-
     /// Whether somebody else's transaction was in the way: a lock that was not given in time, a
     /// deadlock, or a serialization failure. Nothing of the statement was done.
     pub(super) fn is_contention(&self) -> bool {
-        self.has_code(&["55P03", "40P01", "40001"])
+        self.is_one_of(&["55P03", "40P01", "40001"])
     }
 
     /// Whether a table is missing.
     pub(super) fn is_missing_table(&self) -> bool {
-        self.has_code(&["42P01", "3F000"])
+        self.is_one_of(&["42P01", "3F000"])
     }
 
     /// Whether the constraint `name` was violated.
     pub(super) fn violates(&self, name: &str) -> bool {
-        self.has_code(&["23505"]) && self.constraint.as_deref() == Some(name)
+        self.is_one_of(&["23505"]) && self.constraint.as_deref() == Some(name)
     }
 }
-
-fn with_causes(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)?;
-        match &self.code {
-            Some(code) => write!(formatter, " (SQLSTATE {code})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Error for Failure {}
 
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::dial::{Host, ServerTls};
 use crate::names::{DatabaseName, RoleName};
 
 /// The port of a host that names none.
@@ -20,7 +20,7 @@ pub struct PostgresSettings {
     /// The login's password; nothing when the server asks for none, as over a socket.
     pub password: Option<StorePassword>,
     /// How the connection is protected.
-    pub tls: StoreTls,
+    pub tls: ServerTls,
 }
 
 /// `postgresql://user@host[:port][,host…]/database`.
@@ -32,17 +32,8 @@ pub struct PostgresSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUrl {
     pub(super) user: RoleName,
-    pub(super) hosts: Vec<(StoreHost, u16)>,
+    pub(super) hosts: Vec<(Host, u16)>,
     pub(super) database: DatabaseName,
-}
-
-/// Where one server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum StoreHost {
-    /// A DNS name or an IP address; with TLS what the certificate must carry.
-    Network(String),
-    /// The directory of a Unix socket.
-    Socket(PathBuf),
 }
 
 /// Why a text is no address of a store. None of them shows the text: it may hold a password.
@@ -75,20 +66,13 @@ impl StoreUrl {
     /// Whether what is sent there cannot leave this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.hosts.iter().all(|(host, _)| match host {
-            StoreHost::Socket(_) => true,
-            StoreHost::Network(name) => {
-                let address = name.parse::<IpAddr>();
-                name == "localhost"
-                    || address.is_ok_and(|address| address.to_canonical().is_loopback())
-            }
-        })
+        self.hosts.iter().all(|(host, _)| host.is_local())
     }
 
     /// Whether it is a socket, where the server may know the login by its system user.
     #[must_use]
     pub fn is_socket(&self) -> bool {
-        self.hosts.iter().any(|(host, _)| matches!(host, StoreHost::Socket(_)))
+        self.hosts.iter().any(|(host, _)| matches!(host, Host::Socket(_)))
     }
 }
 
@@ -122,7 +106,7 @@ impl FromStr for StoreUrl {
 }
 
 /// `name`, `address`, `[address]` or an escaped directory, each with or without `:port`.
-fn host(text: &str) -> Option<(StoreHost, u16)> {
+fn host(text: &str) -> Option<(Host, u16)> {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => {
             (address, rest.strip_prefix(':').or((rest.is_empty()).then_some(""))?)
@@ -130,17 +114,9 @@ fn host(text: &str) -> Option<(StoreHost, u16)> {
         None => text.split_once(':').unwrap_or((text, "")),
     };
     let port = if port.is_empty() { PORT } else { port.parse().ok().filter(|port| *port > 0)? };
-    let name = decoded(name)?;
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let is_bracketed = text.starts_with('[');
-    if name.starts_with('/') && !is_bracketed {
-        Some((StoreHost::Socket(PathBuf::from(name)), port))
-    } else if let Ok(address) = name.parse::<IpAddr>() {
-        (address.is_ipv6() == is_bracketed).then_some((StoreHost::Network(name), port))
-    } else {
-        let fits = (1..=253).contains(&name.len()) && name.bytes().all(letter) && !is_bracketed;
-        fits.then_some((StoreHost::Network(name), port))
-    }
+    let host: Host = decoded(name)?.parse().ok()?;
+    let needs_brackets = matches!(host, Host::Address(IpAddr::V6(_)));
+    (text.starts_with('[') == needs_brackets).then_some((host, port))
 }
 
 /// The text without its `%xx` (RFC 3986 section 2.1); nothing when that is no UTF-8 or holds a NUL.
@@ -166,29 +142,14 @@ impl fmt::Display for StoreUrl {
         for (index, (host, port)) in self.hosts.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             match host {
-                StoreHost::Network(name) if name.contains(':') => {
-                    write!(formatter, "{comma}[{name}]:{port}")?;
+                Host::Address(IpAddr::V6(address)) => {
+                    write!(formatter, "{comma}[{address}]:{port}")?;
                 }
-                StoreHost::Network(name) => write!(formatter, "{comma}{name}:{port}")?,
-                StoreHost::Socket(path) => write!(formatter, "{comma}{}:{port}", path.display())?,
+                host => write!(formatter, "{comma}{host}:{port}")?,
             }
         }
         write!(formatter, "/{}", self.database)
     }
-}
-
-/// How the connection is protected. There is nothing between: what anybody on the way can read
-/// or answer is either refused or cannot leave the machine.
-#[derive(Clone, Debug)]
-pub enum StoreTls {
-    /// TLS, the certificate checked against the roots and the host against the certificate
-    /// (libpq's `verify-full`). A socket needs no TLS and has none, as with libpq.
-    VerifyFull {
-        /// Root certificates as PEM, and only these; without them the system's roots.
-        roots: Option<String>,
-    },
-    /// No TLS: accepted only for a store that [`StoreUrl::is_local`].
-    Disabled,
 }
 
 /// Password of the broker's login at its store.

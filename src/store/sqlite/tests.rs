@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::fs::{self, File};
 use std::future::{Ready, ready};
 use std::io::{BufRead, BufReader, Write};
@@ -11,6 +10,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::lease::LeaseState;
 
@@ -31,23 +31,11 @@ fn place() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// An error with all its causes in one line, as it is logged.
-fn told(error: &StoreError) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(": ");
-        told.push_str(&error.to_string());
-        cause = error.source();
-    }
-    told
-}
-
 /// The store at `path` is refused with an error that holds each of `parts`.
 #[track_caller]
 fn refused(path: &Path, parts: &[&str]) {
     let error = SqliteStore::open(path).expect_err("it was opened");
-    let told = told(&error);
+    let told = with_causes(&error);
     for part in parts.iter().copied().chain([path.to_str().unwrap()]) {
         assert!(told.contains(part), "`{part}` is not in: {told}");
     }
@@ -200,7 +188,7 @@ async fn the_audit_is_read_beside_its_writer_and_without_one() {
     assert_eq!(reader.lease(lease.id).await.unwrap(), Some(lease));
 
     let refusal = reader.commit(vec![], vec![record(2)]).await.unwrap_err();
-    assert!(told(&refusal).contains("reading only"), "{refusal:?}");
+    assert!(with_causes(&refusal).contains("reading only"), "{refusal:?}");
     assert!(reader.probe().await.is_err());
     drop(store);
     assert_eq!(audit(&reader).await.len(), 2);
@@ -361,7 +349,7 @@ async fn a_time_that_does_not_fit_is_refused_and_a_nanosecond_is_kept() {
     let far = Lease { ceiling: Timestamp::MAX, ..intent("alice") };
     let change = Change::OpenLease(Box::new(far));
     let error = store.commit(vec![change], vec![record(0)]).await.unwrap_err();
-    assert!(told(&error).contains("2262"), "{error:?}");
+    assert!(with_causes(&error).contains("2262"), "{error:?}");
     let error = store.commit(vec![], vec![Record { at: Timestamp::MAX, ..record(0) }]).await;
     assert!(error.is_err());
     assert_eq!(audit(&store).await.len(), 1);
@@ -377,7 +365,7 @@ async fn a_store_that_another_program_has_locked_is_an_error_and_no_half_change(
     let lease = intent("alice");
     let open = || vec![Change::OpenLease(Box::new(lease.clone()))];
     let error = store.commit(open(), vec![record(0)]).await.unwrap_err();
-    assert!(told(&error).contains("locked"), "{}", told(&error));
+    assert!(with_causes(&error).contains("locked"), "{}", with_causes(&error));
     assert_eq!(store.lease(lease.id).await.unwrap(), None, "reading goes on");
     shell.execute_batch("ROLLBACK").unwrap();
     store.commit(open(), vec![record(0)]).await.unwrap();
@@ -399,7 +387,7 @@ async fn a_queue_that_is_full_refuses_after_a_bounded_wait() {
     // One is with the writer, one waits, and for the others there is no room.
     let commits = (0..4).map(|number| store.commit(vec![], vec![record(number)]));
     for answer in futures::future::join_all(commits).await {
-        let told = told(&answer.unwrap_err());
+        let told = with_causes(&answer.unwrap_err());
         assert!(told.contains("the disk is slow, or the store is locked"), "{told}");
     }
     shell.execute_batch("ROLLBACK").unwrap();
@@ -494,9 +482,9 @@ async fn child_writes_until_its_disk_fails() {
         }
     };
     say(&format!("answered {answered}"));
-    say(&format!("failed {}", told(&error)));
-    say(&format!("then {}", told(&store.probe().await.unwrap_err())));
-    say(&format!("broken {}", told(&store.broken().await)));
+    say(&format!("failed {}", with_causes(&error)));
+    say(&format!("then {}", with_causes(&store.probe().await.unwrap_err())));
+    say(&format!("broken {}", with_causes(&store.broken().await)));
     say(&format!("reads {}", audit(&store).await.len()));
 }
 
@@ -586,8 +574,8 @@ async fn a_full_disk_is_an_error_and_when_it_has_room_again_work_goes_on() {
             Err(error) => break error,
         }
     };
-    assert!(told(&error).contains("disk is full"), "{}", told(&error));
-    assert!(told(&error).contains(path.to_str().unwrap()));
+    assert!(with_causes(&error).contains("disk is full"), "{}", with_causes(&error));
+    assert!(with_causes(&error).contains(path.to_str().unwrap()));
     let lease = intent("alice");
     let open = Change::OpenLease(Box::new(lease.clone()));
     assert!(store.commit(vec![open], vec![record(0)]).await.is_err());

@@ -552,7 +552,12 @@ fn a_line_behind_one_that_rejects_every_lease_does_not_count() {
 
 #[test]
 fn what_could_not_be_seen_is_told_and_does_not_hide_the_rest() {
-    let failure = || Failure { kind: FailureKind::Rejected, code: None, text: "denied".into() };
+    let failure = || Failure {
+        kind: FailureKind::Rejected,
+        code: None,
+        constraint: None,
+        text: "denied".into(),
+    };
     hold_changed(&expected(), Check::HbaFile, Note, "GRANT SELECT", |facts| facts.hba = Ok(None));
     hold_changed(&expected(), Check::Ssl, Warn, "", |facts| facts.settings = Err(failure()));
     hold_changed(&expected(), Check::Login, Warn, "", |facts| facts.login = Err(failure()));
@@ -686,11 +691,12 @@ fn why_the_broker_cannot_log_in_leads_to_what_mends_it() {
         (None, Check::Reach, "host, port"),
     ] {
         let code = code.map(str::to_owned);
-        let failure = Failure { kind: FailureKind::Broken, code, text: "x".into() };
+        let failure =
+            Failure { kind: FailureKind::Broken, code, constraint: None, text: "x".into() };
         hold(&[out_of_reach(&expected(), &failure)], check, Fail, mend);
     }
     let text = "unsupported startup parameter: options".to_owned();
-    let failure = Failure { kind: FailureKind::Broken, code: None, text };
+    let failure = Failure { kind: FailureKind::Broken, code: None, constraint: None, text };
     hold(&[out_of_reach(&expected(), &failure)], Check::Pooler, Fail, "pool_mode");
 }
 
