@@ -1,0 +1,99 @@
+//! The audit and the head: a change and its record are one, and all brokers go by one key.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{at, audit, intent, opened, record, session};
+use crate::audit::Record;
+use crate::lease::MarkerKey;
+use crate::names::RoleOid;
+use crate::store::{Change, Store, StoreError};
+
+pub async fn a_change_and_its_record_happen_together_or_not_at_all(store: Arc<dyn Store>) {
+    let (known, new) = (intent("alice"), intent("bob"));
+    opened(&*store, &known).await;
+    let session = session("bob", "token", at(0));
+    let good = vec![
+        Change::OpenLease(Box::new(new.clone())),
+        Change::BeginSession(Box::new(session.clone())),
+        Change::MoveLease(Box::new(known.clone().activate(RoleOid(7)).unwrap())),
+    ];
+    let stale = Change::MoveLease(Box::new(known.clone()));
+    for place in 0..=good.len() {
+        let mut changes = good.clone();
+        changes.insert(place, stale.clone());
+        let answer = store.commit(changes, vec![record(1), record(2)]).await;
+        assert!(matches!(answer, Err(StoreError::Moved { .. })), "{answer:?}");
+        assert_eq!(store.lease(new.id).await.unwrap(), None, "{place}");
+        assert_eq!(store.lease(known.id).await.unwrap(), Some(known.clone()), "{place}");
+        assert_eq!(store.session(&session.token_hash).await.unwrap(), None, "{place}");
+        assert_eq!(audit(&*store).await.len(), 1, "{place}");
+    }
+    store.commit(good, vec![record(1), record(2)]).await.unwrap();
+    assert!(store.lease(new.id).await.unwrap().is_some());
+    assert!(store.session(&session.token_hash).await.unwrap().is_some());
+    assert_eq!(audit(&*store).await.len(), 3);
+}
+
+pub async fn nothing_changes_without_a_record(store: Arc<dyn Store>) {
+    let lease = intent("alice");
+    let open = || vec![Change::OpenLease(Box::new(lease.clone()))];
+    assert!(matches!(store.commit(open(), vec![]).await, Err(StoreError::Failed { .. })));
+    assert_eq!(store.lease(lease.id).await.unwrap(), None);
+    store.commit(open(), vec![record(0)]).await.unwrap();
+    assert!(store.lease(lease.id).await.unwrap().is_some());
+    store.commit(vec![], vec![record(1)]).await.unwrap();
+    assert_eq!(audit(&*store).await.len(), 2);
+}
+
+pub async fn audit_records_are_numbered_without_gaps_and_read_back_exactly(store: Arc<dyn Store>) {
+    let stale = intent("nobody").activate(RoleOid(1)).unwrap();
+    let tries = (0..40).map(|number| {
+        let (store, stale) = (Arc::clone(&store), stale.clone());
+        tokio::spawn(async move {
+            let detail = Some(format!("{number} \"σ\u{7f}\n"));
+            let records = vec![record(number), Record { detail, ..record(number) }];
+            let changes =
+                if number % 4 == 0 { vec![Change::MoveLease(Box::new(stale))] } else { vec![] };
+            (store.commit(changes, records.clone()).await.is_ok(), records)
+        })
+    });
+    let mut written = BTreeSet::new();
+    for tried in futures::future::join_all(tries).await {
+        let (done, records) = tried.unwrap();
+        if done {
+            let lines = records.iter().map(|record| serde_json::to_string(record).unwrap());
+            written.insert(lines.collect::<Vec<_>>());
+        }
+    }
+    let entries = audit(&*store).await;
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+    assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
+    let pairs = entries.chunks(2).map(|pair| pair.iter().map(|entry| entry.json.clone()));
+    assert_eq!(pairs.map(Iterator::collect).collect::<BTreeSet<Vec<_>>>(), written);
+
+    assert_eq!(store.audit_after(10, 5).await.unwrap(), entries[10..15]);
+    assert_eq!(store.audit_after(58, 5).await.unwrap(), entries[58..]);
+    assert_eq!(store.audit_after(60, 5).await.unwrap(), []);
+    assert_eq!(store.audit_after(u64::MAX, 5).await.unwrap(), []);
+}
+
+pub async fn the_marker_key_of_the_first_broker_is_in_force(store: Arc<dyn Store>) {
+    let fingerprint = || MarkerKey::random(&mut rand::rng()).fingerprint();
+    assert_eq!(store.marker_key(None).await.unwrap(), None);
+    let offers = (0..8).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.marker_key(Some(&fingerprint())).await.unwrap() })
+    });
+    let in_force = store.marker_key(Some(&fingerprint())).await.unwrap();
+    assert!(in_force.is_some());
+    for offered in futures::future::join_all(offers).await {
+        assert_eq!(offered.unwrap(), in_force);
+    }
+    assert_eq!(store.marker_key(None).await.unwrap(), in_force);
+}
+
+pub async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+}
