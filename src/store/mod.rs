@@ -7,12 +7,16 @@
 //! ```text
 //! sqlite      one file, one broker: the default
 //! postgres    one database, several brokers, no leader
+//! rows        what both read from a row and write into one
+//! refusal     why both refuse
 //! ```
 
 #[cfg(any(test, debug_assertions))]
 #[doc(hidden)]
 pub mod conformance;
 pub mod postgres;
+mod refusal;
+mod rows;
 pub mod sqlite;
 
 use std::fmt::{self, Debug};
@@ -40,6 +44,12 @@ pub const ENDING_MOST: u32 = 20;
 
 /// How long a claim lasts unless it is given back.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
+
+/// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
+const SWEEP_ROWS: i64 = 10_000;
+
+/// Longer than anything that was proven can be on its way before it becomes a session or a lease.
+const ON_ITS_WAY: Duration = Duration::from_hours(24);
 
 /// Where the store is.
 #[derive(Debug)]

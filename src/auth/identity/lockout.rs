@@ -78,6 +78,13 @@ impl Attempts {
         Admission::Admitted(Self { count, locked_until, ..begun })
     }
 
+    /// From when on the counter is as if it had never been.
+    #[must_use]
+    pub fn over_at(self, rule: LockoutRule) -> Timestamp {
+        let window_ends = self.since + rule.window.span();
+        self.locked_until.map_or(window_ends, |until| until.max(window_ends))
+    }
+
     /// Takes one attempt back: it succeeded, or nobody could judge it.
     #[must_use]
     pub fn give_back(self) -> Self {

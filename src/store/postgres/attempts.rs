@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::changes::advisory_key;
 use super::connect::{Pool, Transaction};
 use super::problem::Problem;
-use super::rows;
+use super::reads::all;
 use super::value::{Moment, escaped};
 use crate::auth::{Admission, Attempts, LockoutRule};
+use crate::store::rows;
 
 /// Asks every counter and counts for all of them, or for none when one refuses.
 pub(super) async fn admit(
@@ -29,7 +30,7 @@ pub(super) async fn admit(
     }
     for ((counter, rule), admission) in counters.iter().zip(&admissions) {
         if let Admission::Admitted(attempts) = admission {
-            write(&transaction, counter, attempts, over_at(attempts, *rule)).await?;
+            write(&transaction, counter, attempts, attempts.over_at(*rule)).await?;
         }
     }
     transaction.commit().await?;
@@ -50,13 +51,7 @@ async fn lock(
     transaction.ask(sql, &[&keys]).await?;
     let sql = "SELECT counter, count, since, locked_until FROM attempts \
                WHERE counter = ANY ($1) ORDER BY counter FOR UPDATE";
-    transaction.ask(sql, &[&names]).await?.iter().map(rows::attempts).collect()
-}
-
-/// From when on the counter is as if it had never been.
-fn over_at(attempts: &Attempts, rule: LockoutRule) -> Timestamp {
-    let window_ends = attempts.since + rule.window.span();
-    attempts.locked_until.map_or(window_ends, |until| until.max(window_ends))
+    Ok(all(&transaction.ask(sql, &[&names]).await?, rows::attempts)?.into_iter().collect())
 }
 
 async fn write(

@@ -8,12 +8,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::problem::{Failure, Problem};
-use super::rows::{self, json, word};
 use super::value::{Moment, escaped};
 use crate::audit::Record;
 use crate::auth::Session;
 use crate::lease::{EndReason, Lease};
 use crate::names::{LeaseId, LeaseLimit, RequestKey};
+use crate::store::refusal::Refusal;
+use crate::store::rows::{self, json, word};
 use crate::store::{Change, ENDING_MOST, Login, Room};
 
 /// One statement of a change.
@@ -55,10 +56,10 @@ impl Statement {
             Err(failure) => return Err(self.conflict(failure)),
         };
         match self.expect {
-            Expect::Moved(lease) if !found => Err(Problem::Moved(lease)),
-            Expect::Stands if !found => Err(Problem::LoginEnded),
-            Expect::NotEnded if found => Err(Problem::LoginEnded),
-            Expect::Room(most) if found => Err(Problem::TooMany(most)),
+            Expect::Moved(lease) if !found => Err(Refusal::Moved(lease).into()),
+            Expect::Stands if !found => Err(Refusal::LoginEnded.into()),
+            Expect::NotEnded if found => Err(Refusal::LoginEnded.into()),
+            Expect::Room(most) if found => Err(Refusal::TooMany(most).into()),
             _ => Ok(()),
         }
     }
@@ -66,9 +67,9 @@ impl Statement {
     /// A lease has two things that must be its own: its id, and its live request key.
     fn conflict(&self, failure: Failure) -> Problem {
         match self.expect {
-            Expect::Opened(lease) if failure.violates("lease_pkey") => Problem::Moved(lease),
+            Expect::Opened(lease) if failure.violates("lease_pkey") => Refusal::Moved(lease).into(),
             Expect::Opened(_) | Expect::Moved(_) if failure.violates("lease_live_key") => {
-                Problem::KeyTaken
+                Refusal::KeyTaken.into()
             }
             _ => Problem::Failed(failure),
         }
@@ -209,11 +210,10 @@ fn begin_session(session: &Session) -> Result<Statement, Problem> {
     const SQL: &str = "INSERT INTO session (id, token_hash, identity, authenticated_at, \
                        expires_at, seen_at, principal_key, principal_text) \
                        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let identity = session.identity.to_session_json();
     let values = values![
         session.id.to_string(),
         session.token_hash.as_str().to_owned(),
-        identity.map_err(|_| Problem::Unwritable("an identity that is no JSON"))?,
+        rows::identity(session)?,
         Moment::not_after(session.identity.authenticated_at()),
         Moment::not_after(session.identity.expires_at()),
         Moment::not_after(session.seen_at),

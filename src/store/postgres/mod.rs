@@ -8,7 +8,8 @@
 //! changes   each change as statements
 //! work      changes without a record: claims, counters (`attempts`), one-time values, sweeping
 //! reads     what is asked
-//! rows value problem
+//! value     texts and times as the server keeps them, and `rows` to read them
+//! problem   what goes wrong
 //! ```
 //!
 //! - On disk: `synchronous_commit = on` in every session; an answer leaves after the commit's.
@@ -45,6 +46,7 @@ use self::connect::{Dial, Pool};
 use self::problem::Problem;
 use self::schema::{Known, Old};
 use self::writer::Writer;
+use super::refusal::Refusal;
 use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
@@ -113,7 +115,7 @@ impl PostgresStore {
     fn writer(&self) -> Result<&Writer, Problem> {
         match &self.access {
             Access::Serve(writer) => Ok(writer),
-            Access::Read => Err(Problem::ReadOnly),
+            Access::Read => Err(Refusal::ReadOnly.into()),
         }
     }
 
@@ -124,7 +126,7 @@ impl PostgresStore {
 
     async fn try_commit(&self, changes: &[Change], records: &[Record]) -> Result<(), Problem> {
         if records.is_empty() {
-            return Err(Problem::NoRecord);
+            return Err(Refusal::NoRecord.into());
         }
         let lines = records.iter().map(Line::of).collect::<Result<_, _>>()?;
         self.writer()?.call(Changes::of(changes)?, lines).await

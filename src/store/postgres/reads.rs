@@ -3,15 +3,15 @@
 use futures::{TryStreamExt, pin_mut};
 use jiff::Timestamp;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 
 use super::connect::{ANSWER, Pool};
 use super::problem::{Failure, Problem};
-use super::rows;
 use super::value::escaped;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
+use crate::store::refusal::Refusal;
+use crate::store::rows::{self, Row};
 use crate::store::{AuditEntry, LeaseFilter};
 
 pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Problem> {
@@ -161,12 +161,16 @@ pub(super) async fn marker_key(pool: &Pool) -> Result<Option<KeyFingerprint>, Pr
 
 /// Every row read by `read`; the first that cannot be read ends it.
 pub(super) fn all<T>(
-    rows: &[Row],
-    read: impl Fn(&Row) -> Result<T, Problem>,
+    rows: &[tokio_postgres::Row],
+    read: impl Fn(&dyn Row) -> Result<T, Refusal>,
 ) -> Result<Vec<T>, Problem> {
-    rows.iter().map(read).collect()
+    let read = rows.iter().map(|row| read(row));
+    Ok(read.collect::<Result<_, _>>()?)
 }
 
-fn first<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, Problem>) -> Result<Option<T>, Problem> {
-    rows.first().map(read).transpose()
+fn first<T>(
+    rows: &[tokio_postgres::Row],
+    read: impl Fn(&dyn Row) -> Result<T, Refusal>,
+) -> Result<Option<T>, Problem> {
+    Ok(rows.first().map(|row| read(row)).transpose()?)
 }

@@ -1,229 +1,38 @@
-//! Rows as the types of the field.
-//!
-//! Invariant: what cannot be read exactly is [`Problem::Unreadable`] and never guessed; an unknown
-//! state is not a final one.
-
-use std::fmt::Display;
-use std::str::FromStr;
+//! How PostgreSQL keeps what a row holds: texts without NUL, and times to the microsecond.
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::problem::Problem;
 use super::value::{Moment, unescaped};
-use crate::auth::{Attempts, Identity, Session};
-use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
-use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
-use crate::store::AuditEntry;
+use crate::causes::with_causes;
+use crate::store::rows::Row;
 
-/// Every column of a lease that can be read into one.
-macro_rules! lease_columns {
-    () => {
-        "id, version, state, principal, principal_key, cluster, database, role, role_name, \
-         role_oid, requested_at, create_before, expires_at, ceiling, owned_objects, request_key, \
-         reason, client, rule, map_revision, end_reason, access_ended_at, gone_at, attempts, \
-         retry_at, blockers"
-    };
-}
-pub(super) use lease_columns;
+impl Row for tokio_postgres::Row {
+    fn kept(&self, column: &str) -> Result<Option<&str>, String> {
+        value(self, column)
+    }
 
-/// A value that is one text in JSON, such as a state, as that text.
-pub(super) fn word(value: &impl Serialize) -> Result<String, Problem> {
-    match serde_json::to_value(value) {
-        Ok(Value::String(text)) => Ok(text),
-        _ => Err(Problem::Unwritable("a value that is no text")),
+    fn meant(&self, kept: &str) -> Option<String> {
+        unescaped(kept)
+    }
+
+    fn number(&self, column: &str) -> Result<Option<i64>, String> {
+        value(self, column)
+    }
+
+    fn oid(&self, column: &str) -> Result<Option<u32>, String> {
+        value(self, column)
+    }
+
+    fn time(&self, column: &str) -> Result<Option<Timestamp>, String> {
+        let kept: Option<Moment> = value(self, column)?;
+        kept.map(Moment::time).transpose().map_err(|error| error.to_string())
     }
 }
 
-/// A value as JSON, which has its own way to write a NUL.
-pub(super) fn json(value: &impl Serialize) -> Result<String, Problem> {
-    serde_json::to_string(value).map_err(|_| Problem::Unwritable("a value that is no JSON"))
-}
-
-/// Blockers as their column holds them: JSON, and nothing when there are none.
-pub(super) fn blockers(blockers: &[Blocker]) -> Result<Option<String>, Problem> {
-    (!blockers.is_empty()).then(|| json(&blockers)).transpose()
-}
-
-/// One row being read; `of` says which, for the reader of an error.
-struct Columns<'row> {
-    row: &'row Row,
-    of: String,
-}
-
-impl<'row> Columns<'row> {
-    fn unreadable(&self, column: &str, why: impl Display) -> Problem {
-        Problem::Unreadable(format!("{}, column {column}: {why}", self.of))
-    }
-
-    fn get<T: FromSql<'row>>(&self, column: &str) -> Result<T, Problem> {
-        self.row.try_get(column).map_err(|error| self.unreadable(column, error))
-    }
-
-    fn number(&self, column: &str) -> Result<u32, Problem> {
-        let number: i64 = self.get(column)?;
-        u32::try_from(number).map_err(|error| self.unreadable(column, error))
-    }
-
-    fn text_if(&self, column: &str) -> Result<Option<String>, Problem> {
-        let kept: Option<&str> = self.get(column)?;
-        let read = |kept| unescaped(kept).ok_or_else(|| self.unreadable(column, "a lone ␀"));
-        kept.map(read).transpose()
-    }
-
-    fn text(&self, column: &str) -> Result<String, Problem> {
-        self.text_if(column)?.ok_or_else(|| self.unreadable(column, "it is missing"))
-    }
-
-    fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T, Problem> {
-        let text: &str = self.get(column)?;
-        text.parse().map_err(|error| self.unreadable(column, error))
-    }
-
-    fn parsed_if<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>, Problem> {
-        let text: Option<&str> = self.get(column)?;
-        let parsed = text.map(str::parse);
-        parsed.transpose().map_err(|error| self.unreadable(column, error))
-    }
-
-    fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, Problem> {
-        let text = Value::String(self.get(column)?);
-        serde_json::from_value(text).map_err(|error| self.unreadable(column, error))
-    }
-
-    fn word_if<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Problem> {
-        let text: Option<String> = self.get(column)?;
-        let read = text.map(|text| serde_json::from_value(Value::String(text)));
-        read.transpose().map_err(|error| self.unreadable(column, error))
-    }
-
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Problem> {
-        let text: &str = self.get(column)?;
-        serde_json::from_str(text).map_err(|error| self.unreadable(column, error))
-    }
-
-    fn json_if<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Problem> {
-        let text: Option<&str> = self.get(column)?;
-        let read = text.map(serde_json::from_str);
-        read.transpose().map_err(|error| self.unreadable(column, error))
-    }
-
-    fn time_if(&self, column: &str) -> Result<Option<Timestamp>, Problem> {
-        let moment: Option<Moment> = self.get(column)?;
-        let time = moment.map(Moment::time);
-        time.transpose().map_err(|error| self.unreadable(column, error))
-    }
-
-    fn time(&self, column: &str) -> Result<Timestamp, Problem> {
-        self.time_if(column)?.ok_or_else(|| self.unreadable(column, "it is missing"))
-    }
-}
-
-/// The columns of a lease, which is named by its id from then on.
-fn of_lease(row: &Row) -> Result<Columns<'_>, Problem> {
-    let unnamed = Columns { row, of: "a lease".to_owned() };
-    let id: &str = unnamed.get("id")?;
-    Ok(Columns { row, of: format!("lease {id}") })
-}
-
-/// A principal from `principal_key`.
-pub(super) fn principal(row: &Row) -> Result<Principal, Problem> {
-    let columns = Columns { row, of: "a lease or session".to_owned() };
-    let key = columns.text("principal_key")?;
-    Principal::of_key(&key).ok_or_else(|| columns.unreadable("principal_key", "it is nobody's"))
-}
-
-/// A lease from the columns of `lease_columns!`.
-pub(super) fn lease(row: &Row) -> Result<Lease, Problem> {
-    let columns = of_lease(row)?;
-    let lease = Lease {
-        id: columns.parsed("id")?,
-        version: columns.number("version")?,
-        state: columns.word("state")?,
-        principal: columns.json("principal")?,
-        cluster: columns.parsed("cluster")?,
-        database: columns.parsed("database")?,
-        role: columns.parsed("role")?,
-        role_name: columns.word::<LeaseRoleName>("role_name")?,
-        role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
-        requested_at: columns.time("requested_at")?,
-        create_before: columns.time("create_before")?,
-        expires_at: columns.time("expires_at")?,
-        ceiling: columns.time("ceiling")?,
-        owned_objects: columns.word("owned_objects")?,
-        request_key: columns.parsed_if("request_key")?,
-        reason: columns.text_if("reason")?,
-        client: columns.parsed("client")?,
-        rule: columns.json("rule")?,
-        revision: columns.word("map_revision")?,
-        end: columns.word_if("end_reason")?,
-        access_ended_at: columns.time_if("access_ended_at")?,
-        gone_at: columns.time_if("gone_at")?,
-        attempts: columns.number("attempts")?,
-        retry_at: columns.time_if("retry_at")?,
-        blockers: columns.json_if("blockers")?.unwrap_or_default(),
-    };
-    // The key decides whose the lease is, the principal is what is shown: both or neither.
-    if columns.text("principal_key")? == lease.principal.key() {
-        Ok(lease)
-    } else {
-        Err(columns.unreadable("principal_key", "it is another person's"))
-    }
-}
-
-/// A live lease from `id, version, state, role_oid, create_before`.
-pub(super) fn live_lease(row: &Row) -> Result<LiveLease, Problem> {
-    let columns = of_lease(row)?;
-    Ok(LiveLease {
-        id: columns.parsed("id")?,
-        version: columns.number("version")?,
-        state: columns.word("state")?,
-        role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
-        create_before: columns.time("create_before")?,
-    })
-}
-
-/// A session from `id, identity, seen_at`, found by `token_hash`.
-pub(super) fn session(row: &Row, token_hash: TokenHash) -> Result<Session, Problem> {
-    let columns = Columns { row, of: "a session".to_owned() };
-    let identity = Identity::from_session_json(columns.get("identity")?);
-    Ok(Session {
-        id: columns.parsed("id")?,
-        token_hash,
-        identity: identity.map_err(|error| columns.unreadable("identity", error))?,
-        seen_at: columns.time("seen_at")?,
-    })
-}
-
-/// A counter and its name from `counter, count, since, locked_until`.
-pub(super) fn attempts(row: &Row) -> Result<(String, Attempts), Problem> {
-    let columns = Columns { row, of: "a counter of attempts".to_owned() };
-    let attempts = Attempts {
-        count: columns.number("count")?,
-        since: columns.time("since")?,
-        locked_until: columns.time_if("locked_until")?,
-    };
-    Ok((columns.text("counter")?, attempts))
-}
-
-/// An audit record from `seq, record`.
-pub(super) fn audit_entry(row: &Row) -> Result<AuditEntry, Problem> {
-    let columns = Columns { row, of: "an audit record".to_owned() };
-    let seq: i64 = columns.get("seq")?;
-    let seq = u64::try_from(seq).map_err(|error| columns.unreadable("seq", error))?;
-    Ok(AuditEntry { seq, json: columns.get("record")? })
-}
-
-/// A time from `at`.
-pub(super) fn time(row: &Row) -> Result<Timestamp, Problem> {
-    Columns { row, of: "a time".to_owned() }.time("at")
-}
-
-/// The fingerprint of the marker key from `marker_key`, if one is in force.
-pub(super) fn fingerprint(row: &Row) -> Result<Option<KeyFingerprint>, Problem> {
-    Columns { row, of: "the head".to_owned() }.parsed_if("marker_key")
+fn value<'row, T: FromSql<'row>>(
+    row: &'row tokio_postgres::Row,
+    column: &str,
+) -> Result<T, String> {
+    row.try_get(column).map_err(|error| with_causes(&error))
 }

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::connect::{ANSWER, Dial, ask, bounded, commit};
 use super::problem::{Problem, Unfit};
+use crate::store::refusal::Refusal;
 
 /// One step of the schema.
 struct Migration {
@@ -177,7 +178,7 @@ fn judge(row: Option<&Row>, dial: &Dial, known: Known) -> Result<(), Problem> {
 }
 
 fn versions(row: Option<&Row>) -> Result<(u32, u32), Problem> {
-    let unreadable = |what: &str| Problem::Unreadable(format!("the head: {what}"));
+    let unreadable = |what: &str| Problem::from(Refusal::Unreadable(format!("the head: {what}")));
     let row = row.ok_or_else(|| unreadable("its row is missing"))?;
     let version = |column: usize| -> Result<u32, Problem> {
         let version: i32 = row.try_get(column)?;

@@ -1,25 +1,17 @@
 //! Changes that are no event and so have no audit record, each in a transaction of its own.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::connect::Pool;
 use super::problem::Problem;
 use super::reads::all;
-use super::rows;
 use super::value::Moment;
 use crate::auth::SessionTimes;
 use crate::lease::{KeyFingerprint, Lease};
 use crate::names::{ClusterName, LeaseId};
-use crate::store::{CLAIM_LASTS, Claimant, OneTimeValue};
-
-/// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
-const SWEEP_ROWS: i64 = 10_000;
-
-/// Longer than anything that was proven can be on its way before it becomes a session or a lease.
-const ON_ITS_WAY: Duration = Duration::from_hours(24);
+use crate::store::rows;
+use crate::store::{CLAIM_LASTS, Claimant, ON_ITS_WAY, OneTimeValue, SWEEP_ROWS};
 
 /// Claims what is due and nobody else has claimed. A lease that somebody moves just now is passed
 /// over, and a claim that has more than half of its time left is not written anew.

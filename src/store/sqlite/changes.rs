@@ -1,8 +1,6 @@
 //! What the writer does inside one savepoint. Each function here either does all of its work or
 //! returns an error, after which the writer takes back whatever was done.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use rusqlite::{Connection, named_params, params};
@@ -10,18 +8,14 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use super::reads;
-use super::rows::{self, json, nanoseconds, nanoseconds_if, word};
+use super::rows::{nanoseconds, nanoseconds_if};
 use crate::audit::Record;
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::lease::{EndReason, KeyFingerprint, Lease};
 use crate::names::RequestKey;
-use crate::store::{Change, ENDING_MOST, Login, OneTimeValue, Room};
-
-/// Rows of each kind that one sweep removes at most, so that nobody waits long behind it.
-const SWEEP_ROWS: u32 = 10_000;
-
-/// Longer than anything that was proven can be on its way before it becomes a session or a lease.
-const ON_ITS_WAY: Duration = Duration::from_hours(24);
+use crate::store::refusal::Refusal;
+use crate::store::rows::{self, json, word};
+use crate::store::{Change, ENDING_MOST, Login, ON_ITS_WAY, OneTimeValue, Room, SWEEP_ROWS};
 
 /// All changes and all records, at least one record.
 pub(super) fn commit(
@@ -30,7 +24,7 @@ pub(super) fn commit(
     records: &[Record],
 ) -> Result<(), Problem> {
     if records.is_empty() {
-        return Err(Problem::NoRecord);
+        return Err(Refusal::NoRecord.into());
     }
     for change in changes {
         make(connection, change)?;
@@ -119,7 +113,7 @@ fn move_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
     });
     match updated {
         Ok(1) => Ok(()),
-        Ok(_) => Err(Problem::Moved(lease.id)),
+        Ok(_) => Err(Refusal::Moved(lease.id).into()),
         Err(error) => Err(conflict(lease, error)),
     }
 }
@@ -127,8 +121,8 @@ fn move_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
 /// A lease has two things that must be its own: its id, and its live request key.
 fn conflict(lease: &Lease, error: rusqlite::Error) -> Problem {
     match error.sqlite_error().map(|error| error.extended_code) {
-        Some(SQLITE_CONSTRAINT_PRIMARYKEY) => Problem::Moved(lease.id),
-        Some(SQLITE_CONSTRAINT_UNIQUE) => Problem::KeyTaken,
+        Some(SQLITE_CONSTRAINT_PRIMARYKEY) => Refusal::Moved(lease.id).into(),
+        Some(SQLITE_CONSTRAINT_UNIQUE) => Refusal::KeyTaken.into(),
         _ => Problem::Engine(error),
     }
 }
@@ -138,11 +132,10 @@ fn begin_session(connection: &Connection, session: &Session) -> Result<(), Probl
         "INSERT INTO session (id, token_hash, identity, authenticated_at, expires_at, seen_at, \
          principal_key, principal_text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
-    let identity = session.identity.to_session_json();
     statement.execute(params![
         session.id.to_string(),
         session.token_hash.as_str(),
-        identity.map_err(|_| Problem::Unwritable("an identity that is no JSON"))?,
+        rows::identity(session)?,
         nanoseconds(session.identity.authenticated_at())?,
         nanoseconds(session.identity.expires_at())?,
         nanoseconds(session.seen_at)?,
@@ -156,14 +149,14 @@ fn need_login(connection: &Connection, login: &Login) -> Result<(), Problem> {
     if let Some(session) = login.session {
         let mut sessions = connection.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?;
         if !sessions.exists([session.to_string()])? {
-            return Err(Problem::LoginEnded);
+            return Err(Refusal::LoginEnded.into());
         }
     }
     let mut ended = connection
         .prepare_cached("SELECT 1 FROM logins_ended WHERE person IN (?1, ?2) AND at > ?3")?;
     let (key, text) = (login.principal.key(), login.principal.to_string());
     if ended.exists(params![key, text, nanoseconds(login.authenticated_at)?])? {
-        return Err(Problem::LoginEnded);
+        return Err(Refusal::LoginEnded.into());
     }
     Ok(())
 }
@@ -178,7 +171,7 @@ fn need_room(connection: &Connection, room: &Room) -> Result<(), Problem> {
     let (live, all): (i64, i64) = live.query_row(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let most_live = i64::from(most.get());
     let is_room = live < most_live && all < most_live + i64::from(ENDING_MOST);
-    if is_room { Ok(()) } else { Err(Problem::TooMany(*most)) }
+    if is_room { Ok(()) } else { Err(Refusal::TooMany(*most).into()) }
 }
 
 fn end_logins_of(connection: &Connection, person: &str, at: Timestamp) -> Result<(), Problem> {
@@ -226,7 +219,7 @@ pub(super) fn admit(
     if !refused {
         for ((counter, rule), admission) in counters.iter().zip(&admissions) {
             if let Admission::Admitted(attempts) = admission {
-                write_attempts(connection, counter, attempts, over_at(attempts, *rule))?;
+                write_attempts(connection, counter, attempts, attempts.over_at(*rule))?;
             }
         }
     }
@@ -234,16 +227,14 @@ pub(super) fn admit(
 }
 
 fn attempts(connection: &Connection, counter: &str) -> Result<Option<Attempts>, Problem> {
-    let mut statement = connection
-        .prepare_cached("SELECT count, since, locked_until FROM attempts WHERE counter = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT counter, count, since, locked_until FROM attempts WHERE counter = ?1",
+    )?;
     let mut found = statement.query([counter])?;
-    found.next()?.map(rows::attempts).transpose()
-}
-
-/// From when on the counter is as if it had never been.
-fn over_at(attempts: &Attempts, rule: LockoutRule) -> Timestamp {
-    let window_ends = attempts.since + rule.window.span();
-    attempts.locked_until.map_or(window_ends, |until| until.max(window_ends))
+    match found.next()? {
+        Some(row) => Ok(Some(rows::attempts(row)?.1)),
+        None => Ok(None),
+    }
 }
 
 fn write_attempts(

@@ -32,6 +32,7 @@ use self::problem::Problem;
 use self::readers::{READERS, Readers};
 use self::reads::Place;
 use self::writer::{Limits, Writer};
+use super::refusal::Refusal;
 use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
@@ -111,7 +112,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         match &self.access {
             Access::Serve { writer, .. } => writer.call(doing, work).await,
-            Access::Read => Err(Problem::ReadOnly.into_error(&self.path, doing)),
+            Access::Read => Err(Problem::from(Refusal::ReadOnly).into_error(&self.path, doing)),
         }
     }
 }

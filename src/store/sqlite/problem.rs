@@ -4,28 +4,14 @@ use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use crate::names::{LeaseId, LeaseLimit};
 use crate::store::StoreError;
+use crate::store::refusal::Refusal;
 
 /// Why one piece of work was not done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
-    #[error("lease {0} has moved meanwhile")]
-    Moved(LeaseId),
-    #[error("a live lease for this request key exists already")]
-    KeyTaken,
-    #[error("the login has ended")]
-    LoginEnded,
-    #[error("the person has {} live leases of the role already", .0.get())]
-    TooMany(LeaseLimit),
-    #[error("{0}")]
-    Unreadable(String),
-    #[error("{0} cannot be written")]
-    Unwritable(&'static str),
-    #[error("a change without an audit record is not made")]
-    NoRecord,
-    #[error("it was opened for reading only")]
-    ReadOnly,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("too much is waiting to be written: the disk is slow, or the store is locked")]
     Busy,
     #[error("no answer in time: the disk is slow, or the store is locked")]
@@ -48,22 +34,14 @@ impl Problem {
     pub(super) fn into_error(self, path: &str, doing: &'static str) -> StoreError {
         let path = path.to_owned();
         match self {
-            Self::Moved(lease) => StoreError::Moved { lease },
-            Self::KeyTaken => StoreError::KeyTaken,
-            Self::LoginEnded => StoreError::LoginEnded,
-            Self::TooMany(most) => StoreError::TooMany { most },
-            Self::Unreadable(what) => StoreError::Unreadable { path, what },
+            Self::Refused(refusal) => refusal.into_error(path, doing),
             Self::Engine(source) => StoreError::Failed { path, doing, source: Box::new(source) },
             Self::NotCommitted(source) => {
                 StoreError::Failed { path, doing, source: Box::new(source) }
             }
-            other @ (Self::Unwritable(_)
-            | Self::NoRecord
-            | Self::ReadOnly
-            | Self::Busy
-            | Self::Unanswered
-            | Self::Stopped
-            | Self::Poisoned(_)) => StoreError::Failed { path, doing, source: Box::new(other) },
+            other @ (Self::Busy | Self::Unanswered | Self::Stopped | Self::Poisoned(_)) => {
+                StoreError::Failed { path, doing, source: Box::new(other) }
+            }
         }
     }
 }

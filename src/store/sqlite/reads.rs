@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Params, Row, named_params, params, params_from_iter};
+use rusqlite::{Connection, Params, named_params, params, params_from_iter};
 
 use super::problem::Problem;
-use super::rows::{self, nanoseconds};
+use super::rows::nanoseconds;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
+use crate::store::refusal::Refusal;
+use crate::store::rows::{self, Row};
 use crate::store::{AuditEntry, LeaseFilter};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
@@ -156,7 +158,7 @@ pub(super) fn session(
     hash: &TokenHash,
 ) -> Result<Option<Session>, Problem> {
     const SQL: &str = "SELECT id, identity, seen_at FROM session WHERE token_hash = ?1";
-    let read = |row: &Row<'_>| rows::session(row, hash.clone());
+    let read = |row: &dyn Row| rows::session(row, hash.clone());
     Ok(all(connection, SQL, [hash.as_str()], read)?.pop())
 }
 
@@ -173,12 +175,12 @@ pub(super) fn audit_after(
 /// When the newest lease was asked for.
 pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
     const SQL: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
-    Ok(all(connection, SQL, [], rows::audit_time)?.pop())
+    Ok(all(connection, SQL, [], rows::time)?.pop())
 }
 
 pub(super) fn marker_key(connection: &Connection) -> Result<Option<KeyFingerprint>, Problem> {
-    const SQL: &str = "SELECT fingerprint FROM marker_key WHERE id = 1";
-    Ok(all(connection, SQL, [], rows::fingerprint)?.pop())
+    const SQL: &str = "SELECT fingerprint AS marker_key FROM marker_key WHERE id = 1";
+    Ok(all(connection, SQL, [], rows::fingerprint)?.pop().flatten())
 }
 
 /// Every row that `sql` finds, read by `read`; the first that cannot be read ends it.
@@ -186,7 +188,7 @@ fn all<T>(
     connection: &Connection,
     sql: &str,
     values: impl Params,
-    read: impl Fn(&Row<'_>) -> Result<T, Problem>,
+    read: impl Fn(&dyn Row) -> Result<T, Refusal>,
 ) -> Result<Vec<T>, Problem> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query(values)?;
