@@ -107,6 +107,7 @@ impl Story {
         let answer = self.bed.try_call(method, &path, Caller::Session(token), body).await;
         // What is answered before the work is done holds no secret.
         if let Ok(answer) = answer {
+            assert!(answer.status < 400, "{place:?}: {answer:?}");
             assert!(answer.json().get("password").is_none(), "{place:?}: {answer:?}");
         }
         self.bed.wait_for_crash(place);

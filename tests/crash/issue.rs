@@ -15,9 +15,13 @@ pub(super) const PLACES: &[Place] = &[
     Place::IssueEndUnheard,
 ];
 
+fn key(place: Place) -> String {
+    format!("{place:?}")
+}
+
 /// Whoever asks again with the same key gets a lease, and is the only one who has one.
 async fn asks_again(story: &mut Story, place: Place) {
-    let held = story.issue("10m", Some(place.name())).await;
+    let held = story.issue("10m", Some(&key(place))).await;
     story.is_in_order(&[&held]).await;
     let used = story.bed.postgres.sql_as(&held.role, &held.password, "orders", "SELECT 1");
     assert!(used.is_ok(), "{place:?}: {used:?}");
@@ -29,7 +33,7 @@ async fn while_issuing(major: u32) {
     let mut story = Story::start(major).await;
     for place in [Place::IssueIntent, Place::IssueRole, Place::IssueActivation, Place::IssueAnswer]
     {
-        story.crash(place, 1, Request::to_issue("10m", Some(place.name()))).await;
+        story.crash(place, 1, Request::to_issue("10m", Some(&key(place)))).await;
         story.pass_the_time_to_make();
         story.bed.start_again();
         if place == Place::IssueAnswer {
@@ -71,7 +75,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
 
     story.bed.postgres.sql("postgres", "ALTER ROLE pgbridge NOCREATEROLE");
     let place = Place::IssueAbort;
-    story.crash(place, 1, Request::to_issue("10m", Some(place.name()))).await;
+    story.crash(place, 1, Request::to_issue("10m", Some(&key(place)))).await;
     story.bed.postgres.sql("postgres", "ALTER ROLE pgbridge CREATEROLE");
     mended(&mut story, place).await;
 
@@ -110,7 +114,7 @@ async fn crash_while_locked(
 ) {
     let lock = locked_roles(&story.bed).await;
     story.bed.crash_at(place, 1);
-    let asked = ask(story, place.name());
+    let asked = ask(story, &key(place));
     meanwhile(story, lock, asked).await;
     story.bed.wait_for_crash(place);
 }
