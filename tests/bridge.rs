@@ -45,20 +45,6 @@ fn rows_about(bed: &TestBed, role: &str) -> Vec<Vec<String>> {
     bed.postgres.sql("postgres", &query)
 }
 
-fn audit(bed: &TestBed) -> Vec<Value> {
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
-}
-
-/// The records of the export, whether each line is the record itself or holds it.
-fn records(bed: &TestBed) -> Vec<Value> {
-    audit(bed).into_iter().map(|line| line.get("record").cloned().unwrap_or(line)).collect()
-}
-
 async fn whole_way(major: u32) {
     let bed = TestBed::start(major);
     let token = bed.login("alice").await;
@@ -102,7 +88,7 @@ fn used_by_uri(bed: &TestBed, uri: &str) {
 }
 
 fn the_audit_tells_the_story(bed: &TestBed, id: &str) {
-    let records = records(bed);
+    let records = bed.records();
     let story: Vec<&str> = records
         .iter()
         .filter(|record| record["lease"] == *id)
@@ -199,7 +185,7 @@ async fn each_wish_that_is_refused_has_a_twin_that_is_fulfilled() {
     in_database["database"] = json!("reports");
     assert_eq!(status(alice, in_database).await, 422);
 
-    let refusals = records(&bed);
+    let refusals = bed.records();
     let refused: BTreeSet<&str> = refusals
         .iter()
         .filter(|record| record["outcome"] == "refused")
@@ -493,7 +479,7 @@ async fn a_role_that_no_lease_knows_goes_and_one_without_our_mark_stays() {
     wait_for("the orphan to be gone", SOON, || {
         (bed.lease_roles() == [stranger.as_str()]).then_some(())
     });
-    let removed = records(&bed);
+    let removed = bed.records();
     assert!(removed.iter().any(|record| record["action"] == "orphan.removed"), "{removed:?}");
 }
 
@@ -555,7 +541,8 @@ async fn every_failed_login_looks_the_same_and_the_audit_knows_the_reason() {
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
     bed.login("alice").await;
-    let causes: Vec<String> = records(&bed)
+    let causes: Vec<String> = bed
+        .records()
         .iter()
         .filter(|record| record["action"] == "login" && record["outcome"] == "refused")
         .map(|record| record["cause"].as_str().expect("a cause").to_owned())
@@ -586,7 +573,7 @@ async fn an_account_is_locked_out_under_every_spelling_and_others_are_not() {
     assert_eq!(login("bob", &password_of("bob")).await, 200);
     let basic = issue(&bed, Caller::Basic("aLiCe", &password_of("alice")), read_orders()).await;
     assert_eq!(basic.status, 401);
-    let last = records(&bed).into_iter().rfind(|record| record["outcome"] == "refused");
+    let last = bed.records().into_iter().rfind(|record| record["outcome"] == "refused");
     assert_eq!(last.expect("a refusal")["cause"], "account_locked_out");
 }
 
@@ -602,7 +589,7 @@ async fn attempts_side_by_side_count_as_if_they_came_one_by_one() {
     assert_eq!(futures::future::join_all(right).await, [200; 16]);
     let wrong = (0..20).map(|guess| login("alice", format!("guess {guess}")));
     assert_eq!(futures::future::join_all(wrong).await, [401; 20]);
-    let judged = records(&bed).iter().filter(|record| record["cause"] == "wrong_password").count();
+    let judged = bed.records().iter().filter(|record| record["cause"] == "wrong_password").count();
     assert_eq!(judged, 5);
 }
 
@@ -637,7 +624,7 @@ async fn unknown_ways_count_and_refusals_of_the_locked_out_do_not_fill_the_audit
         answers.push(answer.status);
     }
     assert_eq!(answers, [[401; 4].as_slice(), [429; 8].as_slice()].concat());
-    let refused = records(&bed).into_iter().filter(|record| record["outcome"] == "refused");
+    let refused = bed.records().into_iter().filter(|record| record["outcome"] == "refused");
     let causes: Vec<Value> = refused.map(|record| record["cause"].clone()).collect();
     let written = ["unknown_way", "unknown_way", "unknown_way", "unknown_way", "source_locked_out"];
     assert_eq!(causes, written);
@@ -729,7 +716,7 @@ async fn no_secret_is_in_any_log_audit_store_error_or_catalogue() {
         ("the directory's log", bed.directory.log()),
         ("the cluster's log", bed.postgres.log()),
         ("the cluster's statistics", statistics.concat().concat()),
-        ("the audit", audit(&bed).iter().map(Value::to_string).collect()),
+        ("the audit", bed.records().iter().map(Value::to_string).collect()),
         ("the store", store.collect()),
     ];
     let secrets = [&token, &password, &password_of("alice"), broken];

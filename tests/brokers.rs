@@ -1,28 +1,15 @@
 //! Several brokers on one store, without a leader: the real program twice, beside each other.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, Fellow, StoreServer, TestBed, password_of, wait_for};
+use crate::support::{Answer, Caller, Fellow, StoreServer, TestBed, password_of, until, wait_for};
 
 /// How long the brokers' own work may take to show.
 const SOON: Duration = Duration::from_mins(1);
-
-/// Asks `probe` until it says yes.
-async fn until(what: &str, mut probe: impl AsyncFnMut() -> bool) {
-    const PAUSE: Duration = Duration::from_millis(50);
-    for _ in 0..=SOON.as_millis() / PAUSE.as_millis() {
-        if probe().await {
-            return;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("waited {SOON:?} for {what}");
-}
 
 /// A broker on a store of its own server, which may have fellows.
 fn start(edit: impl Fn(String) -> String) -> (TestBed, StoreServer) {
@@ -44,15 +31,6 @@ fn wish(ttl: &str) -> Value {
 fn held(answer: &Answer) -> (String, String, String) {
     assert_eq!(answer.status, 201, "{answer:?}");
     (answer.text("/lease/id"), answer.text("/lease/role_name"), answer.text("/password"))
-}
-
-fn records(bed: &TestBed) -> Vec<Value> {
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
 }
 
 #[tokio::test]
@@ -126,7 +104,7 @@ async fn a_lease_of_one_broker_is_renewed_and_revoked_at_the_other() {
     assert!(bed.lease_roles().is_empty());
     assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_err());
 
-    let records = records(&bed);
+    let records = bed.records();
     let story: Vec<&str> = records
         .iter()
         .filter(|record| record["lease"] == *id)
@@ -230,7 +208,10 @@ async fn while_the_store_is_down_both_brokers_say_so_and_afterwards_go_on_by_the
     };
     server.postgres.stop();
     for at_bed in [true, false] {
-        until("the store to be seen down", async || readiness(at_bed).await.status == 503).await;
+        until("the store to be seen down", async || {
+            (readiness(at_bed).await.status == 503).then_some(())
+        })
+        .await;
         assert_eq!(readiness(at_bed).await.json()["store"], "down");
     }
     let refused = bed.call(Method::POST, "/v1/leases", alice, Some(wish("10m"))).await;
@@ -238,7 +219,10 @@ async fn while_the_store_is_down_both_brokers_say_so_and_afterwards_go_on_by_the
 
     server.postgres.start_again();
     for at_bed in [true, false] {
-        until("the store to be seen up", async || readiness(at_bed).await.status == 200).await;
+        until("the store to be seen up", async || {
+            (readiness(at_bed).await.status == 200).then_some(())
+        })
+        .await;
     }
     let answer = fellow.call(Method::POST, "/v1/leases", alice, Some(wish("10m"))).await;
     held(&answer);

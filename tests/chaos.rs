@@ -4,7 +4,6 @@
 //! `CHAOS_SEED` replays the choices of one run, `CHAOS_STEPS` sets how many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -193,7 +192,7 @@ fn everything_is_over(bed: &TestBed, server: &StoreServer, seed: u64) {
 }
 
 fn the_history_holds(bed: &TestBed, held: &[Held], seed: u64) {
-    let records = records(bed);
+    let records = bed.records();
     let mut story: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for record in records.iter().filter(|record| record["outcome"] == "done") {
         if let Some(lease) = record["lease"].as_str() {
@@ -233,15 +232,6 @@ fn the_history_holds(bed: &TestBed, held: &[Held], seed: u64) {
         let used = bed.postgres.sql_as(&held.role, &held.password, "orders", "SELECT 1");
         assert!(used.is_err(), "CHAOS_SEED={seed} {}", held.role);
     }
-}
-
-fn records(bed: &TestBed) -> Vec<Value> {
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

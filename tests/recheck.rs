@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, TestBed, TestCa};
+use crate::support::{Answer, Caller, TestBed, TestCa, until};
 
 /// How long the broker's own work may take to show: a few times the shortest period of looking.
 const SOON: Duration = Duration::from_mins(1);
@@ -53,20 +53,12 @@ async fn show(bed: &TestBed, caller: Caller<'_>, path: &str) -> Answer {
 }
 
 /// The answer of `ask` once it has `status`.
-async fn until<'a, Asked>(bed: &TestBed, status: u16, ask: impl Fn() -> Asked) -> Answer
-where
-    Asked: Future<Output = Answer> + 'a,
-{
-    let deadline = tokio::time::Instant::now() + SOON;
-    loop {
+async fn answer_of<Asked: Future<Output = Answer>>(status: u16, ask: impl Fn() -> Asked) -> Answer {
+    until(&format!("an answer with status {status}"), async || {
         let answer = ask().await;
-        if answer.status == status {
-            return answer;
-        }
-        let is_late = tokio::time::Instant::now() > deadline;
-        assert!(!is_late, "waited for {status}: {answer:?}\n{}", bed.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        (answer.status == status).then_some(answer)
+    })
+    .await
 }
 
 /// Waits until these and no others are the lease roles on the cluster.
@@ -85,15 +77,6 @@ fn only_roles(bed: &TestBed, roles: &[&str]) {
     panic!("{last:?} and not {roles:?}\n{}", bed.log());
 }
 
-fn records(bed: &TestBed) -> Vec<Value> {
-    let mut export = std::process::Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
-}
-
 fn of_action<'a>(records: &'a [Value], action: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["action"] == action).collect()
 }
@@ -109,7 +92,7 @@ async fn who_loses_the_group_is_refused_the_next_renewal_and_the_lease_ends() {
     assert_eq!(renew(&bed, alice, &id, json!({})).await.status, 200);
     leave(&bed, "alice", READERS);
 
-    let refused = until(&bed, 403, || renew(&bed, alice, &id, json!({}))).await;
+    let refused = answer_of(403, || renew(&bed, alice, &id, json!({}))).await;
     assert!(refused.text("/type").ends_with(":not-on-offer"), "{refused:?}");
     assert_eq!(renew(&bed, bob, &bobs, json!({})).await.status, 200);
     only_roles(&bed, &[&bobs_role]);
@@ -121,7 +104,7 @@ async fn who_loses_the_group_is_refused_the_next_renewal_and_the_lease_ends() {
     let me = show(&bed, alice, "/v1/whoami").await;
     assert_eq!((me.status, me.json()["groups"].clone()), (200, json!([])));
 
-    let records = records(&bed);
+    let records = bed.records();
     let about = |action: &str| {
         let all = of_action(&records, action);
         all.into_iter().rfind(|record| record["lease"] == *id).cloned().expect("a record")
@@ -150,7 +133,7 @@ async fn who_loses_the_group_loses_lease_and_duty_within_the_period_without_aski
     bed.directory
         .change(&format!("dn: {OPERATORS}\nchangetype: modify\nreplace: member\nmember: {dave}\n"));
     only_roles(&bed, &[&bobs_role]);
-    until(&bed, 403, ask).await;
+    answer_of(403, ask).await;
     // Carol is an auditor still, and alice is still who she is.
     assert_eq!(show(&bed, carol, "/v1/operator/leases").await.status, 200);
     assert_eq!(show(&bed, alice, "/v1/whoami").await.status, 200);
@@ -180,11 +163,11 @@ async fn whoever_is_deleted_or_locked_for_good_loses_sessions_and_leases() {
     ));
     only_roles(&bed, &[&carols_role]);
     for gone in [alice, bob] {
-        until(&bed, 401, || show(&bed, gone, "/v1/whoami")).await;
+        answer_of(401, || show(&bed, gone, "/v1/whoami")).await;
     }
     assert_eq!(show(&bed, carol, "/v1/whoami").await.status, 200);
 
-    let records = records(&bed);
+    let records = bed.records();
     let gone = of_action(&records, "person.gone");
     let mut told: Vec<_> = gone
         .iter()
@@ -216,11 +199,11 @@ async fn while_the_directory_is_away_what_was_seen_counts_for_the_grace_and_leas
     let (alice, carol) = (Caller::Session(&alice), Caller::Session(&carol));
     assert_eq!(renew(&bed, alice, &id, json!({})).await.status, 200, "within the grace");
 
-    let away = until(&bed, 503, || renew(&bed, alice, &id, json!({}))).await;
+    let away = answer_of(503, || renew(&bed, alice, &id, json!({}))).await;
     assert!(away.text("/type").ends_with(":directory-away"), "{away:?}");
     assert!(away.headers.contains_key("retry-after"), "{away:?}");
     assert_eq!(issue(&bed, alice, "orders_read").await.status, 503);
-    until(&bed, 503, || show(&bed, carol, "/v1/operator/leases")).await;
+    answer_of(503, || show(&bed, carol, "/v1/operator/leases")).await;
     // Nothing ends for it, and nobody must wait for a directory to end something.
     assert_eq!(show(&bed, alice, &format!("/v1/leases/{id}")).await.text("/state"), "active");
     only_roles(&bed, &[&role]);
@@ -231,9 +214,9 @@ async fn while_the_directory_is_away_what_was_seen_counts_for_the_grace_and_leas
     assert_eq!(warned, 1, "{}", bed.log());
 
     bed.directory.start_again();
-    until(&bed, 200, || renew(&bed, alice, &id, json!({}))).await;
+    answer_of(200, || renew(&bed, alice, &id, json!({}))).await;
     assert_eq!(issue(&bed, alice, "orders_read").await.status, 201);
-    let causes: Vec<Value> = of_action(&records(&bed), "lease.renewed")
+    let causes: Vec<Value> = of_action(&bed.records(), "lease.renewed")
         .iter()
         .filter(|record| record["outcome"] == "refused")
         .map(|record| record["cause"].clone())
@@ -271,7 +254,7 @@ async fn a_lease_issued_while_its_person_is_removed_does_not_stay() {
     };
     let (answers, ()) = tokio::join!(futures::future::join_all(wishes), removal);
     assert!(answers.iter().all(|answer| [201, 401, 403].contains(&answer.status)), "{answers:?}");
-    until(&bed, 401, || issue(&bed, Caller::Session(&alice), "orders_read")).await;
+    answer_of(401, || issue(&bed, Caller::Session(&alice), "orders_read")).await;
     only_roles(&bed, &[&bobs_role]);
 }
 
@@ -341,7 +324,7 @@ async fn a_person_has_no_more_leases_of_a_role_than_its_profile_says() {
     assert_eq!(issue(&bed, alice, "orders_read").await.status, 409);
     bed.call(Method::DELETE, &format!("/v1/leases/{id}"), alice, None).await;
     held(&issue(&bed, alice, "orders_read").await);
-    let refusals = records(&bed);
+    let refusals = bed.records();
     let refused = refusals.iter().filter(|record| record["cause"] == "too_many_leases");
     assert_eq!(refused.count(), 2);
 }
@@ -408,7 +391,7 @@ async fn an_operator_ends_by_role_cluster_and_role_name_what_is_named_and_nothin
     assert_eq!(show(&bed, bob, "/v1/whoami").await.status, 401);
     assert_eq!(show(&bed, alice, "/v1/whoami").await.status, 200);
 
-    let records = records(&bed);
+    let records = bed.records();
     let told = of_action(&records, "lease.revoke_requested");
     let summaries: Vec<&str> = told
         .iter()

@@ -463,6 +463,7 @@ async fn common_questions_are_answered_by_an_index() {
             "lease_of_person",
         ),
         ("SELECT * FROM lease ORDER BY requested_at DESC, id DESC LIMIT 5", "lease_by_age"),
+        ("SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1", "lease_by_age"),
         (
             "SELECT 1 FROM lease WHERE principal_key = 'a' AND cluster = 'a' AND role = 'r1' \
              AND state NOT IN ('revoked', 'aborted') \

@@ -52,6 +52,9 @@ pub enum Action {
     /// The role was gone without our doing.
     #[serde(rename = "lease.lost")]
     LeaseLost,
+    /// A role with our mark, but without a lease, was found and is about to be taken away.
+    #[serde(rename = "orphan.found")]
+    OrphanFound,
     /// A role with our mark, but without a lease, was taken away, or that was tried.
     #[serde(rename = "orphan.removed")]
     OrphanRemoved,

@@ -13,6 +13,7 @@ use super::{Broker, Site};
 use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::cluster::HIDDEN_FOR;
+use crate::crash::{self, Place};
 use crate::names::ClusterName;
 
 /// How often it is looked for them.
@@ -60,6 +61,7 @@ impl Broker {
             if !site.orphans_left.had(oid) && !self.store().had_role(name, oid).await? {
                 continue;
             }
+            crash::at(Place::WatchSessions);
             let sessions = site.cluster.end_without_role(oid).await?;
             warn!(cluster = %name, role_oid = %oid, sessions, "a log-in was held back until its role was gone; its session was ended");
         }

@@ -19,7 +19,7 @@ use crate::auth::way::Reason;
 use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError, CreateRefusal};
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
 use crate::mapping::{Entitlement, Profile, ReasonRule};
 use crate::names::{
@@ -200,7 +200,7 @@ impl Broker {
             Err(refusal) => return Err(self.refuse(request, caller, entitlement, refusal).await),
         };
         let profile = entitlement.profile();
-        crash::at("issue before the intent");
+        crash::at(Place::IssueIntent);
         // The credential is drawn while the disk writes.
         let (written, drawn) = tokio::join!(
             self.write_intent(request, caller, &lease, profile),
@@ -215,15 +215,15 @@ impl Broker {
             return Err(self.not_created(request, caller, lease, too_late).await);
         };
         let ttl = lease.remaining(now);
-        crash::at("issue before the role");
+        crash::at(Place::IssueRole);
         let created = site.cluster.create(&lease, profile, &verifier, ttl, within).await;
         let role_oid = match created {
             Ok(created) => created.role_oid,
             Err(source) => return Err(self.not_created(request, caller, lease, source).await),
         };
-        crash::at("issue before activation");
+        crash::at(Place::IssueActivation);
         let lease = self.activate(request, caller, lease, role_oid).await?;
-        crash::at("issue before the answer");
+        crash::at(Place::IssueAnswer);
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("pgbridge_issue_seconds").record(seconds);
         counter!("pgbridge_leases_issued_total", "cluster" => lease.cluster.to_string())
@@ -396,6 +396,7 @@ impl Broker {
             let record = record.about(&aborted);
             let record = record.ended(Outcome::Failed, cause, &with_causes(&source));
             let moved = Change::MoveLease(Box::new(aborted));
+            crash::at(Place::IssueAbort);
             // If this is not written the intent stays, and reconciling aborts it.
             if let Err(failed) = self.store().commit(vec![moved], vec![record]).await {
                 warn!(lease = %id, cause = with_causes(&failed), "the abort was not recorded");
@@ -411,6 +412,7 @@ impl Broker {
         let Ok(ending) = lease.revoke(EndReason::Undelivered) else { return };
         let record = self.record(request, Action::RevokeRequested, caller.subject()).about(&ending);
         let moved = Change::MoveLease(Box::new(ending));
+        crash::at(Place::IssueEndUndelivered);
         match self.store().commit(vec![moved], vec![record]).await {
             Ok(()) => self.nudge(&cluster),
             Err(failed) => {
@@ -424,6 +426,7 @@ impl Broker {
     async fn end_unheard(&self, unheard: Credential) {
         let lease = unheard.lease;
         warn!(lease = %lease.id, "the client went away before its credential left; the lease is ended");
+        crash::at(Place::IssueEndUnheard);
         if let Err(failed) = self.begin_end(lease, EndReason::Undelivered, None).await {
             warn!(
                 cause = with_causes(&failed),

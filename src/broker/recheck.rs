@@ -18,6 +18,7 @@ use crate::audit::{Action, Outcome, Record, Subject};
 use crate::auth::Identity;
 use crate::auth::way::Reason;
 use crate::causes::with_causes;
+use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease};
 use crate::mapping::Refusal;
 use crate::names::{Principal, WayName};
@@ -205,7 +206,9 @@ impl Broker {
         let ended = Change::EndLoginsOf { person: person.clone(), at: self.now() };
         let record = Record::new(self.now(), Action::PersonGone, Subject::Broker);
         let record = Record { person: Some(person), ..record.ended(Outcome::Done, word, detail) };
+        crash::at(Place::RecheckPerson);
         self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)?;
+        crash::at(Place::RecheckLeases);
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
             let page = self.store().live_leases_of(principal, None, PAGE).await;

@@ -12,6 +12,7 @@ use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use crate::crash::{self, Place};
 use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
 use crate::mapping::ObjectPolicy;
 use crate::names::{LeaseId, RoleOid};
@@ -29,8 +30,9 @@ pub(super) struct OrphansLeft {
 }
 
 impl OrphansLeft {
-    fn note_found(&self, oid: RoleOid) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(oid);
+    /// Notes that `oid` was found; `true` when that is new.
+    fn note_found(&self, oid: RoleOid) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(oid)
     }
 
     /// Whether a role without a lease had this OID.
@@ -125,6 +127,7 @@ impl Broker {
                 let Some(lease) = self.still(lease, LeaseState::Intent).await? else {
                     return Ok(());
                 };
+                crash::at(Place::ReconcileUndelivered);
                 Ok(moved_on(self.begin_end(lease, EndReason::Undelivered, None).await)?)
             }
             Finding::NeverMade { lease } => {
@@ -135,6 +138,7 @@ impl Broker {
                     return Ok(());
                 }
                 let Ok(aborted) = lease.abort(self.now()) else { return Ok(()) };
+                crash::at(Place::ReconcileAbort);
                 Ok(stepped(self.step(aborted, Action::LeaseAborted).await)?)
             }
             Finding::Lost { lease } => {
@@ -146,6 +150,7 @@ impl Broker {
                 }
                 warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, "the role is gone without our doing; the lease is lost");
                 let Ok(lost) = lease.lose(self.now()) else { return Ok(()) };
+                crash::at(Place::ReconcileLost);
                 Ok(stepped(self.step(lost, Action::LeaseLost).await)?)
             }
             Finding::Stranger { role } => {
@@ -175,23 +180,33 @@ impl Broker {
         // Of a lease that nobody knows, as after a restored backup, nothing is lost.
         let policy = known.map_or(ObjectPolicy::Reassign, |lease| lease.owned_objects);
         let target = RoleTarget::found(id, role.oid);
-        site.orphans_left.note_found(role.oid);
+        let record = |action| Record {
+            lease: Some(id),
+            cluster: Some(site.cluster.name().clone()),
+            role: Some(role.name.clone()),
+            role_oid: Some(role.oid),
+            ..Record::new(self.now(), action, Subject::Broker)
+        };
+        if site.orphans_left.note_found(role.oid) {
+            crash::at(Place::ReconcileFound);
+            // Before it goes, or a crash could leave it gone and untold. It goes in any case.
+            let found = record(Action::OrphanFound);
+            if let Err(failed) = self.store().commit(Vec::new(), vec![found]).await {
+                warn!(lease = %id, cause = with_causes(&failed), "that a role without a lease was found is not recorded");
+            }
+        }
+        crash::at(Place::ReconcileAccess);
         let blockers = match site.cluster.end_access(&target).await? {
             AccessEnd::Blocked(blockers) => blockers,
             AccessEnd::Gone | AccessEnd::Ended(_) => {
+                crash::at(Place::ReconcileRemove);
                 match site.cluster.remove(&target, policy).await? {
                     Removal::Gone => Vec::new(),
                     Removal::Blocked(blockers) => blockers,
                 }
             }
         };
-        let record = Record {
-            lease: Some(id),
-            cluster: Some(site.cluster.name().clone()),
-            role: Some(role.name.clone()),
-            role_oid: Some(role.oid),
-            ..Record::new(self.now(), Action::OrphanRemoved, Subject::Broker)
-        };
+        let record = record(Action::OrphanRemoved);
         // What keeps it is said once, and again when it is something else.
         if !site.orphans_left.note(role.oid, &blockers) {
             return Ok(());
@@ -203,6 +218,7 @@ impl Broker {
         } else {
             record.ended(Outcome::Failed, "blocked", &Blocker::join(&blockers))
         };
+        crash::at(Place::ReconcileRemoved);
         Ok(self.store().commit(Vec::new(), vec![record]).await?)
     }
 }

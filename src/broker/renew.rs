@@ -9,7 +9,7 @@ use crate::audit::{Action, Outcome, Subject};
 use crate::auth::way::Reason;
 use crate::causes::with_causes;
 use crate::cluster::ClusterError;
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::{Lease, RenewError};
 use crate::mapping::{Entitlement, Profile, Refusal};
 use crate::names::{ClusterName, LeaseId, RoleName, Ttl};
@@ -84,7 +84,7 @@ impl Broker {
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
         let changes = vec![Change::NeedLogin(caller.login()), moved];
-        crash::at("renew before the store");
+        crash::at(Place::RenewStore);
         match self.store().commit(changes, vec![record.clone()]).await {
             Ok(()) => {}
             Err(StoreError::Moved { .. }) => return Err(RenewLeaseError::Overtaken),
@@ -95,12 +95,12 @@ impl Broker {
             }
             Err(source) => return Err(LeaseError::Store(source).into()),
         }
-        crash::at("renew before the cluster");
+        crash::at(Place::RenewCluster);
         if let Err(failed) = self.extend(request, &renewed).await {
             self.take_back(request, caller, renewed, former, &failed).await;
             return Err(failed);
         }
-        crash::at("renew before the answer");
+        crash::at(Place::RenewAnswer);
         info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
         Ok(renewed)
     }
@@ -151,6 +151,7 @@ impl Broker {
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&lease);
         let record = record.ended(Outcome::Failed, "not_extended", &with_causes(failed));
         let moved = Change::MoveLease(Box::new(lease));
+        crash::at(Place::RenewTakeBack);
         match self.store().commit(vec![moved], vec![record]).await {
             Ok(()) | Err(StoreError::Moved { .. }) => {}
             Err(failed) => {
@@ -191,6 +192,7 @@ impl Broker {
         };
         let record = self.record(request, Action::RevokeRequested, Subject::Broker);
         let reason = Reason { word: refusal.word(), detail: refusal.to_string() };
+        crash::at(Place::RenewWithdraw);
         self.withdraw(lease.clone(), record, &reason).await?;
         Err(RenewLeaseError::Withdrawn(refusal))
     }

@@ -11,7 +11,7 @@ use super::standing::Doubt;
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Record, Subject, cut};
 use crate::cluster::{AccessEnd, RoleTarget};
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease, LeaseState};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName};
 use crate::store::{Change, LeaseFilter, StoreError};
@@ -99,7 +99,9 @@ impl Broker {
         let record = self.record(request, Action::RevokeRequested, caller.subject());
         self.end(lease, EndReason::Released, record).await?;
         info!(request.id, lease = %id, "revoke asked for by its holder");
-        self.settled(id).await
+        let settled = self.settled(id).await;
+        crash::at(Place::RevokeAnswer);
+        settled
     }
 
     /// Ends every live lease that `selection` names, however many: for operators. When it is a
@@ -167,6 +169,7 @@ impl Broker {
             self.end_access_of(&self.selected(selection).await?).await;
             return Err(LeaseError::Store(failed));
         }
+        crash::at(Place::RevokePerson);
         let mut ids = Vec::new();
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
@@ -192,6 +195,7 @@ impl Broker {
             self.end_access_of(&leases).await;
             return Err(LeaseError::Store(failed));
         }
+        crash::at(Place::RevokeSelected);
         let ids = leases.iter().map(|lease| lease.id).collect();
         self.end_all(leases, &record).await?;
         Ok(ids)
@@ -246,7 +250,7 @@ impl Broker {
         let Ok(ending) = lease.revoke(reason) else { return Ok(()) };
         let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
         let record = record.unwrap_or_else(broker).about(&ending);
-        crash::at("revoke before it is requested");
+        crash::at(Place::RevokeRequest);
         self.store().commit(vec![Change::MoveLease(Box::new(ending))], vec![record]).await?;
         self.nudge(&cluster);
         Ok(())
@@ -281,6 +285,7 @@ impl Broker {
     /// The lease stays as it was written until somebody asks again, or its time is over.
     async fn end_access_unwritten(&self, cluster: &ClusterName, target: &RoleTarget) {
         let Some(site) = self.site(cluster) else { return };
+        crash::at(Place::RevokeUnwritten);
         let ended = site.cluster.end_access(target).await;
         let access_ended = matches!(ended, Ok(AccessEnd::Gone | AccessEnd::Ended(_)));
         warn!(lease = %target.lease, access_ended, "the store did not take the end of a lease; its access was ended without");

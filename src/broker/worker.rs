@@ -17,7 +17,7 @@ use super::{Broker, Site};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
 use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::{Blocker, BlockerKind, EndReason, Lease, LeaseState, MoveError};
 use crate::names::{ClusterName, LeaseId};
 use crate::store::{Change, StoreError};
@@ -234,6 +234,7 @@ impl Broker {
             Err(Setback::Store(failed)) => {
                 // Revoking does not wait for a store that cannot write: the access ends now, and
                 // what is written down follows when the store can.
+                crash::at(Place::RevokeDueUnwritten);
                 let ended = site.cluster.end_access(&target).await;
                 let access_ended = matches!(ended, Ok(AccessEnd::Gone | AccessEnd::Ended(_)));
                 warn!(lease = %id, access_ended, cause = with_causes(&failed), "the store did not take a move; tried again soon");
@@ -247,6 +248,7 @@ impl Broker {
 
     /// Lets another attempt at `lease` be made, by whomever. Otherwise the claim ends by itself.
     async fn give_back(&self, lease: LeaseId) {
+        crash::at(Place::RevokeGiveBack);
         if let Err(failed) = self.store().unclaim(lease, self.0.claimant).await {
             debug!(%lease, cause = with_causes(&failed), "a claim could not be given back; it ends by itself");
         }
@@ -255,12 +257,14 @@ impl Broker {
     async fn attempt(&self, site: &Site, lease: Lease) -> Result<(), Setback> {
         let lease = match lease.state {
             LeaseState::Intent | LeaseState::Active => {
-                self.step(lease.revoke(EndReason::Expired)?, Action::RevokeRequested).await?
+                let expired = lease.revoke(EndReason::Expired)?;
+                crash::at(Place::RevokeExpiry);
+                self.step(expired, Action::RevokeRequested).await?
             }
             _ => lease,
         };
         let target = RoleTarget::of(&lease);
-        crash::at("revoke before the access ends");
+        crash::at(Place::RevokeAccess);
         let ended = match site.cluster.end_access(&target).await {
             Ok(ended) => ended,
             Err(failed) => return self.hold(lease, vec![blocked_by(&failed)]).await,
@@ -278,16 +282,17 @@ impl Broker {
             AccessEnd::Blocked(_) => false,
             AccessEnd::Ended(_) | AccessEnd::Gone => true,
         };
-        crash::at("revoke before its end is written");
+        crash::at(Place::RevokeAccessEnded);
         let lease = if ended { self.access_ended(lease).await? } else { lease };
         let closed_for = lease.access_ended_at.map(|at| self.now().duration_since(at));
         let target = target.closed_for(closed_for.and_then(|length| length.try_into().ok()));
-        crash::at("revoke before the role is removed");
+        crash::at(Place::RevokeRemove);
         match site.cluster.remove(&target, lease.owned_objects).await {
             Ok(Removal::Gone) => {
-                crash::at("revoke before the last record");
                 site.last_gone.note();
+                crash::at(Place::RevokeLateEnd);
                 let lease = self.access_ended(lease).await?;
+                crash::at(Place::RevokeClose);
                 let closed = self.step(lease.close(self.now())?, Action::LeaseRevoked).await?;
                 let cause = closed.end.map(EndReason::as_str);
                 info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
@@ -328,6 +333,7 @@ impl Broker {
         };
         let record = Record::new(now, action, Subject::Broker).about(&held);
         let record = record.ended(Outcome::Failed, held.state.as_str(), &detail);
+        crash::at(Place::RevokeHold);
         self.store().commit(vec![Change::MoveLease(Box::new(held))], vec![record]).await?;
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Borrowed, Connections, Lane};
 use super::error::{Failure, FailureKind};
+use crate::crash::{self, Place};
 use crate::lease::plan::Statement;
 
 /// `SET LOCAL` lines that begin every transaction, so that nothing a DBA set for the login or the
@@ -151,6 +152,7 @@ impl Connections {
                 Err(failure) => return Err(failure),
             }
         }
+        crash::at(Place::RevokePiecemealCommit);
         run("COMMIT".to_owned()).await?;
         Ok(refused)
     }

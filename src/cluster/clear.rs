@@ -14,7 +14,7 @@ use super::Cluster;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
 use super::observe::{LockHolder, Shown, column, moved_on, named};
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::plan::{self, Attic, Contents, Estate, Fate, Grant, Policy, Statement};
 use crate::lease::{Blocker, BlockerKind};
 use crate::names::identifier;
@@ -46,10 +46,11 @@ impl Cluster {
     ) -> Result<Vec<Blocker>, Overtaken> {
         let mut blockers = Vec::new();
         if estate.shared_privileges {
+            crash::at(Place::RevokeShared);
             blockers.extend(self.clear_shared(estate).await?);
         }
         for database in databases {
-            crash::at("revoke before a database is cleared");
+            crash::at(Place::RevokeDatabase);
             blockers.extend(self.clear_database(estate, fate, database).await?);
         }
         Ok(blockers)

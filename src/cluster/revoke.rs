@@ -26,7 +26,7 @@ use super::error::{ClusterError, Failure, FailureKind};
 use super::observe::{Located, Search, SeenRole, Shown, column, moved_on};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
-use crate::crash;
+use crate::crash::{self, Place};
 use crate::lease::plan::{self, AccessPlan, Estate, Rollback, Statement};
 use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::mapping::ObjectPolicy;
@@ -92,6 +92,7 @@ impl Cluster {
                 Ok(if blockers.is_empty() { AccessEnd::Gone } else { blocked(blockers) })
             }
             Closed::Done { role, mut blockers } => {
+                crash::at(Place::RevokeSessions);
                 blockers.extend(self.end_sessions(role.oid, Whose::TheRoles).await?);
                 if blockers.is_empty() {
                     return Ok(AccessEnd::Ended(role.oid));
@@ -175,6 +176,7 @@ impl Cluster {
         role: &SeenRole,
         lease: LeaseId,
     ) -> Result<Vec<Blocker>, ClusterError> {
+        crash::at(Place::RevokeCloseAgain);
         let target = RoleTarget::found(lease, role.oid);
         Ok(match self.end_access_after(&target, Search::Everywhere).await? {
             AccessEnd::Blocked(blockers) => blockers,
@@ -241,6 +243,7 @@ impl Cluster {
     /// Ends, once, what can hold a lock in the role's name: its sessions and its prepared
     /// transactions. Gives each that does not give way, and who else holds one.
     async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<Blocker> {
+        crash::at(Place::RevokeWay);
         let mut left = Vec::new();
         match self.signal_sessions(lane, role.oid).await {
             Ok(_) => {}
@@ -286,6 +289,7 @@ impl Cluster {
         match self.connections.apply(lane, limits, statements, Duration::MAX).await {
             Ok(_) => Ok(Vec::new()),
             Err(failure) if failure.kind == FailureKind::Rejected && !moved_on(&failure) => {
+                crash::at(Place::RevokePiecemeal);
                 let run = self.connections.apply_what_can_be(
                     lane,
                     limits,
@@ -353,7 +357,7 @@ impl Cluster {
         if !blockers.is_empty() {
             return Ok(Removed::Blocked(blockers));
         }
-        crash::at("revoke before the drop");
+        crash::at(Place::RevokeDrop);
         self.drop_role(role, &plan.drop).await
     }
 
@@ -401,14 +405,16 @@ impl Cluster {
             return Vec::new();
         }
         let join = plan::join(estate);
-        if !join.is_empty()
-            && let Err(failure) =
-                self.connections.apply(lane, &self.limits, &join, Duration::MAX).await
-        {
-            return vec![cannot_act(&failure)];
+        if !join.is_empty() {
+            crash::at(Place::RevokeJoin);
+            let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
+            if let Err(failure) = joined {
+                return vec![cannot_act(&failure)];
+            }
         }
         let mut left = Vec::new();
         for rollback in plan::roll_back(estate) {
+            crash::at(Place::RevokePrepared);
             if let Err(failure) = self.roll_back(&rollback).await {
                 left.push(not_rolled_back(&rollback.gid, &rollback.database, &failure.to_string()));
             }
@@ -462,6 +468,7 @@ impl Cluster {
     /// membership, no setting, and nothing in any database that depends on it.
     async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
         let Some(oid) = oid else { return Ok(Removal::Gone) };
+        crash::at(Place::RevokeVerify);
         // A session may have begun between the last look and the drop.
         let mut blockers = self.end_sessions(oid, Whose::Nobodys).await?;
         let remains = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use reqwest::Method;
 
-use super::{SOON, lease, revoke, until};
-use super::{assert_refused, bed, held, held_in_the_end, in_order, is_in_state, issue, records};
-use crate::support::{Caller, TestBed, wait_for};
+use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
+use crate::support::{Caller, TestBed, until, wait_for};
 
 /// The library that shows a program another time than the machine's.
 fn library() -> String {
@@ -54,7 +53,7 @@ async fn is_refused_for_the_clocks(bed: &TestBed, token: &str) {
         answer.body.contains("clock").then_some(())
     })
     .await;
-    let refused = records(bed).into_iter().rev().find(|record| record["outcome"] == "refused");
+    let refused = bed.records().into_iter().rev().find(|record| record["outcome"] == "refused");
     assert_eq!(refused.expect("it is written down")["cause"], "clocks_apart");
 }
 
@@ -86,7 +85,7 @@ async fn a_clock_that_jumps_neither_ends_leases_nor_prolongs_them_and_stops_issu
     move_clock(&bed, "-1h");
     is_refused_for_the_clocks(&bed, &token).await;
     assert_eq!(revoke(&bed, &token, &other).await.text("/state"), "revoked");
-    in_order(&bed, &token, &[&kept_role]).await;
+    bed.in_order(&token, &[&kept_role]).await;
 }
 
 /// F-16.
@@ -100,15 +99,15 @@ async fn a_start_with_a_wrong_clock_ends_no_lease_that_is_not_over() {
         // By a clock that is behind, who logged in before has not done so yet.
         let token = if ahead == "-1h" { bed.login("alice").await } else { token.clone() };
         is_refused_for_the_clocks(&bed, &token).await;
-        in_order(&bed, &token, &[&kept_role]).await;
+        bed.in_order(&token, &[&kept_role]).await;
         assert_eq!(lease(&bed, &token, &kept).await.text("/state"), "active", "{ahead}");
         assert!(bed.postgres.sql_as(&kept_role, &password, "orders", "SELECT 1").is_ok());
     }
-    let set = records(&bed).into_iter().find(|record| record["action"] == "clock.set");
+    let set = bed.records().into_iter().find(|record| record["action"] == "clock.set");
     assert!(set.is_some_and(|record| record["detail"].as_str().is_some()));
     start_again_at(&mut bed, "+0");
     let token = bed.login("alice").await;
     let [_, role, _] = held_in_the_end(&bed, &token, "2s").await;
     wait_for("the end of the role", SOON, || (!bed.lease_roles().contains(&role)).then_some(()));
-    in_order(&bed, &token, &[&kept_role]).await;
+    bed.in_order(&token, &[&kept_role]).await;
 }

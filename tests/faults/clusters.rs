@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{assert_refused, bed, held, held_in_the_end, in_order, is_in_state, issue};
-use super::{lease, live, records, revoke, told, until};
-use crate::support::TestBed;
+use super::{assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
+use crate::support::{TestBed, until};
 
 /// F-07.
 #[tokio::test(flavor = "multi_thread")]
@@ -58,12 +57,12 @@ async fn a_cluster_that_restarts_while_roles_are_made_and_ended_is_in_order_afte
         }
         // Whoever got a password has a lease with a role; nobody else.
         let on_their_way = async || {
-            let live = live(&bed, &token).await?;
+            let live = bed.live_roles(&token).await?;
             (live.len() == issued).then_some(live)
         };
         let live = until("the leases that were handed out", on_their_way).await;
         let roles: Vec<&str> = live.iter().map(String::as_str).collect();
-        in_order(&bed, &token, &roles).await;
+        bed.in_order(&token, &roles).await;
         end_all(&bed, &token).await;
     }
 }
@@ -75,7 +74,7 @@ async fn end_all(bed: &TestBed, token: &str) {
         let ended = revoke(bed, token, lease["id"].as_str().expect("an id")).await;
         assert_eq!(ended.status, 200, "{ended:?}");
     }
-    in_order(bed, token, &[]).await;
+    bed.in_order(token, &[]).await;
 }
 
 /// F-08, F-09, F-10: a cluster that was set back looks like a fail-over to a replica that had not
@@ -93,18 +92,18 @@ async fn on_a_cluster_that_was_set_back_revoked_roles_end_again_and_new_leases_a
     assert_eq!(ending.status, 200, "{ending:?}");
     is_in_state(&bed, &token, &ended, "revoked").await;
     let [new, new_role, _] = held_in_the_end(&bed, &token, "1h").await;
-    in_order(&bed, &token, &[&kept, &new_role]).await;
+    bed.in_order(&token, &[&kept, &new_role]).await;
 
     bed.postgres.stop();
     bed.postgres.set_back();
     bed.postgres.start_again();
     is_in_state(&bed, &token, &new, "revoked").await;
     assert_eq!(lease(&bed, &token, &new).await.text("/end"), "lost");
-    in_order(&bed, &token, &[&kept]).await;
+    bed.in_order(&token, &[&kept]).await;
     assert!(bed.postgres.sql_as(&ended_role, &password, "orders", "SELECT 1").is_err());
-    assert_eq!(told(&bed, "orphan.removed", &ended), 1);
-    assert_eq!(told(&bed, "lease.lost", &new), 1);
-    assert_eq!(told(&bed, "lease.revoked", &ended), 1);
+    assert_eq!(bed.told("orphan.removed", &ended), 1);
+    assert_eq!(bed.told("lease.lost", &new), 1);
+    assert_eq!(bed.told("lease.revoked", &ended), 1);
 }
 
 /// F-12.
@@ -120,7 +119,7 @@ async fn on_a_standby_nothing_is_issued_and_what_must_end_ends_once_it_is_promot
         let refused = issue(&bed, &token, "1h").await;
         assert!(refused.status >= 500, "{refused:?}");
         assert_refused(&refused);
-        let told = records(&bed).pop()?;
+        let told = bed.records().pop()?;
         let detail = told["detail"].as_str().unwrap_or_default();
         (told["cause"] == "cluster_refused" && detail.contains("standby")).then_some(())
     })
@@ -131,13 +130,13 @@ async fn on_a_standby_nothing_is_issued_and_what_must_end_ends_once_it_is_promot
     let attempts = |bed: &TestBed| {
         let failed =
             |record: &&serde_json::Value| record["lease"] == id && record["outcome"] == "failed";
-        records(bed).iter().filter(failed).count()
+        bed.records().iter().filter(failed).count()
     };
     assert!(attempts(&bed) < 5);
     bed.postgres.sql("postgres", "SELECT pg_promote()");
     is_in_state(&bed, &token, &id, "revoked").await;
     let [_, role, _] = held_in_the_end(&bed, &token, "1h").await;
-    in_order(&bed, &token, &[&role]).await;
+    bed.in_order(&token, &[&role]).await;
 }
 
 /// F-12: what a DBA set for everybody does not reach the broker's own sessions.
@@ -147,7 +146,7 @@ async fn where_transactions_are_read_only_by_default_roles_are_made_and_ended_al
     let token = bed.login("alice").await;
     bed.postgres.set("default_transaction_read_only", "on");
     let [id, role, _] = held(&bed, &token, "1h").await;
-    in_order(&bed, &token, &[&role]).await;
+    bed.in_order(&token, &[&role]).await;
     assert_eq!(revoke(&bed, &token, &id).await.text("/state"), "revoked");
-    in_order(&bed, &token, &[]).await;
+    bed.in_order(&token, &[]).await;
 }

@@ -8,9 +8,8 @@ use std::process::{Child, Command, Stdio};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{SOON, revoke, told, until};
-use super::{assert_refused, bed, has_access, held, held_in_the_end, in_order, is_in_state, issue};
-use crate::support::{Caller, TestBed, am_root, password_of, wait_for};
+use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, revoke};
+use crate::support::{Caller, TestBed, am_root, password_of, until, wait_for};
 
 /// Moves the store of `bed` to a file system of its own, of two megabytes, that only the broker
 /// sees; gives the way there.
@@ -77,22 +76,22 @@ async fn on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same() {
     assert!(login.status >= 500, "{login:?}");
     assert!(login.json().get("token").is_none(), "{login:?}");
     // Ended by its time, and ended by its holder: neither can be written down.
-    wait_for("the end of access", SOON, || (!has_access(&bed, &role)).then_some(()));
+    wait_for("the end of access", SOON, || (!bed.has_access(&role)).then_some(()));
     assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_err());
     let ended = revoke(&bed, &token, &asked).await;
     assert!(ended.status >= 500, "{ended:?}");
-    assert!(!has_access(&bed, &asked_role));
-    assert!(has_access(&bed, &long));
+    assert!(!bed.has_access(&asked_role));
+    assert!(bed.has_access(&long));
 
     drop(filler);
     is_in_state(&bed, &token, &short, "revoked").await;
     assert_eq!(revoke(&bed, &token, &asked).await.status, 200);
     let [_, after, _] = held_in_the_end(&bed, &token, "1h").await;
-    let live = super::live(&bed, &token).await.expect("the store works");
+    let live = bed.live_roles(&token).await.expect("the store works");
     assert!(live.contains(&long) && live.contains(&after), "{live:?}");
     // The rest are those that were issued while the disk filled up.
     let live: Vec<&str> = live.iter().map(String::as_str).collect();
-    in_order(&bed, &token, &live).await;
+    bed.in_order(&token, &live).await;
 }
 
 /// Lets calls of the disk fail in a process that runs already; not any more once it is dropped.
@@ -172,21 +171,21 @@ async fn a_disk_that_fails_to_sync_stops_the_broker_and_the_next_start_mends() {
             let path = "/v1/leases?state=intent,revoking,quarantined";
             let way = bed.call(Method::GET, path, Caller::Session(&token), None).await;
             let none = way.json()["leases"].as_array().is_some_and(Vec::is_empty);
-            if none { super::live(&bed, &token).await } else { None }
+            if none { bed.live_roles(&token).await } else { None }
         })
         .await;
         assert!(roles.iter().all(|role| live.contains(role)), "{when}: {roles:?} {live:?}");
         let live: Vec<&str> = live.iter().map(String::as_str).collect();
-        in_order(&bed, &token, &live).await;
+        bed.in_order(&token, &live).await;
         let leases =
             bed.call(Method::GET, "/v1/leases?state=active", Caller::Session(&token), None);
         for lease in leases.await.json()["leases"].as_array().expect("a list") {
             let id = lease["id"].as_str().expect("an id");
             assert_eq!(revoke(&bed, &token, id).await.status, 200);
-            assert_eq!(told(&bed, "lease.issued", id), 1);
-            assert_eq!(told(&bed, "lease.revoked", id), 1);
+            assert_eq!(bed.told("lease.issued", id), 1);
+            assert_eq!(bed.told("lease.revoked", id), 1);
         }
-        in_order(&bed, &token, &[]).await;
+        bed.in_order(&token, &[]).await;
     }
 }
 
@@ -206,13 +205,13 @@ async fn a_store_that_another_process_holds_gives_an_error_and_nothing_half_done
     }
     // Reading goes on, and access ends when its time is over.
     assert_eq!(super::lease(&bed, &token, &id).await.status, 200);
-    wait_for("the end of access", SOON, || (!has_access(&bed, &short)).then_some(()));
+    wait_for("the end of access", SOON, || (!bed.has_access(&short)).then_some(()));
     other.execute_batch("ROLLBACK").expect("it holds the store");
     drop(other);
     let again = revoke(&bed, &token, &id).await;
     assert_eq!(again.status, 200, "{again:?}");
     let [_, after, _] = held_in_the_end(&bed, &token, "1h").await;
     assert!(!bed.lease_roles().contains(&role));
-    in_order(&bed, &token, &[&after]).await;
-    assert_eq!(told(&bed, "lease.revoked", &id), 1);
+    bed.in_order(&token, &[&after]).await;
+    assert_eq!(bed.told("lease.revoked", &id), 1);
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::time::Duration;
 
 use futures::StreamExt;
+use pgbridge::crash::Place;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{SOON, assert_refused, bed, held, held_in_the_end, in_order, is_in_state, issue};
-use super::{lease, live, records, revoke, told, until};
-use crate::support::{Caller, Signal, TestBed, password_of, wait_for};
+use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
+use crate::support::{Caller, Signal, TestBed, password_of, until, wait_for};
 
 /// F-06.
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn a_broker_that_was_paused_past_the_end_of_a_lease_leaves_nothing_of_it()
         let issued = answer.status() == 201;
         let body: serde_json::Value = answer.json().await.expect("JSON");
         assert_eq!(issued, body.get("password").is_some(), "{body}");
-        in_order(&bed, &token, &[]).await;
+        bed.in_order(&token, &[]).await;
         if issued {
             let (role, password) = (body["lease"]["role_name"].as_str(), body["password"].as_str());
             let (role, password) = (role.expect("a role"), password.expect("a password"));
@@ -51,20 +51,19 @@ async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_h
     let wish = Some(json!({
         "cluster": "orders", "role": "orders_read", "ttl": "1h", "idempotency_key": "key-1"
     }));
-    bed.stop();
-    bed.start_again_to_crash("issue before the answer");
+    bed.crash_at(Place::IssueAnswer, 1);
     let caller = Caller::Session(&token);
     let lost = bed.try_call(Method::POST, "/v1/leases", caller, wish.clone()).await;
     assert!(lost.is_err(), "{lost:?}");
-    bed.wait_for_its_end();
+    bed.wait_for_crash(Place::IssueAnswer);
     bed.start_again();
-    let before = live(&bed, &token).await.expect("the store works");
+    let before = bed.live_roles(&token).await.expect("the store works");
     assert_eq!(before.len(), 1);
     let again = bed.call(Method::POST, "/v1/leases", caller, wish).await;
     assert_eq!(again.status, 201, "{again:?}");
     let role = again.text("/lease/role_name");
     assert!(!before.contains(&role));
-    in_order(&bed, &token, &[&role]).await;
+    bed.in_order(&token, &[&role]).await;
 }
 
 /// F-31.
@@ -97,8 +96,8 @@ async fn hundreds_of_leases_that_end_in_one_second_are_all_gone_and_issuing_goes
         (bed.lease_roles().len() == 1).then_some(())
     })
     .await;
-    in_order(&bed, &token, &[&kept]).await;
-    let ended = records(&bed);
+    bed.in_order(&token, &[&kept]).await;
+    let ended = bed.records();
     let ended = ended.iter().filter(|record| record["action"] == "lease.revoked").count();
     assert_eq!(ended, LEASES + between);
 }
@@ -125,11 +124,11 @@ async fn with_a_store_set_back_to_a_backup_no_role_stays_that_it_does_not_know()
     fs::copy(&backup, &file).expect("a file can be copied");
     bed.start_again();
     // Its token is in the backup too.
-    in_order(&bed, &token, &[&kept]).await;
+    bed.in_order(&token, &[&kept]).await;
     assert_eq!(lease(&bed, &token, &over).await.text("/state"), "revoked");
     assert_eq!(lease(&bed, &token, &ended).await.text("/end"), "lost");
     assert_eq!(lease(&bed, &token, &unknown).await.status, 404);
-    assert_eq!(told(&bed, "orphan.removed", &unknown), 1);
+    assert_eq!(bed.told("orphan.removed", &unknown), 1);
 }
 
 /// F-33.
@@ -162,7 +161,7 @@ async fn a_lease_in_a_state_that_is_not_known_is_never_taken_for_one_that_is_ove
     bed.stop();
     set(&bed, "active");
     bed.start_again();
-    in_order(&bed, &token, &[&role]).await;
+    bed.in_order(&token, &[&role]).await;
     assert_eq!(revoke(&bed, &token, &id).await.text("/state"), "revoked");
 }
 
@@ -188,9 +187,9 @@ async fn two_hosts_with_a_copy_of_one_store_leave_no_role_without_a_lease_in_bot
     }
     // What both know ends once, and the second finds nothing left to do.
     is_in_state(&bed, &token, &short, "revoked").await;
-    in_order(&bed, &token, &[&shared_role]).await;
+    bed.in_order(&token, &[&shared_role]).await;
     assert_eq!(revoke(&bed, &token, &shared).await.text("/state"), "revoked");
-    in_order(&bed, &token, &[]).await;
+    bed.in_order(&token, &[]).await;
     wait_for("the twin to see it", SOON, || twin.log().contains("the lease is lost").then_some(()));
     assert!(bed.lease_roles().is_empty());
 }

@@ -101,16 +101,14 @@ mod hosts;
 mod network;
 mod store;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, TestBed};
+use crate::support::{Answer, Caller, TestBed, until};
 
 /// How long the broker's own work may take to show.
 const SOON: Duration = Duration::from_secs(40);
@@ -171,70 +169,6 @@ async fn is_in_state(bed: &TestBed, token: &str, id: &str, state: &str) -> Answe
         (answer.status == 200 && answer.text("/state") == state).then_some(answer)
     })
     .await
-}
-
-/// The roles of the person's live leases, as the broker tells.
-async fn live(bed: &TestBed, token: &str) -> Option<BTreeSet<String>> {
-    let path = "/v1/leases?state=intent,active,revoking,quarantined";
-    let answer = bed.call(Method::GET, path, Caller::Session(token), None).await;
-    let leases = answer.json()["leases"].as_array()?.clone();
-    leases.iter().map(|lease| lease["role_name"].as_str().map(str::to_owned)).collect()
-}
-
-/// Returns once the roles on the cluster are `roles`, and the live leases theirs.
-async fn in_order(bed: &TestBed, token: &str, roles: &[&str]) {
-    let wanted: BTreeSet<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-    let mut seen = String::new();
-    let deadline = tokio::time::Instant::now() + SOON;
-    while tokio::time::Instant::now() < deadline {
-        let (live, roles) = (live(bed, token).await, bed.lease_roles());
-        let roles: BTreeSet<String> = roles.into_iter().collect();
-        if live.as_ref() == Some(&wanted) && roles == wanted {
-            return;
-        }
-        seen = format!("leases {live:?}, roles {roles:?}, wanted {wanted:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{seen}\n{}", bed.log());
-}
-
-/// Asks `probe` until it gives a value.
-async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + SOON;
-    loop {
-        if let Some(found) = probe().await {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited {SOON:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Every record of the audit.
-fn records(bed: &TestBed) -> Vec<Value> {
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    let lines = text.lines().map(|line| serde_json::from_str(line).expect("a JSON line"));
-    lines.map(|line: Value| line.get("record").cloned().unwrap_or(line)).collect()
-}
-
-/// How many records there are of `action` about the lease `id`.
-fn told(bed: &TestBed, action: &str, id: &str) -> usize {
-    let about = |record: &&Value| record["action"] == action && record["lease"] == id;
-    records(bed).iter().filter(about).count()
-}
-
-/// Whether the role can log in, or has a right by being in a group.
-fn has_access(bed: &TestBed, role: &str) -> bool {
-    let query = format!(
-        "SELECT 1 FROM pg_roles AS r WHERE rolname = '{role}' AND (rolcanlogin AND \
-         coalesce(rolvaliduntil > now(), true) OR EXISTS (SELECT FROM pg_auth_members \
-         WHERE member = r.oid))"
-    );
-    !bed.postgres.sql("postgres", &query).is_empty()
 }
 
 /// The table above names every fault, and tests that are there.

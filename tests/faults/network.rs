@@ -6,10 +6,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    SOON, assert_refused, has_access, held, held_in_the_end, in_order, is_in_state, issue, often,
+    SOON, assert_refused, held, held_in_the_end, is_in_state, issue, lease, often, revoke,
 };
-use super::{lease, records, revoke, until};
-use crate::support::{Answer, Caller, Postgres, Proxy, TestBed, Towards, wait_for};
+use crate::support::{Answer, Caller, Postgres, Proxy, TestBed, Towards, until, wait_for};
 
 /// A broker whose way to the cluster leads through a proxy.
 fn bed_behind_a_proxy(major: u32) -> (TestBed, Proxy) {
@@ -48,11 +47,11 @@ async fn a_role_that_was_sent_and_comes_too_late_is_not_made() {
         };
         let (answer, ()) = tokio::join!(issue(&bed, &token, "1h"), times_up);
         assert_refused(&answer);
-        in_order(&bed, &token, &[&role]).await;
+        bed.in_order(&token, &[&role]).await;
         let id = bed.call(Method::GET, "/v1/leases?state=active", Caller::Session(&token), None);
         let id = id.await.text("/leases/0/id");
         assert_eq!(revoke(&bed, &token, &id).await.status, 200);
-        in_order(&bed, &token, &[]).await;
+        bed.in_order(&token, &[]).await;
     }
 }
 
@@ -73,7 +72,7 @@ async fn without_a_way_to_the_cluster_nothing_is_issued_and_what_must_end_ends_w
     // Nobody decides about what nobody can see.
     assert_eq!(bed.lease_roles().len(), 3);
     proxy.heal();
-    in_order(&bed, &token, &[&kept]).await;
+    bed.in_order(&token, &[&kept]).await;
     held_in_the_end(&bed, &token, "1h").await;
 }
 
@@ -128,7 +127,7 @@ async fn a_cluster_that_hangs_keeps_no_other_one_waiting() {
     is_in_state(&bed, &token, &on_frozen, "revoking").await;
     proxy.heal();
     is_in_state(&bed, &token, &on_frozen, "revoked").await;
-    in_order(&bed, &token, &[]).await;
+    bed.in_order(&token, &[]).await;
 }
 
 /// F-24.
@@ -149,7 +148,7 @@ async fn access_ends_when_the_cluster_lets_nobody_in_any_more() {
         // The answer may come before the role is gone; access ends by the connection that is kept.
         let ended = revoke(&bed, &token, &id).await;
         assert_eq!(ended.status, 200, "{obstacle}: {ended:?}");
-        wait_for("the end of access", SOON, || (!has_access(&bed, &role)).then_some(()));
+        wait_for("the end of access", SOON, || (!bed.has_access(&role)).then_some(()));
         drop(taken);
         match obstacle {
             "another password" => {
@@ -162,10 +161,10 @@ async fn access_ends_when_the_cluster_lets_nobody_in_any_more() {
         }
         is_in_state(&bed, &token, &id, "revoked").await;
         assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_err());
-        in_order(&bed, &token, &[]).await;
+        bed.in_order(&token, &[]).await;
         assert_eq!(lease(&bed, &token, &id).await.text("/end"), "released");
     }
-    let failed = records(&bed).iter().filter(|record| record["action"] == "lease.lost").count();
+    let failed = bed.records().iter().filter(|record| record["action"] == "lease.lost").count();
     assert_eq!(failed, 0);
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use pgbridge::crash::{self, Place};
 use reqwest::{Certificate, Client, Method};
 use serde_json::Value;
 
@@ -18,6 +19,9 @@ use super::{
 
 /// How long the broker may take to be ready, its first sweep of the cluster included.
 const STARTING: Duration = Duration::from_secs(30);
+
+/// Where a test says at which place the broker ends itself.
+const CRASH_FILE: &str = "crash";
 
 /// Who may act as which role. The groups are those of the seed.
 const MAP: &str = r#"
@@ -145,9 +149,20 @@ impl TestBed {
         assert!(ready, "pgbridge does not start again:\n{}", self.log());
     }
 
-    /// Starts the broker again, to end itself when it comes to `place`.
-    pub fn start_again_to_crash(&mut self, place: &str) {
-        self.start_again_within(&[], &[(pgbridge::crash::VARIABLE, place)]);
+    /// From now on the broker ends itself when it comes to `place` for the `turn`th time.
+    pub fn crash_at(&self, place: Place, turn: u32) {
+        let (file, new) = (self.file(CRASH_FILE), self.file("crash.new"));
+        fs::write(&new, format!("{}#{turn}", place.name())).expect("a file can be written");
+        fs::rename(new, file).expect("a file can be put in its place");
+    }
+
+    /// Waits until the broker has ended itself at `place`, and lets it come there again.
+    pub fn wait_for_crash(&mut self, place: Place) {
+        wait_for(place.name(), STARTING, || (!self.daemon.is_running()).then_some(()));
+        let file = self.file(CRASH_FILE);
+        let told = fs::read_to_string(&file).expect("it was written");
+        assert_eq!(told, format!("crashed {}", place.name()), "{}", self.log());
+        fs::remove_file(file).expect("it can be removed");
     }
 
     /// Starts the broker again by the command `around`, such as `["nice"]`, and with `environment`.
@@ -272,7 +287,8 @@ impl TestBed {
         for entry in fs::read_dir(self.scratch.path()).expect("a directory can be read") {
             let entry = entry.expect("it can be listed");
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_own = name.starts_with("pgbridge.db") || name == "pgbridge.log";
+            let is_own =
+                name.starts_with("pgbridge.db") || [CRASH_FILE, "pgbridge.log"].contains(&&*name);
             if !is_own && entry.path().is_file() {
                 let text = fs::read_to_string(entry.path()).expect("the files are text");
                 scratch.write(&name, &text, None);
@@ -505,7 +521,10 @@ fn run_within(scratch: &Scratch, around: &[String], environment: &[(&str, &str)]
     let arguments: Vec<String> = command.collect();
     let log = scratch.join("pgbridge.log");
     let program = Path::new(&program);
-    Daemon::start_within(program, &arguments, None, &log, Signal::Terminate, environment)
+    let crash = scratch.join(CRASH_FILE).display().to_string();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().copied().chain([(crash::VARIABLE, crash.as_str())]).collect();
+    Daemon::start_within(program, &arguments, None, &log, Signal::Terminate, &environment)
 }
 
 /// Waits until the broker says that it is ready; `false` when it ended instead.

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod directory;
 pub mod failing_store;
 pub mod inside;
+pub mod order;
 pub mod postgres;
 pub mod proxy;
 pub mod scratch;
@@ -23,14 +24,13 @@ pub use daemon::{Signal, send};
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use failing_store::{FailingStore, Faults, Moment};
 pub use inside::Inside;
+pub use order::until;
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use proxy::{CutAfter, Proxy, Towards};
 pub use scratch::Scratch;
 pub use store::StoreServer;
 pub use tls::TestCa;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
 
 /// Whether this process may do everything. A test that needs that and must not says so and ends.
 pub fn am_root() -> bool {
-    let root = fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0;
+    let root = scratch::is_root();
     if !root {
         eprintln!("not run: only root may do this");
     }

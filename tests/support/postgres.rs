@@ -4,8 +4,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::daemon::{Daemon, Signal};
@@ -266,6 +267,11 @@ impl Postgres {
         database: &str,
         text: &str,
     ) -> Result<Vec<Vec<String>>, String> {
+        rows(self.psql_as(role, password, database).args(["-c", text]))
+    }
+
+    /// psql as `role` over TLS, to be given something to do.
+    fn psql_as(&self, role: &str, password: &str, database: &str) -> Command {
         let mut psql = psql();
         psql.env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
@@ -274,7 +280,37 @@ impl Postgres {
             .env("PGDATABASE", database)
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", self.ca_file());
-        rows(psql.args(["-c", text]))
+        psql
+    }
+
+    /// Logs in as `role` and stays; it has run `text` when this returns.
+    ///
+    /// # Panics
+    /// When the login or the statement is refused.
+    pub fn stay_as(&self, role: &str, password: &str, database: &str, text: &str) -> Staying {
+        let mut psql = self.psql_as(role, password, database);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = psql.spawn().expect("psql is installed");
+        let stdin = child.stdin.as_mut().expect("it has one");
+        writeln!(stdin, "{text};\n\\echo done").expect("psql listens");
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.as_mut().expect("it has one"));
+        while line != "done\n" {
+            line.clear();
+            let count = said.read_line(&mut line).expect("it speaks");
+            assert!(count > 0, "{role} is not let in, or may not: {text}");
+        }
+        Staying(child)
+    }
+}
+
+/// A session that stays until it is ended or dropped.
+pub struct Staying(Child);
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

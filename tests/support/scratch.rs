@@ -18,7 +18,7 @@ impl ServiceUser {
     /// The user called `name` when this process is root; nobody else can become another user, and
     /// need not.
     pub fn to_become(name: &str) -> Option<Self> {
-        if !am_root() {
+        if !is_root() {
             return None;
         }
         let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
@@ -33,7 +33,8 @@ impl ServiceUser {
     }
 }
 
-fn am_root() -> bool {
+/// Whether this process may do everything.
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0
 }
 

@@ -311,6 +311,7 @@ fn common_questions_are_answered_by_an_index() {
             "lease_of_person",
         ),
         ("SELECT * FROM lease WHERE true ORDER BY requested_at DESC, id DESC", "lease_by_age"),
+        ("SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1", "lease_by_age"),
         (
             "SELECT count(*) FILTER (WHERE state IN ('intent', 'active')), count(*) FROM lease \
              WHERE principal_key = ?1 AND cluster = ?2 AND role = ?3 AND state NOT IN ('revoked', 'aborted')",

@@ -1,0 +1,137 @@
+//! What a test asks to know whether a broker and its cluster are in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::Method;
+use rusqlite::OpenFlags;
+use serde_json::Value;
+
+use super::{Caller, TestBed};
+
+/// How long the broker's own work may take to show.
+const SOON: Duration = Duration::from_mins(1);
+
+/// Asks `probe` until it gives a value.
+///
+/// # Panics
+/// When it has given none after a minute, naming `what` was waited for.
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited {SOON:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl TestBed {
+    /// Every record of the audit, with its number.
+    pub fn records(&self) -> Vec<Value> {
+        let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
+        export.args(["audit", "export", "--config"]).arg(self.file("pgbridge.toml"));
+        let output = export.output().expect("pgbridge can be run");
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("JSON lines");
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// How many records there are of `action` about the lease `id`.
+    pub fn told(&self, action: &str, id: &str) -> usize {
+        let about = |record: &&Value| record["action"] == action && record["lease"] == id;
+        self.records().iter().filter(about).count()
+    }
+
+    /// The roles of the person's live leases, as the broker tells; nothing while it does not.
+    pub async fn live_roles(&self, token: &str) -> Option<BTreeSet<String>> {
+        let path = "/v1/leases?state=intent,active,revoking,quarantined";
+        let answer = self.call(Method::GET, path, Caller::Session(token), None).await;
+        let leases = answer.json()["leases"].as_array()?.clone();
+        leases.iter().map(|lease| lease["role_name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Returns once the roles on the cluster are `roles`, and the person's live leases theirs.
+    pub async fn in_order(&self, token: &str, roles: &[&str]) {
+        let wanted: BTreeSet<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let mut seen = String::new();
+        let deadline = tokio::time::Instant::now() + SOON;
+        while tokio::time::Instant::now() < deadline {
+            let (live, roles) = (self.live_roles(token).await, self.lease_roles());
+            let roles: BTreeSet<String> = roles.into_iter().collect();
+            if live.as_ref() == Some(&wanted) && roles == wanted {
+                return;
+            }
+            seen = format!("leases {live:?}, roles {roles:?}, wanted {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{seen}\n{}", self.log());
+    }
+
+    /// Whether the role can log in, or has a right by being in a group.
+    pub fn has_access(&self, role: &str) -> bool {
+        let query = format!(
+            "SELECT 1 FROM pg_roles AS r WHERE rolname = '{role}' AND (rolcanlogin AND \
+             coalesce(rolvaliduntil > now(), true) OR EXISTS (SELECT FROM pg_auth_members \
+             WHERE member = r.oid))"
+        );
+        !self.postgres.sql("postgres", &query).is_empty()
+    }
+
+    /// Holds the audit against the leases in the file of the store: every record is there, in one
+    /// row of numbers, and tells each lease's life once, as far as it has come.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn assert_audit_is_whole(&self) {
+        let records = self.records();
+        let numbers: Vec<u64> =
+            records.iter().map(|record| record["seq"].as_u64().expect("a number")).collect();
+        let all: Vec<u64> = (1..).take(numbers.len()).collect();
+        assert_eq!(numbers, all);
+        let mut told: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+        for record in &records {
+            // What failed or was refused moved nothing, but for what was never made.
+            let moved = record["outcome"] == "done" || record["action"] == "lease.aborted";
+            if let Some(lease) = record["lease"].as_str().filter(|_| moved) {
+                let action = record["action"].as_str().expect("an action");
+                *told.entry(lease).or_default().entry(action).or_default() += 1;
+            }
+        }
+        for (id, state) in self.states() {
+            let story = told.get(id.as_str()).cloned().unwrap_or_default();
+            let count = |action: &str| story.get(action).copied().unwrap_or(0);
+            let [issued, ended, revoked, lost, aborted] = [
+                "lease.issued",
+                "lease.revoke_requested",
+                "lease.revoked",
+                "lease.lost",
+                "lease.aborted",
+            ]
+            .map(count);
+            let (opened, access) = (count("lease.requested"), count("lease.access_ended"));
+            assert!(opened == 1 && issued <= 1 && access <= 1, "{id} {state}: {story:?}");
+            let fits = match state.as_str() {
+                "intent" => [issued, ended, revoked, lost, aborted] == [0; 5],
+                "active" => [issued, ended, revoked, lost, aborted] == [1, 0, 0, 0, 0],
+                "revoking" | "quarantined" => [ended, revoked, lost, aborted] == [1, 0, 0, 0],
+                "revoked" => [ended, revoked + lost, aborted] == [1 - lost, 1, 0],
+                "aborted" => [issued, ended, revoked, lost, aborted] == [0, 0, 0, 0, 1],
+                _ => false,
+            };
+            assert!(fits, "{id} {state}: {story:?}");
+        }
+    }
+
+    /// Id and state of every lease, read from the file of the store.
+    fn states(&self) -> Vec<(String, String)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let store = rusqlite::Connection::open_with_flags(self.file("pgbridge.db"), flags);
+        let store = store.expect("the store is a file");
+        let mut leases = store.prepare("SELECT id, state FROM lease").expect("there are leases");
+        let rows = leases.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.expect("it can be read").map(|row| row.expect("two texts")).collect()
+    }
+}
