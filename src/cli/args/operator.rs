@@ -1,0 +1,122 @@
+//! What operators and auditors do, with its options and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use crate::names::ClusterName;
+
+/// What operators and auditors do on the broker's machine: each reads its configuration.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Check a configuration and print every mistake
+    ///
+    /// Ends with 0 when there is none, and 1 otherwise. What is allowed and may not be meant is noted
+    /// and is no mistake: lines of the map that allow nothing, since no cluster lends the role that
+    /// they name, and directories that cannot look people up again. Connects to nothing.
+    Check(ConfigFile),
+    /// Examine the clusters and print what is unsafe or missing
+    ///
+    /// Connects to each cluster of the configuration as the broker does, knocks at its door as a
+    /// lease role would, changes nothing, and prints a line for each check: `pass`, `note`, `warn`
+    /// or `FAIL`, and under it why that matters and the SQL or setting that mends it. Ends with 0
+    /// when nothing failed, and 1 otherwise; a cluster that cannot be reached has failed.
+    #[command(after_help = "Examples:
+  pgbridge doctor --config pgbridge.toml
+  pgbridge doctor --config pgbridge.toml --cluster orders --print-sql > prepare.sql
+  psql -X -d postgres -f prepare.sql
+  pgbridge doctor --config pgbridge.toml --cluster orders --print-hba")]
+    Doctor(Doctor),
+    /// Read the audit
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print completions for a shell
+    #[command(after_help = "Example:
+  pgbridge completions bash > /etc/bash_completion.d/pgbridge")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for every command
+    Man {
+        /// Write pgbridge.1, pgbridge-login.1 and the others into this directory, made if missing
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What can be done with the audit.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Write the audit to standard output, one JSON object a line
+    ///
+    /// Each begins with its number: `{"seq":17,"at":…}`. Reads the store directly, also while the
+    /// broker runs, so it must run as a user who can read the store's file: the broker's own, or
+    /// root. Of the configuration only `[store]` is read, and none of the secrets.
+    Export {
+        /// Where the configuration is.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only records with a higher `seq` than this
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Only this cluster [default: all]
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<ClusterName>,
+    /// Print what was found as JSON
+    #[arg(long, conflicts_with_all = ["print_hba", "print_sql"])]
+    pub json: bool,
+    /// Print the lines of `pg_hba.conf` that let lease roles in by TLS and SCRAM, and not otherwise
+    #[arg(long, conflicts_with = "print_sql")]
+    pub print_hba: bool,
+    /// The server's major version, for `--print-hba` [default: asked of the server]
+    #[arg(long, value_name = "MAJOR", requires = "print_hba")]
+    #[arg(value_parser = clap::value_parser!(u32).range(13..=18))]
+    pub major: Option<u32>,
+    /// Print the statements that prepare a cluster, for a superuser's psql
+    #[arg(long)]
+    pub print_sql: bool,
+}
+
+/// What `doctor` is to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoctorAnswer {
+    /// What was found, for people.
+    Text,
+    /// What was found, for programs.
+    Json,
+    /// Lines for `pg_hba.conf`.
+    Hba,
+    /// Statements.
+    Sql,
+}
+
+impl Doctor {
+    /// What it is to print.
+    #[must_use]
+    pub fn answer(&self) -> DoctorAnswer {
+        match (self.json, self.print_hba, self.print_sql) {
+            (_, _, true) => DoctorAnswer::Sql,
+            (_, true, _) => DoctorAnswer::Hba,
+            (true, _, _) => DoctorAnswer::Json,
+            _ => DoctorAnswer::Text,
+        }
+    }
+}
