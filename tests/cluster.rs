@@ -3,7 +3,9 @@
 mod create;
 mod faults;
 mod hostile;
+mod lanes;
 mod limits;
+mod many;
 mod quoting;
 mod races;
 mod residue;

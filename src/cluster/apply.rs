@@ -124,6 +124,48 @@ impl Connections {
         answered
     }
 
+    /// Runs `first` and then each of `others` by itself, in one transaction. One on whose object
+    /// something rests still (2BP01) is passed over. Gives how many were done.
+    ///
+    /// # Errors
+    /// When one of `first` is refused, and then nothing was changed; one of the others for another
+    /// reason, and then those before it are done; or the connection fails.
+    pub(super) async fn apply_each(
+        &self,
+        client: &ClientWrapper,
+        limits: &Limits,
+        first: &[Statement],
+        others: &[Statement],
+    ) -> Result<usize, Failure> {
+        let run = |sql: String| async move {
+            self.bounded(Duration::MAX, client.batch_execute(&sql)).await
+        };
+        if let Err(failure) = run(format!("BEGIN;\n{}", limits.message(first))).await {
+            if failure.kind == FailureKind::Rejected {
+                run("ROLLBACK".to_owned()).await?;
+            }
+            return Err(failure);
+        }
+        let mut done = 0;
+        let mut stopped = Ok(());
+        for statement in others {
+            let sql = format!("SAVEPOINT one;\n{};\nRELEASE one", statement.sql());
+            match run(sql).await {
+                Ok(()) => done += 1,
+                Err(failure) if failure.kind == FailureKind::Rejected => {
+                    run("ROLLBACK TO one".to_owned()).await?;
+                    if !failure.is_one_of(&["2BP01"]) {
+                        stopped = Err(failure);
+                        break;
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        run("COMMIT".to_owned()).await?;
+        stopped.map(|()| done)
+    }
+
     /// Leaves the transaction open when it fails.
     async fn one_by_one(
         &self,

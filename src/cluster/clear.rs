@@ -1,7 +1,8 @@
-//! What revoking does in one database: look, plan, apply; and when the server refuses, say what a
-//! person can do.
+//! What removing does in one database: look, plan, apply, portion by portion.
+//!
+//! Invariant: nothing here is as large as what the role's holder has made. What is read is a
+//! portion, and what is dealt with is gone from what is read next.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -9,21 +10,28 @@ use deadpool_postgres::ClientWrapper;
 use futures::future::try_join_all;
 use tokio::time::sleep;
 use tokio_postgres::Row;
+use tracing::debug;
 
 use super::Cluster;
 use super::connect::{Lane, Query};
-use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{LockHolder, Shown, column, moved_on, named};
+use super::error::{ClusterError, Failure};
+use super::explain::{not_reached, not_read};
+use super::locks::LockHolder;
+use super::observe::{column, moved_on, named, named_here, named_portion};
+use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
-use crate::lease::plan::{self, Attic, Contents, Estate, Fate, Grant, Policy, Statement};
+use crate::lease::plan::{
+    self, Attic, COUNTED, Contents, Estate, Fate, Grant, Next, PORTION, Pace, Policy,
+};
 use crate::lease::{Blocker, BlockerKind};
-use crate::names::identifier;
+use crate::names::LeaseId;
 
 /// How often it is asked whom a statement waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Dependants that are read, more than are told.
-const DEPENDANTS: i64 = 25;
+/// For how long one attempt goes on with portion after portion. Somebody who goes on granting can
+/// make more of them all the time, and others wait for their turn.
+const GOES_ON_FOR: Duration = Duration::from_mins(5);
 
 /// Somebody else changed the role meanwhile: look again.
 pub(super) struct Overtaken;
@@ -35,11 +43,52 @@ struct Found {
     pid: i32,
 }
 
+/// A database that is being cleared.
+struct Clearance<'a> {
+    lease: LeaseId,
+    client: ClientWrapper,
+    estate: &'a Estate,
+    database: &'a str,
+    fate: Fate,
+    /// How many of each sort are dealt with at once.
+    limit: usize,
+    pace: Pace,
+    /// What the last portion was made from.
+    before: Option<Contents>,
+}
+
+/// What is left when no more can be done.
+enum Cleared {
+    /// All was done, but for these.
+    All(Vec<Blocker>),
+    /// The server did not let us, or could not be asked.
+    Not(Vec<Blocker>),
+}
+
+/// Which privileges and policies are read.
+#[derive(Clone, Copy)]
+enum Which {
+    /// Those that the broker can take back.
+    Ours,
+    /// The others too.
+    All,
+}
+
+impl Which {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::All => "all",
+        }
+    }
+}
+
 impl Cluster {
     /// Clears shared objects and each of `databases`. Gives what is left; a failure in one is no
     /// reason to leave another.
     pub(super) async fn clear(
         &self,
+        lease: LeaseId,
         estate: &Estate,
         fate: Fate,
         databases: &[String],
@@ -51,48 +100,56 @@ impl Cluster {
         }
         for database in databases {
             crash::at(Place::RevokeDatabase);
-            blockers.extend(self.clear_database(estate, fate, database).await?);
+            blockers.extend(self.clear_database(lease, estate, fate, database).await?);
         }
         Ok(blockers)
     }
 
     async fn clear_shared(&self, estate: &Estate) -> Result<Vec<Blocker>, Overtaken> {
-        let grants = match self.shared_grants(estate).await {
-            Ok(grants) => grants,
-            Err(error) => return Ok(vec![Blocker::new(BlockerKind::Cluster, error.with_cause())]),
-        };
-        let plan = plan::clear_shared(estate, &grants);
-        let (lane, limits) = (Lane::Revoke, &self.limits);
-        match self.connections.apply(lane, limits, &plan.statements, Duration::MAX).await {
-            Ok(_) => {}
-            Err(failure) if moved_on(&failure) => return Err(Overtaken),
-            Err(failure) => {
-                let detail = format!("privileges on shared objects are not taken back: {failure}");
-                return Ok(vec![Blocker::new(BlockerKind::Privilege, detail)]);
+        let away = |error: &ClusterError| Blocker::new(BlockerKind::Cluster, error.with_cause());
+        let mut before = Vec::new();
+        loop {
+            let grants = match self.shared_grants(estate, Which::Ours).await {
+                Ok(grants) => grants,
+                Err(error) => return Ok(vec![away(&error)]),
+            };
+            let plan = plan::clear_shared(estate, &grants);
+            let (lane, limits) = (Lane::Remove, &self.limits);
+            match self.connections.apply(lane, limits, &plan.statements, Duration::MAX).await {
+                Ok(_) => {}
+                Err(failure) if moved_on(&failure) => return Err(Overtaken),
+                Err(failure) => {
+                    let detail =
+                        format!("privileges on shared objects are not taken back: {failure}");
+                    return Ok(vec![Blocker::new(BlockerKind::Privilege, detail)]);
+                }
             }
+            if grants.len() < PORTION || grants == before {
+                break;
+            }
+            before = grants;
         }
-        if !plan.look_again {
-            return Ok(Vec::new());
-        }
-        Ok(match self.shared_grants(estate).await {
+        Ok(match self.shared_grants(estate, Which::All).await {
             Ok(grants) => plan::left(&estate.name, None, &grants, &[]),
-            Err(error) => vec![Blocker::new(BlockerKind::Cluster, error.with_cause())],
+            Err(error) => vec![away(&error)],
         })
     }
 
-    async fn shared_grants(&self, estate: &Estate) -> Result<Vec<Grant>, ClusterError> {
+    async fn shared_grants(
+        &self,
+        estate: &Estate,
+        which: Which,
+    ) -> Result<Vec<Grant>, ClusterError> {
         let doing = "reading privileges on shared objects";
-        let oid = estate.oid.0;
+        let (oid, limit, which) = (estate.oid.0, count(PORTION), which.as_str());
         let sql = include_str!("sql/shared_grants.sql");
-        let [rows] = self
-            .connections
-            .read(Lane::Revoke, doing, [Query { sql, parameters: &[&oid] }])
-            .await?;
+        let query = Query { sql, parameters: &[&oid, &limit, &which] };
+        let [rows] = self.connections.read(Lane::Remove, doing, [query]).await?;
         let mut grants = self.grants(&rows)?;
         if estate.version.has_parameter_privileges() {
             let sql = include_str!("sql/parameter_grants.sql");
-            let query = Query { sql, parameters: &[&oid] };
-            let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
+            let query = Query { sql, parameters: &[&oid, &limit, &which] };
+            let [rows] = self.connections.read(Lane::Remove, doing, [query]).await?;
             grants.extend(self.grants(&rows)?);
         }
         Ok(grants)
@@ -100,6 +157,7 @@ impl Cluster {
 
     async fn clear_database(
         &self,
+        lease: LeaseId,
         estate: &Estate,
         fate: Fate,
         database: &str,
@@ -108,87 +166,164 @@ impl Cluster {
             Ok(client) => client,
             Err(failure) => return Ok(vec![not_reached(estate, database, &failure)]),
         };
-        let not_read = |error: &ClusterError| {
-            let detail = format!("what the role has in database {database} cannot be read");
-            let detail = format!("{detail}: {}", error.with_cause());
-            let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
-            vec![match (error, &estate.attic) {
-                // A name there is no text in any encoding; statements without names still work.
-                (ClusterError::Rejected { source, .. }, Attic::Found { name, .. })
-                    if source.is_one_of(&["22021", "22P05"]) =>
-                {
-                    let (role, attic) = (identifier(&estate.name), name.quoted());
-                    let sql = format!("REASSIGN OWNED BY {role} TO {attic}; DROP OWNED BY {role}");
-                    blocker.remedy_sql(&sql)
-                }
-                _ => blocker,
-            }]
+        let (limit, pace, before) = (PORTION, Pace::InPortions, None);
+        let mut clearance =
+            Clearance { lease, client, estate, database, fate, limit, pace, before };
+        let mut blockers = match self.clear_in_portions(&mut clearance).await? {
+            Cleared::All(blockers) => blockers,
+            Cleared::Not(blockers) => return Ok(blockers),
         };
-        let found = match self.contents(&client, estate, database).await {
-            Ok(Some(found)) => found,
+        match self.contents(&clearance, Which::All).await {
+            Ok(Some(Found { contents, .. })) => {
+                let Contents { role, grants, policies, .. } = &contents;
+                blockers.extend(plan::left(role, Some(database), grants, policies));
+            }
             Ok(None) => return Err(Overtaken),
-            Err(error) => return Ok(not_read(&error)),
-        };
-        let plan = plan::clear(estate, &found.contents, fate);
-        let (done, waits) = self.watched(&client, found.pid, &plan.statements).await;
-        match done {
-            Ok(()) => {}
-            Err(failure) if moved_on(&failure) => return Err(Overtaken),
-            Err(failure) => {
-                return Ok(self.explained(&client, estate, database, &failure, waits).await);
-            }
-        }
-        let mut blockers = plan.blockers;
-        if plan.look_again {
-            match self.contents(&client, estate, database).await {
-                Ok(Some(Found { contents, .. })) => {
-                    let Contents { role, grants, policies, .. } = &contents;
-                    blockers.extend(plan::left(role, Some(database), grants, policies));
-                }
-                Ok(None) => return Err(Overtaken),
-                Err(error) => blockers.extend(not_read(&error)),
-            }
+            Err(error) => blockers.push(not_read(estate, database, &error)),
         }
         Ok(blockers)
     }
 
-    /// What the role has in the database of `client`; nothing when the role is gone meanwhile.
+    /// Goes on until all is done, or nothing gets less any more.
+    async fn clear_in_portions(&self, work: &mut Clearance<'_>) -> Result<Cleared, Overtaken> {
+        let begun = Stopwatch::start();
+        loop {
+            let Found { contents, pid } = match self.contents(work, Which::Ours).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return Err(Overtaken),
+                Err(error) => {
+                    return Ok(Cleared::Not(vec![not_read(work.estate, work.database, &error)]));
+                }
+            };
+            if work.before.as_ref() == Some(&contents) {
+                work.pace = Pace::AtOnce;
+            }
+            let plan = plan::clear(work.estate, &contents, work.fate, work.pace);
+            let run = self.connections.apply_on(
+                &work.client,
+                &self.limits,
+                &plan.statements,
+                Duration::MAX,
+            );
+            let (done, mut waits) = self.while_looking(run, || self.waits(pid)).await;
+            let mut done = done.map(|_| ());
+            if let (Ok(()), Some(attic), 1..) = (&done, &contents.attic, plan.handed_over) {
+                let (count, portion) = (plan.handed_over, &contents.portion);
+                self.handed.note(work.lease, work.database, attic, count, portion);
+            }
+            if done.is_ok() && plan.next == Next::DropSome {
+                (done, waits) = self.drop_some(work, &contents.role, pid).await;
+            }
+            match done {
+                Ok(()) if plan.next == Next::Nothing => return Ok(Cleared::All(plan.blockers)),
+                Ok(()) if plan.next == Next::Again => work.before = Some(contents),
+                Ok(()) => work.before = None,
+                Err(failure) if moved_on(&failure) => return Err(Overtaken),
+                // Fewer at a time may do.
+                Err(failure) if is_too_much(&failure) && work.limit > 1 => {
+                    work.limit = (work.limit / 4).max(1);
+                    (work.pace, work.before) = (Pace::InPortions, None);
+                    let (database, limit) = (work.database, work.limit);
+                    debug!(cluster = %self.name, database, limit, %failure, "too much at once for the server");
+                }
+                Err(failure) => {
+                    return Ok(Cleared::Not(
+                        self.explained(&work.client, work.estate, work.database, &failure, waits)
+                            .await,
+                    ));
+                }
+            }
+            if begun.elapsed() > GOES_ON_FOR {
+                return Ok(Cleared::Not(vec![goes_on(work.database)]));
+            }
+        }
+    }
+
+    /// Drops what can be dropped one after the other. When nothing can, all is tried at once.
+    async fn drop_some(
+        &self,
+        work: &mut Clearance<'_>,
+        role: &str,
+        pid: i32,
+    ) -> (Result<(), Failure>, Vec<LockHolder>) {
+        let (oid, limit) = (work.estate.oid.0, count(work.limit));
+        let query = Query { sql: include_str!("sql/droppable.sql"), parameters: &[&oid, &limit] };
+        let answer = self.connections.bounded(Duration::MAX, query.ask(&work.client)).await;
+        let objects = match answer {
+            Ok(rows) => rows.iter().filter_map(named_here).collect::<Vec<_>>(),
+            Err(failure) => return (Err(failure), Vec::new()),
+        };
+        let (first, each) = plan::drop_each(work.estate, role, &objects);
+        let run = self.connections.apply_each(&work.client, &self.limits, &first, &each);
+        let (dropped, waits) = self.while_looking(run, || self.waits(pid)).await;
+        let done = dropped.map(|dropped| {
+            if dropped == 0 {
+                work.pace = Pace::AtOnce;
+            }
+        });
+        (done, waits)
+    }
+
+    /// A portion of what the role has in a database; nothing when the role is gone meanwhile.
     async fn contents(
         &self,
-        client: &ClientWrapper,
-        estate: &Estate,
-        database: &str,
+        work: &Clearance<'_>,
+        which: Which,
     ) -> Result<Option<Found>, ClusterError> {
-        let oid = estate.oid.0;
-        let attic = if let Attic::Found { oid, .. } = &estate.attic { oid.0 } else { 0 };
+        let (oid, limit, counted) = (work.estate.oid.0, count(work.limit), count(COUNTED));
+        let attic = if let Attic::Found { oid, .. } = &work.estate.attic { oid.0 } else { 0 };
+        let sql = include_str!("sql/contents.sql");
+        let query = Query { sql, parameters: &[&oid, &attic, &limit, &counted] };
+        let rows = self.look_into(&work.client, [query]).await?;
+        let row = rows.first().and_then(|rows| rows.first());
+        let row = row.ok_or_else(|| self.unreadable("an empty answer"))?;
+        let Some(role) = column(&self.name, row, "role_name")? else { return Ok(None) };
+        let (mut classes, mut oids): (Vec<u32>, Vec<u32>) =
+            (column(&self.name, row, "portion_classes")?, column(&self.name, row, "portion_oids")?);
+        if work.fate != Fate::HandOver {
+            // What it gave on its own goes or stays with that.
+            (classes, oids) = (Vec::new(), Vec::new());
+        }
+        let which = which.as_str();
         let queries = [
-            Query { sql: include_str!("sql/contents.sql"), parameters: &[&oid, &attic] },
-            Query { sql: include_str!("sql/grants.sql"), parameters: &[&oid] },
-            Query { sql: include_str!("sql/policies.sql"), parameters: &[&oid] },
+            Query {
+                sql: include_str!("sql/grants.sql"),
+                parameters: &[&oid, &limit, &which, &classes, &oids],
+            },
+            Query { sql: include_str!("sql/policies.sql"), parameters: &[&oid, &limit, &which] },
         ];
-        let answers = try_join_all(queries.iter().map(|query| query.ask(client)));
-        let answers = self.connections.bounded(Duration::MAX, answers).await;
-        let answers =
-            answers.map_err(|failure| failure.on(&self.name, "reading what a role has"))?;
-        let [contents, grants, policies] = answers.as_slice() else {
+        let answers = self.look_into(&work.client, queries).await?;
+        let [grants, policies] = answers.as_slice() else {
             return Err(self.unreadable("another number of answers"));
         };
-        let row = contents.first().ok_or_else(|| self.unreadable("an empty answer"))?;
-        let Some(role) = column(&self.name, row, "role_name")? else { return Ok(None) };
+        let owned: i64 = column(&self.name, row, "owned")?;
         let contents = Contents {
-            database: database.to_owned(),
+            database: work.database.to_owned(),
+            limit: work.limit,
             role,
             attic: column(&self.name, row, "attic_name")?,
             definers: column(&self.name, row, "definers")?,
             schemas: column(&self.name, row, "schemas")?,
             triggers: column(&self.name, row, "triggers")?,
             parts: column(&self.name, row, "parts")?,
-            owned: column(&self.name, row, "owned")?,
+            mappings: column(&self.name, row, "mappings")?,
+            owned: usize::try_from(owned).map_err(|_| self.unreadable("owned"))?,
             objects: named(&self.name, row)?,
+            portion: named_portion(&self.name, row)?,
             grants: self.grants(grants)?,
             policies: policies.iter().map(|row| self.policy(row)).collect::<Result<_, _>>()?,
         };
         Ok(Some(Found { contents, pid: column(&self.name, row, "pid")? }))
+    }
+
+    async fn look_into<const N: usize>(
+        &self,
+        client: &ClientWrapper,
+        queries: [Query<'_>; N],
+    ) -> Result<Vec<Vec<Row>>, ClusterError> {
+        let answers = try_join_all(queries.iter().map(|query| query.ask(client)));
+        let answers = self.connections.bounded(Duration::MAX, answers).await;
+        answers.map_err(|failure| failure.on(&self.name, "reading what a role has"))
     }
 
     fn grants(&self, rows: &[Row]) -> Result<Vec<Grant>, ClusterError> {
@@ -244,145 +379,24 @@ impl Cluster {
             }
         }
     }
-
-    /// Runs `statements` and watches from another connection whom they wait for.
-    async fn watched(
-        &self,
-        client: &ClientWrapper,
-        pid: i32,
-        statements: &[Statement],
-    ) -> (Result<(), Failure>, Vec<LockHolder>) {
-        let run = self.connections.apply_on(client, &self.limits, statements, Duration::MAX);
-        let (done, waits) = self.while_looking(run, || self.waits(pid)).await;
-        (done.map(|_| ()), waits)
-    }
-
-    /// Why `database` is not cleared, and what a person can do.
-    async fn explained(
-        &self,
-        client: &ClientWrapper,
-        estate: &Estate,
-        database: &str,
-        failure: &Failure,
-        waits: Vec<LockHolder>,
-    ) -> Vec<Blocker> {
-        let reasons = match failure.code.as_deref() {
-            _ if failure.kind != FailureKind::Rejected => Ok(Vec::new()),
-            Some("55P03") => self.lock_holders(client, waits).await,
-            Some("42501") => self.lacking(client, estate).await,
-            Some("2BP01") => self.dependants(client, estate).await,
-            _ => Ok(Vec::new()),
-        };
-        // Without reasons, the server's own words are all there is.
-        match reasons {
-            Ok(reasons) if !reasons.is_empty() => {
-                reasons.into_iter().map(|blocker| blocker.within(database)).collect()
-            }
-            Ok(_) | Err(_) => vec![not_cleared(estate, database, failure)],
-        }
-    }
-
-    /// Reads `query` in the database of `client`.
-    async fn ask(
-        &self,
-        client: &ClientWrapper,
-        query: Query<'_>,
-    ) -> Result<Vec<Row>, ClusterError> {
-        let answer = self.connections.bounded(Duration::MAX, query.ask(client)).await;
-        answer.map_err(|failure| failure.on(&self.name, "reading what keeps a role"))
-    }
-
-    async fn lock_holders(
-        &self,
-        client: &ClientWrapper,
-        waits: Vec<LockHolder>,
-    ) -> Result<Vec<Blocker>, ClusterError> {
-        let relations: Vec<u32> = waits.iter().map(|holder| holder.relation).collect();
-        let sql = "SELECT oid, pg_describe_object('pg_class'::regclass, oid, 0) AS name \
-                   FROM pg_class WHERE oid = ANY ($1)";
-        let rows = self.ask(client, Query { sql, parameters: &[&relations] }).await?;
-        let mut names = BTreeMap::new();
-        for row in &rows {
-            let Shown(name) = column(&self.name, row, "name")?;
-            names.insert(column::<u32>(&self.name, row, "oid")?, name);
-        }
-        let blocker = |holder: LockHolder| {
-            let name = names.get(&holder.relation).map_or("an object of the role", String::as_str);
-            holder.blocker(name)
-        };
-        Ok(waits.into_iter().map(blocker).collect())
-    }
-
-    async fn lacking(
-        &self,
-        client: &ClientWrapper,
-        estate: &Estate,
-    ) -> Result<Vec<Blocker>, ClusterError> {
-        let Attic::Found { oid: attic, name, .. } = &estate.attic else { return Ok(Vec::new()) };
-        let sql = include_str!("sql/lacking.sql");
-        let rows = self.ask(client, Query { sql, parameters: &[&estate.oid.0, &attic.0] }).await?;
-        let blocker = |row: &Row| {
-            let sql: String = column(&self.name, row, "statement")?;
-            let detail = format!("the attic role {name} may not take over what the role owns");
-            Ok(Blocker::new(BlockerKind::BrokerRight, detail).remedy_sql(&sql))
-        };
-        rows.iter().map(blocker).collect()
-    }
-
-    async fn dependants(
-        &self,
-        client: &ClientWrapper,
-        estate: &Estate,
-    ) -> Result<Vec<Blocker>, ClusterError> {
-        let sql = include_str!("sql/dependants.sql");
-        let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-            &[&estate.oid.0, &DEPENDANTS];
-        let rows = self.ask(client, Query { sql, parameters }).await?;
-        let blocker = |row: &Row| {
-            let Shown(dependant) = column(&self.name, row, "dependant")?;
-            let Shown(object) = column(&self.name, row, "object")?;
-            let remedy: Option<String> = column(&self.name, row, "remedy")?;
-            let detail = format!("{dependant} depends on {object} of the role");
-            let blocker = Blocker::new(BlockerKind::Object, detail).about(object);
-            Ok(match remedy {
-                Some(sql) => blocker.remedy_sql(&sql),
-                None => blocker.remedy("drop it, or give the role's object another owner"),
-            })
-        };
-        rows.iter().map(blocker).collect()
-    }
 }
 
-/// A database that the broker cannot connect to.
-fn not_reached(estate: &Estate, database: &str, failure: &Failure) -> Blocker {
-    let detail = format!("database {database} cannot be connected to: {failure}");
-    let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
-    if failure.is_one_of(&["42501"]) {
-        let (database, broker) = (identifier(database), identifier(&estate.broker));
-        blocker.remedy_sql(&format!("GRANT CONNECT ON DATABASE {database} TO {broker}"))
-    } else {
-        blocker
-    }
+/// Whether fewer objects at a time may be less than too much: for the server's lock table (53200),
+/// its stack (54001, a long chain of dependencies), or the time there is for a statement (57014).
+fn is_too_much(failure: &Failure) -> bool {
+    failure.is_one_of(&["53200", "54001", "57014"])
 }
 
-fn not_cleared(estate: &Estate, database: &str, failure: &Failure) -> Blocker {
-    let kind = match failure.code.as_deref() {
-        Some("55P03") => BlockerKind::Lock,
-        Some("42501") => BlockerKind::BrokerRight,
-        Some("2BP01") => BlockerKind::Object,
-        _ => BlockerKind::Database,
-    };
-    let detail = format!("database {database} is not cleared: {failure}");
-    let blocker = Blocker::new(kind, detail).within(database);
-    match (failure.code.as_deref(), &estate.attic) {
-        (Some("55P03"), _) => blocker.remedy("somebody is using an object of the role"),
-        (Some("42501"), Attic::Found { name, .. }) => {
-            let sql = format!("GRANT {} TO {}", name.quoted(), identifier(&estate.broker));
-            blocker.remedy_sql(&sql)
-        }
-        // As many locks as there are objects.
-        (Some("53200"), _) => blocker
-            .remedy("raise max_locks_per_transaction, or drop what the role owns in several parts"),
-        _ => blocker,
-    }
+/// A number of rows as the server takes it.
+fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+fn goes_on(database: &str) -> Blocker {
+    let detail = format!(
+        "there was more of the role in database {database} than went in {} s; the next attempt \
+         goes on",
+        GOES_ON_FOR.as_secs()
+    );
+    Blocker::new(BlockerKind::Database, detail).within(database)
 }

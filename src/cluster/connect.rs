@@ -1,4 +1,4 @@
-//! Connections: three pools, and single ones into other databases.
+//! Connections: four pools, and single ones into other databases.
 //!
 //! A connection goes back to its pool only through [`Borrowed::settle`], which says that no
 //! transaction is open on it. Whatever else happens to the future that holds it (an error, a
@@ -54,6 +54,7 @@ pub(super) struct Connections {
     answer_timeout: Duration,
     issuing: Pool,
     revoking: Pool,
+    removing: Pool,
     helping: Pool,
 }
 
@@ -63,8 +64,10 @@ pub(super) struct Connections {
 pub(super) enum Lane {
     /// Issuing and renewing.
     Issue,
-    /// Revoking and reconciling.
+    /// Ending access, and reconciling.
     Revoke,
+    /// Removing roles whose access has ended, which may have to wait for other people's locks.
+    Remove,
     /// Ending what a statement on [`Lane::Revoke`] waits for: one connection, never held while
     /// anything is waited for.
     Help,
@@ -85,6 +88,7 @@ impl Connections {
             answer_timeout: settings.statement_timeout.saturating_add(MARGIN),
             issuing: pool(settings.issue_connections)?,
             revoking: pool(settings.revoke_connections)?,
+            removing: pool(settings.revoke_connections)?,
             helping: pool(1)?,
             config,
             way,
@@ -134,6 +138,7 @@ impl Connections {
         let pool = match lane {
             Lane::Issue => &self.issuing,
             Lane::Revoke => &self.revoking,
+            Lane::Remove => &self.removing,
             Lane::Help => &self.helping,
         };
         let object = pool.get().await.map_err(|error| self.no_connection(error))?;

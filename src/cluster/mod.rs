@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! settings   what must be known to reach it
-//! connect    the pools: one for issuing, its own for revoking, so neither starves the other
+//! connect    the pools: for issuing, for ending access and for removing, so none starves another
 //! observe    what the catalogue says (sql/*.sql, runnable in psql)
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
-//! create, revoke   observe -> plan -> apply, and anew after any failure
-//! clear      what revoking does in one database
+//! create, revoke, remove   observe -> plan -> apply, and anew after any failure
+//! handed     what went to the attic
+//! sessions   those of a role, and their end
+//! clear      what removing does in one database; explain, locks: what keeps it from that
 //! examine    whether the cluster is fit and safe, and what makes it so; changes nothing
 //! ```
 //!
@@ -22,10 +24,15 @@ mod connect;
 mod create;
 mod error;
 mod examine;
+mod explain;
+mod handed;
+mod locks;
 mod look;
 mod observe;
+mod remove;
 mod revoke;
 mod roles;
+mod sessions;
 mod settings;
 
 use std::fmt;
@@ -40,9 +47,11 @@ pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, Verdict};
+use self::handed::Handed;
+pub use self::handed::HandedOver;
 use self::look::Looks;
-use self::revoke::ClosedRoles;
-pub use self::revoke::HIDDEN_FOR;
+use self::remove::ClosedRoles;
+pub use self::remove::HIDDEN_FOR;
 pub use self::roles::LeaseRoles;
 pub use self::settings::{ClusterPassword, ClusterSettings};
 use crate::lease::{Blocker, Lease, MarkerKey};
@@ -55,6 +64,7 @@ pub struct Cluster {
     limits: Limits,
     looks: Looks,
     closed: ClosedRoles,
+    handed: Handed,
     admin_role: Option<RoleName>,
     attic_role: Option<RoleName>,
     broker: BrokerId,
@@ -171,6 +181,7 @@ impl Cluster {
             limits,
             looks,
             closed: ClosedRoles::new(),
+            handed: Handed::default(),
             admin_role,
             attic_role,
             broker,

@@ -15,8 +15,8 @@ use crate::lease::plan::{
     self, Attic, Dependency, Estate, Membership, Named, PreparedTransaction, RoleView,
     ServerVersion,
 };
-use crate::lease::{Blocker, BlockerKind, FoundRole, Holder, Lease, Marker, MarkerReading};
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, identifier, literal, printable};
+use crate::lease::{Blocker, BlockerKind, FoundRole, Lease, Marker, MarkerReading};
+use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, identifier, printable};
 
 /// The role that a target names.
 pub(super) enum Located {
@@ -33,6 +33,7 @@ pub(super) enum Located {
 
 /// A role that carries the mark of the lease it was looked up for.
 pub(super) struct SeenRole {
+    pub(super) lease: LeaseId,
     pub(super) oid: RoleOid,
     pub(super) name: String,
     pub(super) can_login: bool,
@@ -138,6 +139,7 @@ impl Cluster {
             }
         };
         let role = SeenRole {
+            lease,
             oid: RoleOid(column(&self.name, row, "oid")?),
             name: column(&self.name, row, "name")?,
             can_login: column(&self.name, row, "can_login")?,
@@ -193,6 +195,7 @@ impl Cluster {
             can_login: role.can_login,
             has_replication: role.has_replication,
             version: self.version(broker)?,
+            broker: column(&self.name, broker, "broker")?,
             broker_may_end_sessions: column(&self.name, broker, "may_signal")?
                 || column(&self.name, broker, "is_member")?,
             groups: Vec::new(),
@@ -317,55 +320,23 @@ impl Cluster {
     }
 
     /// The replication slots that `role` may have made, if a DBA gave it the right to.
-    pub(super) async fn slots(&self, role: &SeenRole) -> Result<Vec<Blocker>, ClusterError> {
+    pub(super) async fn slots(
+        &self,
+        lane: Lane,
+        role: &SeenRole,
+    ) -> Result<Vec<Blocker>, ClusterError> {
         if !role.has_replication {
             return Ok(Vec::new());
         }
         let query = Query { sql: include_str!("sql/slots.sql"), parameters: &[&role.oid.0] };
         let doing = "looking for replication slots of a role";
-        let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
+        let [rows] = self.connections.read(lane, doing, [query]).await?;
         let blocker = |row: &Row| {
             let Shown(slot) = column(&self.name, row, "slot")?;
             let database: Option<Shown> = column(&self.name, row, "database")?;
             Ok(may_be_its_slot(&role.name, &slot, database))
         };
         rows.iter().map(blocker).collect()
-    }
-
-    /// Who holds the lock that a session of the broker waits for on `role`.
-    pub(super) async fn in_the_way(
-        &self,
-        lane: Lane,
-        role: &SeenRole,
-    ) -> Result<Vec<Blocker>, ClusterError> {
-        let sql = include_str!("sql/in_the_way.sql");
-        let query = Query { sql, parameters: &[&role.name] };
-        let doing = "reading who holds a lock on a role";
-        let [rows] = self.connections.read(lane, doing, [query]).await?;
-        let blocker = |row: &Row| Ok(self.lock_holder(row)?.blocker("the role"));
-        rows.iter().map(blocker).collect()
-    }
-
-    /// Whom the server process `pid` of ours waits for.
-    pub(super) async fn waits(&self, pid: i32) -> Result<Vec<LockHolder>, ClusterError> {
-        let query = Query { sql: include_str!("sql/waits.sql"), parameters: &[&pid] };
-        let doing = "reading whom a statement waits for";
-        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
-        let holder = |row: &Row| {
-            let relation = column(&self.name, row, "relation")?;
-            Ok(LockHolder { relation, ..self.lock_holder(row)? })
-        };
-        rows.iter().map(holder).collect()
-    }
-
-    fn lock_holder(&self, row: &Row) -> Result<LockHolder, ClusterError> {
-        let text = |name| Ok(column::<Option<Shown>>(&self.name, row, name)?.map(|shown| shown.0));
-        Ok(LockHolder {
-            pid: column(&self.name, row, "pid")?,
-            role: text("owner")?,
-            gid: text("gid")?,
-            relation: 0,
-        })
     }
 
     fn membership(&self, row: &Row) -> Result<Membership, ClusterError> {
@@ -413,54 +384,19 @@ pub(super) enum Search {
     Everywhere,
 }
 
-/// Whoever holds a lock that a statement of ours waits for.
-pub(super) struct LockHolder {
-    /// The server process; 0 stands for a prepared transaction.
-    pub(super) pid: i32,
-    pub(super) role: Option<String>,
-    /// The prepared transaction, as far as it is known.
-    gid: Option<String>,
-    /// OID of the relation that is waited for, or 0.
-    pub(super) relation: u32,
-}
-
-impl LockHolder {
-    /// That it holds a lock on `object`, and how it is ended.
-    pub(super) fn blocker(self, object: &str) -> Blocker {
-        let Self { pid, role, gid, .. } = self;
-        let lock = |detail: String| Blocker::new(BlockerKind::Lock, detail).about(object);
-        if pid != 0 {
-            let name = role.as_deref().unwrap_or("nobody");
-            let detail = format!("server process {pid} of {name} holds a lock on {object}");
-            let sql = format!("SELECT pg_terminate_backend({pid})");
-            return lock(detail).held_by(Holder { pid: Some(pid), role }).remedy_sql(&sql);
-        }
-        let holder = Holder { pid: None, role: None };
-        let detail = "a prepared transaction holds a lock on";
-        match gid {
-            Some(gid) => lock(format!("{detail} {object}: {gid}"))
-                .held_by(holder)
-                .remedy_sql(&format!("ROLLBACK PREPARED {}", literal(&gid))),
-            None => lock(format!("{detail} {object}")).held_by(holder).remedy(
-                "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
-            ),
-        }
-    }
-}
-
-/// The server does not say who made a slot. Taking REPLICATION away is how a DBA says that none of
-/// those that are left is the role's.
+/// The server does not say who made a slot: it may be somebody else's, so there is no statement to
+/// paste that drops it. Taking REPLICATION away is how a DBA says that none of those that are left
+/// is the role's.
 fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
     let detail = format!(
-        "replication slot {slot} may be the role's, which was given REPLICATION: drop it if it \
-         is, and take REPLICATION away"
+        "replication slot {slot} may be the role's, which was given REPLICATION, or somebody else's"
     );
-    let sql = format!(
-        "SELECT pg_drop_replication_slot({}); ALTER ROLE {} NOREPLICATION",
-        literal(slot),
+    let remedy = format!(
+        "run ALTER ROLE {} NOREPLICATION, ask who follows the slot, and drop it only if nobody \
+         but the role did",
         identifier(role)
     );
-    let blocker = Blocker::new(BlockerKind::ReplicationSlot, detail).about(slot).remedy_sql(&sql);
+    let blocker = Blocker::new(BlockerKind::ReplicationSlot, detail).about(slot).remedy(remedy);
     match database {
         Some(Shown(database)) => blocker.within(database),
         None => blocker,
@@ -478,6 +414,20 @@ pub(super) fn named(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, Clus
         database: place.map(|Shown(place)| place),
     };
     Ok(kinds.into_iter().zip(identities).zip(places).map(named).collect())
+}
+
+/// What it says of those that are to stand in a statement, in two columns.
+pub(super) fn named_portion(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
+    let kinds: Vec<String> = column(cluster, row, "portion_types")?;
+    let identities: Vec<String> = column(cluster, row, "portion_identities")?;
+    let named = |(kind, identity)| Named { kind, identity, database: None };
+    Ok(kinds.into_iter().zip(identities).map(named).collect())
+}
+
+/// What it says of one; nothing when its name is no text that could stand in a statement.
+pub(super) fn named_here(row: &Row) -> Option<Named> {
+    let (kind, identity) = (row.try_get("type").ok()?, row.try_get("identity").ok()?);
+    Some(Named { kind, identity, database: None })
 }
 
 /// A text of the server that is only read or shown. One that is no UTF-8, as a database of

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AccessEnd, Cluster, ClusterError, ClusterHealth, CreateError, Created, Removal, RoleTarget,
+    AccessEnd, Cluster, ClusterError, ClusterHealth, CreateError, Created, HandedOver, Removal,
+    RoleTarget,
 };
 use crate::lease::{FoundRole, Lease};
 use crate::mapping::{ObjectPolicy, Profile};
-use crate::names::{ClusterName, RoleOid, Ttl, Verifier};
+use crate::names::{ClusterName, LeaseId, RoleOid, Ttl, Verifier};
 
 /// The lease roles of one cluster. [`Cluster`] is the one that speaks to a server, and says with
 /// each of these what it does and when it fails; the broker's model test has another.
@@ -37,6 +38,10 @@ pub trait LeaseRoles: Send + Sync {
         target: &RoleTarget,
         policy: ObjectPolicy,
     ) -> Result<Removal, ClusterError>;
+
+    fn take_handed_over(&self, _lease: LeaseId) -> Vec<HandedOver> {
+        Vec::new()
+    }
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError>;
 
@@ -82,6 +87,10 @@ impl LeaseRoles for Cluster {
         policy: ObjectPolicy,
     ) -> Result<Removal, ClusterError> {
         Self::remove(self, target, policy).await
+    }
+
+    fn take_handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
+        Self::take_handed_over(self, lease)
     }
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {

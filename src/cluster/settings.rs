@@ -32,7 +32,7 @@ pub struct ClusterSettings {
     pub attic_role: Option<RoleName>,
     /// Connections kept for issuing and renewing, at least 1.
     pub issue_connections: usize,
-    /// Connections kept for revoking and reconciling, at least 1.
+    /// Connections kept for ending access and reconciling, at least 1; and as many for removing roles.
     pub revoke_connections: usize,
     /// How long a connection may take to be made, and how long one is waited for.
     pub connect_timeout: Duration,

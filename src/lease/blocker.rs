@@ -234,6 +234,12 @@ fn escape(token: &str, code: fn(u32) -> String, backslash: Option<&str>) -> Stri
 impl fmt::Display for Blocker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.detail)?;
+        // A statement is of no use to who does not know where to run it.
+        if let Some(database) = &self.database
+            && !self.detail.contains(&format!("database {database}"))
+        {
+            write!(formatter, " (in database {database})")?;
+        }
         match &self.remedy {
             Some(remedy) => write!(formatter, ": {remedy}"),
             None => Ok(()),
@@ -252,9 +258,11 @@ mod tests {
             .within("orders")
             .about("table t")
             .remedy("drop the view");
+        let said = Blocker::new(BlockerKind::Database, "database orders is full").within("orders");
+        assert_eq!(said.to_string(), "database orders is full");
         assert_eq!(
             Blocker::join(&[bare, whole]),
-            "a session does not end; view v depends on table t: drop the view"
+            "a session does not end; view v depends on table t (in database orders): drop the view"
         );
     }
 

@@ -243,9 +243,14 @@ impl Postgres {
 
     /// A connection of the superuser, for a test that looks often.
     pub async fn eye(&self) -> tokio_postgres::Client {
+        self.eye_in("postgres").await
+    }
+
+    /// The same in `database`.
+    pub async fn eye_in(&self, database: &str) -> tokio_postgres::Client {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.scratch.join("socket")).port(self.port).user("postgres");
-        let connected = config.dbname("postgres").connect(tokio_postgres::NoTls).await;
+        let connected = config.dbname(database).connect(tokio_postgres::NoTls).await;
         let (client, connection) = connected.expect("the superuser gets in");
         tokio::spawn(connection);
         client

@@ -70,7 +70,8 @@ impl Expected {
             (_, ServerTls::VerifyFull { .. }) => Protection::Tls,
             (_, ServerTls::Disabled) => Protection::Local,
         };
-        let pools = settings.issue_connections.saturating_add(settings.revoke_connections);
+        let revoking = settings.revoke_connections.saturating_mul(2);
+        let pools = settings.issue_connections.saturating_add(revoking);
         Self {
             cluster: settings.name.clone(),
             host: settings.host.clone(),

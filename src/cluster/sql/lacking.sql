@@ -46,3 +46,4 @@ FROM attic CROSS JOIN owned
 JOIN pg_foreign_server AS s ON owned.classid = 'pg_foreign_server'::regclass AND s.oid = owned.objid
 JOIN pg_foreign_data_wrapper AS f ON f.oid = s.srvfdw
 WHERE NOT has_foreign_data_wrapper_privilege(attic.oid, f.oid, 'USAGE')
+LIMIT 25

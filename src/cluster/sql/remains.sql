@@ -6,10 +6,10 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE oid = $1) AS role,
              LEFT JOIN pg_database AS d ON d.oid = s.dbid
              WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1
                AND (s.dbid = 0 OR d.oid IS NOT NULL)
-             GROUP BY d.datname ORDER BY d.datname)::text[] AS dependencies,
+             GROUP BY d.datname ORDER BY d.datname LIMIT 25)::text[] AS dependencies,
        ARRAY(SELECT format('%I FROM %I', g.rolname, r.rolname) FROM pg_auth_members AS m
              LEFT JOIN pg_roles AS g ON g.oid = m.roleid
              LEFT JOIN pg_roles AS r ON r.oid = m.member
              WHERE m.roleid = $1 OR m.member = $1 OR m.grantor = $1
-             ORDER BY g.rolname, r.rolname)::text[] AS memberships,
+             ORDER BY g.rolname, r.rolname LIMIT 25)::text[] AS memberships,
        EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = $1) AS settings

@@ -1,6 +1,7 @@
--- Every privilege on databases and tablespaces that a role has, or has given.  $1  its OID
+-- Privileges on databases and tablespaces that a role has, or has given: some of them, not all.
+--   $1  its OID   $2  how many at most   $3  'ours' or 'all'
 --
--- The columns are those of grants.sql.
+-- The columns, and which are 'ours', are those of grants.sql.
 WITH s AS (
     SELECT DISTINCT d.classid, d.objid FROM pg_shdepend AS d
     WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = $1 AND d.deptype IN ('a', 'o')
@@ -13,7 +14,10 @@ WITH s AS (
     FROM s JOIN pg_tablespace AS t ON s.classid = 'pg_tablespace'::regclass AND t.oid = s.objid
 ), entry AS (
     SELECT o.target, o.owner, a.grantor, a.grantee,
-           string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges
+           string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges,
+           pg_has_role(current_user, a.grantor, CASE
+               WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER'
+           END) AS can_act
     FROM o CROSS JOIN LATERAL aclexplode(o.acl) AS a
     WHERE (a.grantor = $1 OR a.grantee = $1) AND a.grantor <> a.grantee
       AND NOT EXISTS (
@@ -25,9 +29,8 @@ WITH s AS (
 SELECT '' AS prefix, e.target, e.privileges,
        (SELECT r.rolname::text FROM pg_roles AS r WHERE r.oid = e.grantor) AS grantor,
        (SELECT r.rolname::text FROM pg_roles AS r WHERE r.oid = e.grantee) AS grantee,
-       e.owner = $1 AS of_own, e.grantor = $1 AS by_role,
-       pg_has_role(current_user, e.grantor, CASE
-           WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER'
-       END) AS can_act
+       e.owner = $1 AS of_own, e.grantor = $1 AS by_role, e.can_act
 FROM entry AS e
+WHERE CASE $3::text WHEN 'ours' THEN e.owner <> $1 AND (e.grantor = $1 OR e.can_act) ELSE true END
 ORDER BY e.target, grantor, grantee
+LIMIT $2

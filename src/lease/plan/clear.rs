@@ -1,37 +1,46 @@
 //! Plan for one database: the privileges that a role has and has given there, and its objects.
 
 use super::create::let_broker_act_for;
+use super::portion::{COUNTED, drop_one, hand_over_one};
 use super::remove::{Estate, Fate, Named, lock};
 use super::{Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
 use crate::names::identifier;
 
-/// What a role has in one database. Names of roles are as that database shows them: one of
-/// another encoding shows them otherwise.
+/// What a role has in one database, or a portion of it. Names of roles are as that database shows
+/// them: one of another encoding shows them otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
     /// The database.
     pub database: String,
+    /// How many of each sort were read at most: where there are as many, there may be more.
+    pub limit: usize,
     /// The role's name.
     pub role: String,
     /// The attic role's name, if there is one.
     pub attic: Option<String>,
-    /// Routines of the role that run with their owner's rights, as `regprocedure` names them.
+    /// Routines in the portion that run with their owner's rights, as `regprocedure` names them.
     pub definers: Vec<String>,
-    /// Schemas of the role, quoted.
+    /// Schemas in the portion, quoted.
     pub schemas: Vec<String>,
-    /// Triggers on others' tables that run a routine of the role, as `DROP TRIGGER` names them.
+    /// The first triggers on others' tables that run a routine in the portion, as `DROP TRIGGER`
+    /// names them.
     pub triggers: Vec<String>,
     /// Statements that drop what has no owner and hangs on the role's objects, and only it or a
     /// superuser can have made: `DROP OWNED` alone would take it for somebody else's.
     pub parts: Vec<String>,
-    /// How many objects the role owns.
-    pub owned: i64,
+    /// Statements that drop a user mapping of the role, which only it or the server's owner may run.
+    pub mappings: Vec<String>,
+    /// How many objects the role owns, counted up to [`COUNTED`](super::COUNTED).
+    pub owned: usize,
     /// The first of them.
     pub objects: Vec<Named>,
-    /// Privileges it has or has given.
+    /// Those that are dealt with now, its schemas first; without those whose names are no text.
+    pub portion: Vec<Named>,
+    /// Privileges that it has or has given on others' objects and the broker can take back, and
+    /// those it has given on objects in the portion.
     pub grants: Vec<Grant>,
-    /// Policies of row security that name it.
+    /// Policies of row security that name it and that the broker can change.
     pub policies: Vec<Policy>,
 }
 
@@ -81,8 +90,30 @@ pub struct Clearing {
     pub statements: Vec<Statement>,
     /// What keeps the role although all of them succeed.
     pub blockers: Vec<Blocker>,
-    /// Whether something may be left that the broker cannot be sure to reach: look again.
-    pub look_again: bool,
+    /// How many objects get a new owner by them.
+    pub handed_over: usize,
+    /// What is to be done after them.
+    pub next: Next,
+}
+
+/// How much of a database is cleared at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// What there is too much of goes in portions.
+    InPortions,
+    /// All that is left goes in one transaction: a portion more would change nothing.
+    AtOnce,
+}
+
+/// What is to be done after one transaction in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// That was the last.
+    Nothing,
+    /// There is more: look, and plan again.
+    Again,
+    /// Objects are to be dropped one by one ([`drop_each`]); then look, and plan again.
+    DropSome,
 }
 
 /// Plans how to clear a database.
@@ -91,8 +122,11 @@ pub struct Clearing {
 /// or of whoever has the right to grant, and says nothing when that was not the giver (manual,
 /// REVOKE). What the role itself gave to others ends too, also on objects that go to the attic:
 /// it was the lease's doing, and so nobody can reach what is there.
+///
+/// The holder can make any number of everything, so a plan is about a portion and says whether
+/// there is another. Objects come last, when there is nothing left to take back from others.
 #[must_use]
-pub fn clear(estate: &Estate, contents: &Contents, fate: Fate) -> Clearing {
+pub fn clear(estate: &Estate, contents: &Contents, fate: Fate, pace: Pace) -> Clearing {
     let role = identifier(&contents.role);
     let mut blockers = Vec::new();
     if fate != Fate::Drop {
@@ -106,24 +140,67 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate) -> Clearing {
     let mut statements = begin(estate, &contents.role);
     statements.extend(take_back(&contents.role, &contents.grants));
     statements.extend(contents.policies.iter().flat_map(take_out));
-    match (fate, &contents.attic) {
+    let more = |read: usize| pace == Pace::InPortions && read >= contents.limit;
+    let many = pace == Pace::InPortions && contents.owned > contents.limit;
+    let mut handed_over = 0;
+    let next = match (fate, &contents.attic) {
+        (Fate::HandOver, _) if more(contents.grants.len()) || more(contents.policies.len()) => {
+            statements.extend(take_back_on_its_own(contents));
+            Next::Again
+        }
+        _ if more(contents.grants.len()) || more(contents.policies.len()) => Next::Again,
+        (Fate::HandOver | Fate::Drop, _) if more(contents.mappings.len()) => {
+            let mappings = contents.mappings.iter();
+            let drop = |sql: &String| acting(&contents.role, "drop its user mappings", sql);
+            statements.extend(mappings.flat_map(drop));
+            Next::Again
+        }
         (Fate::HandOver, Some(attic)) => {
-            statements.extend(hand_over(&role, &identifier(attic), contents));
-            statements.push(drop_owned(&role));
+            let attic = identifier(attic);
+            statements.extend(make_harmless(&attic, contents));
+            if many {
+                let portion = contents.portion.iter();
+                statements.extend(portion.filter_map(|named| hand_over_one(named, &attic)));
+                handed_over = contents.portion.len();
+                Next::Again
+            } else {
+                let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
+                statements.extend([Statement::new("keep what it made", sql), drop_owned(&role)]);
+                handed_over = contents.owned;
+                Next::Nothing
+            }
         }
         (Fate::Drop, _) => {
             let parts = contents.parts.iter();
             statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
-            statements.push(drop_owned(&role));
+            if more(contents.parts.len()) {
+                Next::Again
+            } else if many {
+                Next::DropSome
+            } else {
+                statements.push(drop_owned(&role));
+                Next::Nothing
+            }
         }
-        _ if contents.owned == 0 => {
-            statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
+        _ => {
+            if contents.owned == 0 {
+                statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
+            }
+            Next::Nothing
         }
-        _ => {}
-    }
-    let look_again = contents.grants.iter().any(|grant| !grant.of_own && !grant.can_act)
-        || contents.policies.iter().any(|policy| !policy.of_own && !policy.can_act);
-    Clearing { statements, blockers, look_again }
+    };
+    Clearing { statements, blockers, handed_over, next }
+}
+
+/// Plans how to drop `objects` one after the other: first what must succeed, then each of them.
+/// Without CASCADE: one on which something rests still is refused.
+#[must_use]
+pub fn drop_each(
+    estate: &Estate,
+    role: &str,
+    objects: &[Named],
+) -> (Vec<Statement>, Vec<Statement>) {
+    (begin(estate, role), objects.iter().map(drop_one).collect())
 }
 
 /// Plans how to take back privileges on databases, tablespaces and parameters.
@@ -131,8 +208,7 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate) -> Clearing {
 pub fn clear_shared(estate: &Estate, grants: &[Grant]) -> Clearing {
     let mut statements = begin(estate, &estate.name);
     statements.extend(take_back(&estate.name, grants));
-    let look_again = grants.iter().any(|grant| !grant.of_own && !grant.can_act);
-    Clearing { statements, blockers: Vec::new(), look_again }
+    Clearing { statements, blockers: Vec::new(), handed_over: 0, next: Next::Nothing }
 }
 
 /// What is left in a database (nothing means: on shared objects) that the broker cannot take back,
@@ -174,19 +250,20 @@ fn take_back(role: &str, grants: &[Grant]) -> Vec<Statement> {
     given.chain(has).collect()
 }
 
-/// What others may do with the role's objects ends; what runs with the owner's rights no longer
-/// does; then they get the new owner. In a schema of its own the attic must be let in first.
-fn hand_over(role: &str, attic: &str, contents: &Contents) -> Vec<Statement> {
+fn take_back_on_its_own(contents: &Contents) -> impl Iterator<Item = Statement> {
     let given = contents.grants.iter().filter(|grant| grant.of_own && grant.by_role);
-    let mut statements: Vec<Statement> =
-        given.map(|grant| Statement::new("take back what it gave", revoke(grant))).collect();
+    given.map(|grant| Statement::new("take back what it gave", revoke(grant)))
+}
+
+/// What others may do with the role's objects ends; what runs with the owner's rights no longer
+/// does; then they may get the new owner, who must be let into a schema of the role's first.
+fn make_harmless(attic: &str, contents: &Contents) -> Vec<Statement> {
+    let mut statements: Vec<Statement> = take_back_on_its_own(contents).collect();
     statements.extend(contents.definers.iter().flat_map(|routine| disarm(routine)));
     statements.extend(contents.schemas.iter().map(|schema| {
         let sql = format!("GRANT CREATE ON SCHEMA {schema} TO {attic}");
         Statement::new("let the new owner in", sql)
     }));
-    let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
-    statements.push(Statement::new("keep what it made", sql));
     statements
 }
 
@@ -271,9 +348,11 @@ fn owned(contents: &Contents) -> Vec<Blocker> {
     let attic = contents.attic.as_deref();
     let named = contents.objects.iter().map(|named| named.owned(attic));
     let named: Vec<Blocker> = named.collect();
-    let more = contents.owned.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
+    let more = contents.owned.saturating_sub(named.len());
     let more = (more > 0).then(|| {
-        let detail = format!("the role owns {more} more objects in database {}", contents.database);
+        let at_least = if contents.owned >= COUNTED { "at least " } else { "" };
+        let database = &contents.database;
+        let detail = format!("the role owns {at_least}{more} more objects in database {database}");
         Blocker::new(BlockerKind::Object, detail).within(&contents.database)
     });
     named.into_iter().chain(more).collect()
@@ -290,6 +369,7 @@ mod tests {
     fn contents() -> Contents {
         Contents {
             database: "orders".into(),
+            limit: 2,
             role: "pgb_a".into(),
             attic: Some("the \"attic\"".into()),
             definers: Vec::new(),
@@ -302,9 +382,15 @@ mod tests {
                 identity: "sales.mine".into(),
                 database: Some("orders".into()),
             }],
+            portion: Vec::new(),
+            mappings: Vec::new(),
             grants: Vec::new(),
             policies: Vec::new(),
         }
+    }
+
+    fn named(kind: &str, identity: &str) -> Named {
+        Named { kind: kind.into(), identity: identity.into(), database: None }
     }
 
     fn grant(grantor: &str, grantee: Option<&str>) -> Grant {
@@ -334,7 +420,13 @@ mod tests {
     /// What is done after the role is locked.
     #[track_caller]
     fn check(contents: &Contents, fate: Fate, done: &[&str]) {
-        let plan = clear(&estate(&[]), contents, fate);
+        check_portion(contents, fate, Pace::AtOnce, done, Next::Nothing);
+    }
+
+    #[track_caller]
+    fn check_portion(contents: &Contents, fate: Fate, pace: Pace, done: &[&str], next: Next) {
+        let plan = clear(&estate(&[]), contents, fate, pace);
+        assert_eq!(plan.next, next);
         let done: Vec<&str> = [LOCK, SAME].iter().chain(done).copied().collect();
         assert_eq!(sql(&plan.statements), done);
     }
@@ -395,9 +487,8 @@ mod tests {
         let mut contents = contents();
         contents.grants = vec![Grant { can_act: false, ..grant("dba", Some("pgb_a")) }];
         contents.policies = vec![Policy { can_act: false, ..policy(&["eve"]) }];
-        let plan = clear(&estate(&[]), &contents, Fate::Drop);
+        let plan = clear(&estate(&[]), &contents, Fate::Drop, Pace::AtOnce);
         assert_eq!(sql(&plan.statements), [LOCK, SAME, PURGE]);
-        assert!(plan.look_again);
         let left = left("pgb_a", Some("orders"), &contents.grants, &contents.policies);
         let remedies: Vec<_> =
             left.iter().filter_map(|blocker| blocker.remedy.as_deref()).collect();
@@ -414,18 +505,23 @@ mod tests {
 
     #[test]
     fn kept_objects_are_listed_and_the_role_goes_once_it_owns_none() {
-        let plan = clear(&estate(&[]), &Contents { owned: 30, ..contents() }, Fate::Keep);
-        assert_eq!(sql(&plan.statements), [LOCK, SAME]);
+        let keep =
+            |contents: &Contents| clear(&estate(&[]), contents, Fate::Keep, Pace::InPortions);
+        let many = keep(&Contents { owned: COUNTED, ..contents() });
+        let last = many.blockers[1].to_string();
+        assert_eq!(last, "the role owns at least 9999 more objects in database orders");
+        let plan = keep(&Contents { owned: 30, ..contents() });
+        assert_eq!((sql(&plan.statements), plan.next), (vec![LOCK, SAME], Next::Nothing));
         let listed: Vec<String> = plan.blockers.iter().map(ToString::to_string).collect();
         assert_eq!(
             listed,
             [
-                "the role owns table sales.mine: ALTER TABLE sales.mine OWNER TO \"the \"\"attic\"\"\"",
+                "the role owns table sales.mine (in database orders): ALTER TABLE sales.mine OWNER TO \"the \"\"attic\"\"\"",
                 "the role owns 29 more objects in database orders",
             ]
         );
         let bare = Contents { owned: 0, objects: Vec::new(), ..contents() };
-        let plan = clear(&estate(&[]), &bare, Fate::Keep);
+        let plan = keep(&bare);
         assert!(plan.blockers.is_empty(), "{plan:?}");
         assert_eq!(sql(&plan.statements)[3..], [PURGE]);
         assert!(sql(&plan.statements)[2].contains("the role owns something since"), "{plan:?}");
@@ -434,11 +530,12 @@ mod tests {
     #[test]
     fn a_trigger_on_anothers_table_keeps_its_routine_out_of_the_attic() {
         let contents = Contents { triggers: vec!["t ON sales.customer".into()], ..contents() };
-        let plan = clear(&estate(&[]), &contents, Fate::HandOver);
+        let plan = clear(&estate(&[]), &contents, Fate::HandOver, Pace::InPortions);
         assert_eq!(sql(&plan.statements), [LOCK, SAME]);
         let remedy = plan.blockers[0].remedy.as_deref();
         assert_eq!(remedy, Some("DROP TRIGGER t ON sales.customer"));
-        assert!(clear(&estate(&[]), &contents, Fate::Drop).blockers.is_empty());
+        let dropped = clear(&estate(&[]), &contents, Fate::Drop, Pace::InPortions);
+        assert!(dropped.blockers.is_empty());
     }
 
     #[test]
@@ -446,7 +543,7 @@ mod tests {
         let mut estate = estate(&[]);
         estate.broker_is_member = false;
         let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
-        let plan = clear(&estate, &contents(), Fate::Drop);
+        let plan = clear(&estate, &contents(), Fate::Drop, Pace::InPortions);
         assert_eq!(sql(&plan.statements), [LOCK, SAME, join, PURGE]);
     }
 
@@ -465,6 +562,53 @@ mod tests {
             BACK,
         ];
         assert_eq!(sql(&plan.statements), taken);
-        assert!(plan.look_again);
+    }
+
+    #[test]
+    fn what_there_is_much_of_goes_in_portions_and_all_the_rest_at_once() {
+        use Pace::{AtOnce, InPortions};
+
+        let mut contents = contents();
+        contents.owned = 3;
+        contents.schemas = vec!["own".into()];
+        contents.portion = vec![named("schema", "own"), named("statistics object", "own.s")];
+        let harmless = "GRANT CREATE ON SCHEMA own TO \"the \"\"attic\"\"\"";
+        let handed = [
+            harmless,
+            "ALTER SCHEMA own OWNER TO \"the \"\"attic\"\"\"",
+            "ALTER STATISTICS own.s OWNER TO \"the \"\"attic\"\"\"",
+        ];
+        check_portion(&contents, Fate::HandOver, InPortions, &handed, Next::Again);
+        let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
+        check_portion(&contents, Fate::HandOver, AtOnce, &[harmless, keep, PURGE], Next::Nothing);
+        check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
+        check_portion(&contents, Fate::Drop, AtOnce, &[PURGE], Next::Nothing);
+
+        // First what it gave to others and was given, and what hangs on its own.
+        contents.parts = vec!["DROP CAST (a AS b)".into(), "DROP CAST (b AS a)".into()];
+        let parts = ["DROP CAST (a AS b)", "DROP CAST (b AS a)"];
+        check_portion(&contents, Fate::Drop, InPortions, &parts, Next::Again);
+        contents.mappings = vec!["DROP USER MAPPING FOR pgb_a SERVER s".into(); 2];
+        let mapping = ["SET LOCAL ROLE \"pgb_a\"", "DROP USER MAPPING FOR pgb_a SERVER s", BACK];
+        let mappings = [mapping, mapping].concat();
+        check_portion(&contents, Fate::HandOver, InPortions, &mappings, Next::Again);
+        let own = Grant { of_own: true, ..grant("pgb_a", Some("eve")) };
+        contents.grants = vec![own.clone(), own];
+        let back = "REVOKE SELECT ON TABLE sales.customer FROM \"eve\" CASCADE";
+        check_portion(&contents, Fate::HandOver, InPortions, &[back, back], Next::Again);
+    }
+
+    #[test]
+    fn objects_are_dropped_one_by_one_and_never_with_what_rests_on_them() {
+        let objects = [
+            named("materialized view", "s.v"),
+            named("large object", "4711"),
+            named("aggregate", "s.a(integer)"),
+        ];
+        let (first, each) = drop_each(&estate(&[]), "pgb_a", &objects);
+        assert_eq!(sql(&first), [LOCK, SAME]);
+        let drops =
+            ["DROP MATERIALIZED VIEW s.v", "SELECT lo_unlink(4711)", "DROP ROUTINE s.a(integer)"];
+        assert_eq!(sql(&each), drops);
     }
 }

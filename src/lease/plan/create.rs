@@ -85,6 +85,11 @@ pub(super) fn let_broker_act_for(role: &str, version: ServerVersion) -> Statemen
     )
 }
 
+/// The same for a person to run: in their session `CURRENT_USER` is not the broker.
+pub fn join_remedy(role: &str, broker: &str, version: ServerVersion) -> String {
+    grant(&identifier(role), &identifier(broker), "INHERIT TRUE, SET TRUE", version)
+}
+
 fn create_role(creation: &Creation<'_>) -> String {
     let role = creation.role.quoted();
     let limit = creation.profile.connection_limit.get();

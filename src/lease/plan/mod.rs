@@ -7,14 +7,18 @@
 mod clear;
 mod create;
 mod guard;
+mod portion;
 mod remove;
 mod revoke;
 
 use std::fmt;
 
-pub use clear::{Clearing, Contents, Grant, Policy, clear, clear_shared, left};
-pub use create::{Creation, create, extend};
+pub use clear::{
+    Clearing, Contents, Grant, Next, Pace, Policy, clear, clear_shared, drop_each, left,
+};
+pub use create::{Creation, create, extend, join_remedy};
 pub use guard::FAILED as CHECK_FAILED;
+pub use portion::{COUNTED, PORTION};
 pub use remove::{
     Attic, Dependency, Estate, Fate, Named, PreparedTransaction, RemovalPlan, Rollback, join,
     remove, roll_back,

@@ -1,6 +1,7 @@
 //! Plan for what a role leaves behind, and for the role itself.
 
 use super::create::let_broker_act_for;
+use super::portion::word;
 use super::{ServerVersion, Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::ObjectPolicy;
@@ -150,11 +151,7 @@ impl Named {
             Some(database) => blocker.within(database),
             None => blocker,
         };
-        let word = match kind.as_str() {
-            "statistics object" => "STATISTICS".to_owned(),
-            "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
-            kind => kind.to_uppercase(),
-        };
+        let word = word(kind);
         let heir = match (kind.as_str(), attic) {
             // No line of the holder's is in these.
             ("database" | "tablespace", _) => "CURRENT_USER".to_owned(),

@@ -1,6 +1,6 @@
 //! Plan for ending the access that a role gives.
 
-use super::create::let_broker_act_for;
+use super::create::{join_remedy, let_broker_act_for};
 use super::{ServerVersion, Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
 use crate::names::{RoleOid, identifier};
@@ -18,6 +18,8 @@ pub struct RoleView {
     pub has_replication: bool,
     /// Version of the server.
     pub version: ServerVersion,
+    /// The broker's login.
+    pub broker: String,
     /// Whether the broker may end its sessions: as a member of `pg_signal_backend`, or of it.
     pub broker_may_end_sessions: bool,
     /// The groups it is in, one entry for each grantor.
@@ -52,6 +54,8 @@ pub struct AccessPlan {
     pub vital: usize,
     /// What they leave, and who can end it.
     pub blockers: Vec<Blocker>,
+    /// What a person runs when the server does not let the broker act for the role.
+    pub join_remedy: String,
 }
 
 /// Plans how to end the access of a role: no log-in, no group, and nobody but brokers has its
@@ -96,7 +100,8 @@ pub fn end_access(role: &RoleView) -> AccessPlan {
         // Nothing has locked the role's row: the name must be its own still.
         statements.push(guard());
     }
-    AccessPlan { statements, vital, blockers }
+    let join_remedy = join_remedy(&role.name, &role.broker, role.version);
+    AccessPlan { statements, vital, blockers, join_remedy }
 }
 
 /// CASCADE reaches only memberships that the member has handed on.
@@ -131,6 +136,7 @@ mod tests {
             can_login: true,
             has_replication: false,
             version: ServerVersion(version),
+            broker: "bro\"ker".into(),
             broker_may_end_sessions: true,
             groups: vec![row("orders_read", "pgb_a", "broker"), row("x\"; --", "pgb_a", "dba")],
             members: vec![row("pgb_a", "broker", "postgres"), row("pgb_a", "eve", "dba")],
@@ -192,8 +198,13 @@ mod tests {
             ..role(160_014)
         };
         check(&bare, &["GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE"]);
-        let old = RoleView { version: ServerVersion(150_018), ..bare };
+        let old = RoleView { version: ServerVersion(150_018), ..bare.clone() };
         check(&old, &["GRANT \"pgb_a\" TO CURRENT_USER"]);
+        // Whoever pastes it is somebody else.
+        let named = "GRANT \"pgb_a\" TO \"bro\"\"ker\"";
+        assert_eq!(end_access(&old).join_remedy, named);
+        let since_16 = format!("{named} WITH INHERIT TRUE, SET TRUE");
+        assert_eq!(end_access(&bare).join_remedy, since_16);
     }
 
     #[test]

@@ -1,0 +1,294 @@
+//! A holder who has made more of something than goes into one transaction, or into the broker's
+//! memory. Servers have their usual number of locks (`max_locks_per_transaction = 64`).
+
+use pgbridge::cluster::Removal;
+use pgbridge::lease::BlockerKind;
+use pgbridge::lease::plan::PORTION;
+use pgbridge::mapping::ObjectPolicy;
+
+use super::residue::Residue;
+use super::{Held, Site};
+
+/// The oldest and the newest.
+const MAJORS: [u32; 2] = [13, 18];
+
+const POLICIES: [ObjectPolicy; 2] = [ObjectPolicy::Reassign, ObjectPolicy::Drop];
+
+impl Site {
+    /// Runs `statement` as the holder for each `i` from 1 to `count`, some in one transaction.
+    #[track_caller]
+    fn make_many(&self, held: &Held, count: usize, statement: &str) {
+        const AT_ONCE: usize = 500;
+        for from in (1..=count).step_by(AT_ONCE) {
+            let to = count.min(from + AT_ONCE - 1);
+            let make =
+                format!("DO $do$BEGIN FOR i IN {from}..{to} LOOP {statement}; END LOOP; END$do$");
+            self.use_it(held, "orders", &make).unwrap_or_else(|error| panic!("{make}: {error}"));
+        }
+    }
+
+    /// A lease role that may make schemas in `orders`, as may the attic.
+    async fn builder(&self) -> Held {
+        self.dba("GRANT CREATE ON DATABASE orders TO orders_write, pgbridge_attic");
+        self.hold("orders_write").await
+    }
+
+    /// Every answer that the broker got was a portion.
+    #[track_caller]
+    fn assert_read_in_portions(&self) {
+        let largest = self.see(
+            "SELECT coalesce(max(s.rows / s.calls), 0) FROM pg_stat_statements AS s
+             JOIN pg_roles AS r ON r.oid = s.userid
+             WHERE r.rolname = 'pgbridge' AND s.query NOT LIKE 'DO %'",
+        );
+        let largest: usize = largest.parse().expect("a number");
+        assert!(largest <= PORTION, "an answer had {largest} rows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_thousand_large_objects_that_anybody_may_read_go_with_their_role() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        for policy in POLICIES {
+            let before = Residue::of(&site);
+            let held = site.hold("orders_read").await;
+            for _ in 0..6 {
+                let make = "SELECT count(lo_create(0)) FROM generate_series(1, 5000)";
+                site.use_it(&held, "orders", make).unwrap();
+            }
+            let give = "DO $$DECLARE o oid; BEGIN
+                FOR o IN SELECT oid FROM pg_largeobject_metadata
+                    WHERE lomowner = current_user::regrole LIMIT 2000
+                LOOP EXECUTE format('GRANT SELECT, UPDATE ON LARGE OBJECT %s TO PUBLIC', o); END LOOP;
+            END$$";
+            site.use_it(&held, "orders", give).unwrap();
+            assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+            site.assert_gone(&held);
+            site.assert_read_in_portions();
+            let left = "SELECT concat_ws(',', count(*), count(*) FILTER (WHERE EXISTS (
+                    SELECT FROM aclexplode(lomacl) AS a WHERE a.grantee <> lomowner)))
+                FROM pg_largeobject_metadata WHERE lomowner = 'pgbridge_attic'::regrole";
+            let left = site.postgres.sql("orders", left).concat().concat();
+            if policy == ObjectPolicy::Drop {
+                Residue::of(&site).since(&before).assert_none();
+            } else {
+                assert_eq!(left, "30000,0");
+                let told = site.cluster.take_handed_over(held.lease.id);
+                assert_eq!(told.iter().map(|one| one.count).sum::<usize>(), 30_000);
+                assert!(site.cluster.take_handed_over(held.lease.id).is_empty());
+                site.postgres.sql(
+                    "orders",
+                    "SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata
+                         WHERE lomowner = 'pgbridge_attic'::regrole LIMIT 5000) AS o",
+                );
+            }
+        }
+    }
+}
+
+/// Without portions: 53200, "out of shared memory".
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_tables_are_dropped_or_handed_over() {
+    for (major, policy) in MAJORS.into_iter().zip(POLICIES) {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        site.make_many(
+            &held,
+            20_000,
+            "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i)",
+        );
+        assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+        site.assert_gone(&held);
+        site.assert_read_in_portions();
+        let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'workbench'::regnamespace
+                        AND relowner = 'pgbridge_attic'::regrole";
+        let left = site.postgres.sql("orders", left).concat().concat();
+        assert_eq!(left, if policy == ObjectPolicy::Drop { "0" } else { "20000" });
+    }
+}
+
+/// A table that takes hundreds of locks when it goes: fewer at a time go.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_take_many_locks_each_go_a_few_at_a_time() {
+    for (major, policy) in MAJORS.into_iter().zip([ObjectPolicy::Drop, ObjectPolicy::Reassign]) {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        site.make_many(
+            &held,
+            150,
+            "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i);
+             FOR k IN 1..150 LOOP EXECUTE format('CREATE INDEX ON workbench.t%s (n)', i); END LOOP",
+        );
+        assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+        site.assert_gone(&held);
+    }
+}
+
+/// A view on a view on a view, made in either direction, and each with a function between. The
+/// server would follow them down its stack, and lock all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_thousands_of_dependencies_is_dropped_from_its_end() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let begin = "CREATE VIEW workbench.up0 AS SELECT 1 AS n; CREATE VIEW workbench.down3001 AS SELECT 1 AS n";
+        site.use_it(&held, "orders", begin).unwrap();
+        let up = "EXECUTE format('CREATE VIEW workbench.up%s AS TABLE workbench.up%s', i, i - 1)";
+        site.make_many(&held, 3000, up);
+        let rest = "EXECUTE format('CREATE VIEW workbench.down%s AS SELECT 1 AS n', i)";
+        site.make_many(&held, 3000, rest);
+        let down = "EXECUTE format('CREATE OR REPLACE VIEW workbench.down%s AS TABLE workbench.down%s', i, i + 1)";
+        site.make_many(&held, 3000, down);
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{major}");
+        site.assert_gone(&held);
+    }
+}
+
+/// Objects that rest on each other have no end to begin with; all go at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_rest_on_each_other_go_together() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        site.make_many(
+            &held,
+            300,
+            "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i);
+             EXECUTE format('CREATE FUNCTION workbench.f%s(workbench.t%s) RETURNS boolean
+                 LANGUAGE sql IMMUTABLE AS ''SELECT true''', i, i);
+             EXECUTE format('ALTER TABLE workbench.t%s ADD CHECK (workbench.f%s(t%s.*))', i, i, i);
+             EXECUTE format('CREATE DOMAIN workbench.d%s AS integer', i);
+             EXECUTE format('CREATE TYPE workbench.c%s AS (a workbench.d%s)', i, i);
+             EXECUTE format('CREATE FUNCTION workbench.g%s(workbench.c%s) RETURNS workbench.d%s
+                 LANGUAGE sql AS ''SELECT 1''', i, i, i)",
+        );
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{major}");
+        site.assert_gone(&held);
+    }
+}
+
+/// What others built on one of many objects is told, and is never dropped with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_objects_those_that_somebody_built_on_stay_and_are_told() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let make = "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i)";
+        site.make_many(&held, 600, make);
+        site.postgres.sql("orders", "CREATE VIEW sales.theirs AS TABLE workbench.t7");
+        let removal = site.remove(&held, ObjectPolicy::Drop).await;
+        let Removal::Blocked(left) = removal else { panic!("{removal:?}") };
+        let told: Vec<_> = left.iter().map(|one| (one.kind, one.remedy.as_deref())).collect();
+        assert_eq!(told, [(BlockerKind::Object, Some("DROP VIEW sales.theirs"))]);
+        let views = "SELECT count(*) FROM pg_class WHERE relname = 'theirs'";
+        assert_eq!(site.postgres.sql("orders", views), [["1"]]);
+        site.postgres.sql("orders", "DROP VIEW sales.theirs");
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{major}");
+        site.assert_gone(&held);
+    }
+}
+
+/// Schemas, what was given in advance in each, and mappings for servers: each is a lock of its own
+/// when the role's privileges go.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_default_privileges_and_mappings_do_not_keep_the_role() {
+    for (major, policy) in MAJORS.into_iter().zip(POLICIES) {
+        let site = Site::start(major);
+        site.postgres.sql(
+            "orders",
+            "CREATE EXTENSION postgres_fdw;
+             GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO orders_write, pgbridge_attic",
+        );
+        let before = Residue::of(&site);
+        let held = site.builder().await;
+        site.make_many(
+            &held,
+            4000,
+            "EXECUTE format('CREATE SCHEMA s%s', i);
+             EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA s%s GRANT ALL ON TABLES TO PUBLIC', i);
+             EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA s%s GRANT ALL ON SEQUENCES TO CURRENT_USER', i);
+             EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA s%s GRANT ALL ON FUNCTIONS TO orders_read', i);
+             EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA s%s GRANT ALL ON TYPES TO orders_read', i)",
+        );
+        site.make_many(
+            &held,
+            1000,
+            "EXECUTE format('CREATE SERVER s%s FOREIGN DATA WRAPPER postgres_fdw', i);
+             EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER s%s', i)",
+        );
+        assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+        site.assert_gone(&held);
+        site.assert_read_in_portions();
+        if policy == ObjectPolicy::Drop {
+            site.dba("REVOKE CREATE ON DATABASE orders FROM orders_write, pgbridge_attic");
+            Residue::of(&site).since(&before).assert_none();
+        }
+    }
+}
+
+/// Privileges and policies on others' objects are read and taken back in portions. Those that the
+/// broker cannot take back are told, and hide none that it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_privileges_go_although_others_among_them_cannot() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let options = if major >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+        site.dba(&format!(
+            "CREATE ROLE steward; CREATE ROLE eve; GRANT steward TO pgbridge{options}"
+        ));
+        site.postgres.sql("orders", "GRANT CREATE ON SCHEMA workbench TO steward");
+        let held = site.hold("orders_write").await;
+        let role = held.name();
+        let given = |owner: &str, count: usize, option: &str| {
+            format!(
+                "SET ROLE {owner}; DO $$DECLARE o oid; BEGIN FOR i IN 1..{count} LOOP
+                     o := lo_create(0);
+                     EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO {role} {option}', o);
+                 END LOOP; END$$"
+            )
+        };
+        site.postgres.sql("orders", &given("postgres", 450, ""));
+        site.postgres.sql("orders", &given("steward", 3000, "WITH GRANT OPTION"));
+        site.postgres.sql(
+            "orders",
+            &format!(
+                "SET ROLE steward; CREATE TABLE workbench.ledger (n integer);
+                 DO $$BEGIN FOR i IN 1..500 LOOP
+                     EXECUTE format('CREATE POLICY p%s ON workbench.ledger TO eve, {role}', i);
+                 END LOOP; END$$"
+            ),
+        );
+        let hand_on = "DO $$DECLARE o oid; BEGIN
+            FOR o IN SELECT oid FROM pg_largeobject_metadata WHERE lomowner = 'steward'::regrole
+            LOOP EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO eve', o); END LOOP; END$$";
+        site.use_it(&held, "orders", hand_on).unwrap();
+
+        let removal = site.remove(&held, ObjectPolicy::Reassign).await;
+        let Removal::Blocked(left) = removal else { panic!("{removal:?}") };
+        let by_postgres = |told: &str| told.starts_with("postgres gave the role SELECT on LARGE");
+        assert!(left[..20].iter().all(|one| by_postgres(&one.detail)), "{left:#?}");
+        site.assert_read_in_portions();
+        let rest = format!(
+            "SELECT concat_ws(',', deptype, count(*)) FROM pg_shdepend
+             WHERE refobjid = {} AND refclassid = 'pg_authid'::regclass
+                 AND classid <> 'pg_auth_members'::regclass GROUP BY deptype",
+            held.created.role_oid
+        );
+        assert_eq!(site.see(&rest), "a,450");
+        let eve =
+            "SELECT count(*) FROM pg_shdepend WHERE refobjid = 'eve'::regrole AND deptype = 'a'";
+        assert_eq!(site.see(eve), "0");
+        site.postgres.sql(
+            "orders",
+            &format!(
+                "DO $$DECLARE o oid; BEGIN
+                    FOR o IN SELECT oid FROM pg_largeobject_metadata WHERE lomowner = 10
+                    LOOP EXECUTE format('REVOKE ALL ON LARGE OBJECT %s FROM {role}', o); END LOOP;
+                 END$$"
+            ),
+        );
+        assert_eq!(site.remove(&held, ObjectPolicy::Reassign).await, Removal::Gone, "{major}");
+        site.assert_gone(&held);
+    }
+}
