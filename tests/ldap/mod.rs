@@ -591,6 +591,37 @@ async fn a_probe_shows_what_a_login_would_meet() {
     let bind = BindMode::Search { base_dn: PEOPLE.into(), service: Some(wrong), find };
     let way = LdapWay::new(LdapSettings { bind, ..clear(&directory) }).unwrap();
     assert_eq!(in_time(way.probe()).await.unwrap_err().kind(), "service_bind");
+    for (base_dn, attribute, word) in [
+        (PEOPLE, "uid", "ready"),
+        (PEOPLE, "sAMAccountName", "nobody_there"),
+        (GROUPS, "uid", "nobody_there"),
+        ("ou=nowhere,dc=example,dc=test", "uid", "search_failed"),
+    ] {
+        let find = Find::Attribute(attribute.into());
+        let bind = BindMode::Search { base_dn: base_dn.into(), service: Some(service()), find };
+        let account_attribute = attribute.into();
+        let settings = LdapSettings { bind, account_attribute, ..clear(&directory) };
+        let probed = in_time(LdapWay::new(settings).unwrap().probe()).await;
+        assert_eq!(probed.map_or_else(|refusal| refusal.kind(), |()| "ready"), word, "{base_dn}");
+    }
+}
+
+/// A directory that was restored empty, or is searched in the wrong place, takes nobody away.
+#[tokio::test]
+async fn where_nobody_can_be_found_nobody_is_gone() {
+    let directory = Directory::start();
+    let searched = |base_dn: &str, attribute: &str| {
+        let find = Find::Attribute(attribute.into());
+        let bind = BindMode::Search { base_dn: base_dn.into(), service: Some(service()), find };
+        LdapSettings { bind, account_attribute: attribute.into(), ..clear(&directory) }
+    };
+    let everybody = || searched(PEOPLE, "uid");
+    assert_eq!(stands(everybody(), "nobody").await.unwrap_err(), "gone: unknown_account");
+    assert_eq!(stands(everybody(), "alice").await.unwrap(), [READERS]);
+    for (base_dn, attribute) in [(GROUPS, "uid"), (PEOPLE, "mailbox")] {
+        let standing = stands(searched(base_dn, attribute), "alice").await;
+        assert_eq!(standing.unwrap_err(), "unknown: nobody_there", "{base_dn} {attribute}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::names::LoginPassword;
 
 use super::answer::judge;
 use super::entry::{ANYTHING, NO_ATTRIBUTES, Person, Reader, failed};
-use super::link::{Credentials, Link, Query, Want};
+use super::link::{Credentials, Found, Link, Query, Want};
 use super::names::{FilterTemplate, TypedName};
 use super::refusal::{Ended, LdapRefusal, OutageReason};
 use super::settings::{Bind, Checked, Server, ServiceAccount};
@@ -89,11 +89,12 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether the server answers at all, and lets the service account in.
+/// Whether the server answers at all, lets the service account in, and shows it somebody.
 pub(super) async fn probe(way: &Checked, server: &Server) -> Result<(), Ended> {
     let mut link = open(way, server).await?;
-    if let Bind::Search { service, .. } = &way.bind {
+    if let Bind::Search { base_dn, service, .. } = &way.bind {
         bind_service(&mut link, server, service.as_ref()).await?;
+        return shows_somebody(way, server, &mut link, base_dn).await;
     }
     // A process that has stopped still accepts connections: only an answer shows that it lives.
     // Whether the server's own entry may be read does not matter.
@@ -102,6 +103,31 @@ pub(super) async fn probe(way: &Checked, server: &Server) -> Result<(), Ended> {
         Query { base: "", scope: Scope::Base, filter: ANYTHING, attributes, want: Want::One };
     link.search(root).await?;
     Ok(())
+}
+
+/// Whether anybody at all can be found below `base`. Where nobody can, a name that is not found
+/// says nothing about a person.
+pub(super) async fn shows_somebody(
+    way: &Checked,
+    server: &Server,
+    link: &mut Link,
+    base: &str,
+) -> Result<(), Ended> {
+    const SIZE_LIMIT_EXCEEDED: u32 = 4;
+    let attribute = &way.account_attribute;
+    let filter = format!("({attribute}=*)");
+    let attributes = vec![NO_ATTRIBUTES];
+    let scope = Scope::Subtree;
+    let found = link.search(Query { base, scope, filter: &filter, attributes, want: Want::One });
+    let Found { entries, result, is_cut } = found.await?;
+    if is_cut || !entries.is_empty() || result.rc == SIZE_LIMIT_EXCEEDED {
+        return Ok(());
+    }
+    let server = server.label();
+    if result.rc == 0 {
+        return Err(LdapRefusal::NobodyThere { server, attribute: attribute.clone() }.into());
+    }
+    Err(failed(&result, |answer| LdapRefusal::Search { server, answer }))
 }
 
 pub(super) async fn open(way: &Checked, server: &Server) -> Result<Link, OutageReason> {

@@ -1,7 +1,7 @@
 //! Looking somebody up again, without their password.
 
 use super::entry::{Person, Reader};
-use super::login::{bind_service, open};
+use super::login::{bind_service, open, shows_somebody};
 use super::names::FilterTemplate;
 use super::refusal::{Ended, LdapRefusal};
 use super::settings::ServiceAccount;
@@ -23,7 +23,13 @@ pub(super) async fn look(
     let mut searching = open(at.way, at.server).await?;
     bind_service(&mut searching, at.server, search.service).await?;
     let filter = search.filter.fill(account, "");
-    let entry = at.find(&mut searching, search.base_dn, &filter).await?;
+    let entry = match at.find(&mut searching, search.base_dn, &filter).await {
+        Err(Ended::Refused(LdapRefusal::UnknownAccount)) => {
+            shows_somebody(at.way, at.server, &mut searching, search.base_dn).await?;
+            return Err(LdapRefusal::UnknownAccount.into());
+        }
+        found => found?,
+    };
     let person = at.person(&mut searching, &entry).await?;
     if person.account == account {
         Ok(person)

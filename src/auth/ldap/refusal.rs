@@ -102,6 +102,17 @@ pub enum LdapRefusal {
         /// What it answered.
         answer: DirectoryAnswer,
     },
+    /// The search finds nobody at all, whoever is asked for; nobody was judged.
+    #[error(
+        "`{server}` shows nobody: no entry below `ldapbasedn` has a `{attribute}`; see \
+         `ldapbasedn`, `account_attribute`, and what the service account may read"
+    )]
+    NobodyThere {
+        /// Which server.
+        server: String,
+        /// The attribute that should hold the account name.
+        attribute: String,
+    },
     /// The bind was answered with something that judges neither account nor password.
     #[error("`{server}` did not judge the password: {answer}")]
     NotJudged {
@@ -139,6 +150,7 @@ impl LdapRefusal {
             Self::Referral { .. } => "referral",
             Self::ServiceBind { .. } => "service_bind",
             Self::Search { .. } => "search_failed",
+            Self::NobodyThere { .. } => "nobody_there",
             Self::NotJudged { .. } => "not_judged",
             Self::Unavailable(outages) => outages.kind(),
         }
@@ -159,6 +171,7 @@ impl LdapRefusal {
             Self::Referral { .. }
             | Self::ServiceBind { .. }
             | Self::Search { .. }
+            | Self::NobodyThere { .. }
             | Self::NotJudged { .. }
             | Self::UnreadableGroups { .. }
             | Self::UnreadableState { .. }
