@@ -154,6 +154,27 @@ async fn a_damaged_file_is_refused() {
     refused(&path, &["it is damaged", "restore a backup"]);
 }
 
+/// What is due is found by an index: a lease that is missing there would never end.
+#[tokio::test]
+async fn a_file_with_an_index_that_misses_a_lease_is_refused() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    opened(&store, &intent("alice")).await;
+    drop(store);
+    let hidden = "PRAGMA writable_schema = ON; \
+                  CREATE TABLE hidden AS SELECT * FROM sqlite_schema WHERE name = 'lease_due'; \
+                  DELETE FROM sqlite_schema WHERE name = 'lease_due'";
+    shell(&path).execute_batch(hidden).unwrap();
+    let unseen = "PRAGMA writable_schema = ON; UPDATE lease SET state = 'active'; \
+                  INSERT INTO sqlite_schema SELECT * FROM hidden; DROP TABLE hidden";
+    shell(&path).execute_batch(unseen).unwrap();
+    let quick: String = shell(&path).query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(quick, "ok");
+    refused(&path, &["it is damaged", "lease_due", "restore a backup"]);
+    shell(&path).execute_batch("REINDEX").unwrap();
+    assert!(SqliteStore::open(&path).is_ok());
+}
+
 #[test]
 fn a_schema_of_a_newer_version_is_refused() {
     let (_directory, path) = place();
@@ -504,6 +525,9 @@ async fn check_disk_failure(mut command: Command, path: &Path) {
     assert!(find("broken ").contains("restart pgbridge"), "{told:#?}");
     let answered: usize = find("answered ").parse().unwrap();
     assert_eq!(find("reads ").parse::<usize>().unwrap(), answered);
+    // Its end has not tried once more to bring the log to the disk.
+    let log = fs::metadata(beside(path, "-wal")).expect("the log is left as it was");
+    assert!(log.len() > 0);
     let store = SqliteStore::open(path).unwrap();
     let kept = audit(&store).await.len();
     // What failed last may or may not have reached the disk; nobody was told that it had.

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -269,6 +270,12 @@ impl Desk {
                 error = %cause,
                 "the store's disk failed: nothing more is written until pgbridge is restarted"
             );
+            // Closing the file would write the log into it and sync again, and this time the
+            // system may say that all is well.
+            let kept = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = self.connection.set_db_config(kept, true) {
+                error!(store.path = %self.path, %error, "the log cannot be left as it is");
+            }
             self.poison.send_replace(Some(cause.to_string().into()));
         }
     }
