@@ -156,6 +156,29 @@ async fn a_claim_of_a_dead_broker_is_free_again_after_its_time() {
     assert_eq!(claim(&*living, at(100), 9, claimant()).await, [lease]);
 }
 
+/// As it looks after the clock of the server was set back.
+#[tokio::test]
+async fn a_claim_that_would_last_longer_than_any_can_keeps_nobody_away() {
+    let server = StoreServer::start(16);
+    let settings = server.fresh("store");
+    let (dead, living) = (open(&settings).await, open(&settings).await);
+    let lease = overdue(1);
+    opened(&*dead, &lease).await;
+    assert_eq!(claim(&*dead, at(100), 9, claimant()).await.len(), 1);
+    let until = |ahead: &str| {
+        let until = format!(
+            "UPDATE pgbridge.lease SET claimed_by = 'dead', \
+             claimed_until = clock_timestamp() + interval '{ahead}'"
+        );
+        server.postgres.sql("store", &until);
+    };
+    until("50 s");
+    assert_eq!(claim(&*living, at(100), 9, claimant()).await, []);
+    until("1 day");
+    assert_eq!(claim(&*living, at(100), 9, claimant()).await, std::slice::from_ref(&lease));
+    assert_eq!(claim(&*living, at(100), 9, claimant()).await, [], "it is claimed anew");
+}
+
 #[tokio::test]
 async fn a_lease_that_somebody_moves_just_now_is_passed_over_and_the_next_one_claimed() {
     let server = StoreServer::start(16);
@@ -557,6 +580,91 @@ async fn what_a_dba_sets_for_the_login_does_not_lower_what_the_store_needs() {
     let lease = intent("alice");
     opened(&*store, &lease).await;
     assert_eq!(store.lease(lease.id).await.unwrap(), Some(lease));
+}
+
+/// Servers from 17 on can end a session whose transaction takes long, whatever it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_limit_of_a_dba_ends_a_transaction_that_waits_its_turn() {
+    for major in [17, 18] {
+        let server = StoreServer::start(major);
+        let settings = server.fresh("store");
+        let limit = format!("ALTER ROLE {STORE_LOGIN} SET transaction_timeout = '1s'");
+        server.postgres.sql("postgres", &limit);
+        let store = open(&settings).await;
+        let lease = intent("alice");
+        opened(&*store, &lease).await;
+        let lock = format!("SELECT 1 FROM pgbridge.lease WHERE id = '{}' FOR UPDATE", lease.id);
+        let holder = Holder::begin(&server, "store", &lock);
+        let waiting = {
+            let (store, next) = (Arc::clone(&store), lease.clone().activate(RoleOid(7)).unwrap());
+            tokio::spawn(async move { moved(&*store, &next).await })
+        };
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgbridge store' \
+                     AND wait_event_type = 'Lock' \
+                     AND clock_timestamp() - xact_start > interval '1.5 s'";
+        wait_for("it to wait longer than the limit", SOON, || {
+            (!server.postgres.sql("postgres", waits).is_empty()).then_some(())
+        });
+        holder.end();
+        waiting.await.unwrap().unwrap();
+    }
+}
+
+/// What stands in the schema is run by the broker's login.
+#[tokio::test]
+async fn a_schema_into_which_others_can_put_code_is_refused() {
+    let server = StoreServer::start(16);
+    let settings = server.fresh("store");
+    open(&settings).await.probe().await.unwrap();
+    let sql = |sql: &str| server.postgres.sql("store", sql);
+    sql("CREATE ROLE mallory; CREATE ROLE analyst; CREATE ROLE brokers");
+    let function = "CREATE FUNCTION pgbridge.unnest(text[]) RETURNS SETOF text \
+                    LANGUAGE sql AS 'SELECT NULL::text'";
+    for (who, give, take) in [
+        (
+            "PUBLIC",
+            "GRANT CREATE ON SCHEMA pgbridge TO PUBLIC",
+            "REVOKE CREATE ON SCHEMA pgbridge FROM PUBLIC",
+        ),
+        (
+            "mallory",
+            "GRANT CREATE ON SCHEMA pgbridge TO mallory",
+            "REVOKE CREATE ON SCHEMA pgbridge FROM mallory",
+        ),
+        (
+            "mallory",
+            "GRANT TRIGGER ON pgbridge.lease TO mallory",
+            "REVOKE TRIGGER ON pgbridge.lease FROM mallory",
+        ),
+        (
+            "mallory",
+            &format!("{function}; ALTER FUNCTION pgbridge.unnest(text[]) OWNER TO mallory"),
+            "DROP FUNCTION pgbridge.unnest(text[])",
+        ),
+        (
+            "mallory",
+            "ALTER TABLE pgbridge.spent OWNER TO mallory",
+            &format!("ALTER TABLE pgbridge.spent OWNER TO {STORE_LOGIN}"),
+        ),
+        (
+            "mallory",
+            &format!(
+                "ALTER SCHEMA pgbridge OWNER TO mallory; GRANT ALL ON SCHEMA pgbridge TO {STORE_LOGIN}"
+            ),
+            &format!("ALTER SCHEMA pgbridge OWNER TO {STORE_LOGIN}"),
+        ),
+    ] {
+        sql(give);
+        refused(&settings, &[who, "can put code into the schema", "CREATE on the schema"]).await;
+        sql(take);
+        open(&settings).await.probe().await.unwrap();
+    }
+    // Readers are no danger, and neither are roles above us.
+    sql(
+        "GRANT USAGE ON SCHEMA pgbridge TO analyst; GRANT SELECT ON ALL TABLES IN SCHEMA pgbridge TO analyst",
+    );
+    sql(&format!("GRANT brokers TO {STORE_LOGIN}; ALTER SCHEMA pgbridge OWNER TO brokers"));
+    open(&settings).await.probe().await.unwrap();
 }
 
 #[tokio::test]

@@ -44,10 +44,17 @@ const SILENCE: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const ASK_TIMES: u32 = 3;
 
+/// Sets what only newer servers have, and what would end a session in the middle of its work. An
+/// older server would refuse it as an option of the connection. Where those options have not
+/// arrived a pooler stands between, and the session is somebody else's too: it is left as it is.
+const SINCE_17: &str = "SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
+                        WHERE pg_catalog.current_setting('enable_seqscan') = 'off'";
+
 /// How long things may take on the way to a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Until one of its addresses takes the connection.
+    /// Until there is a connection. A name may lead to two addresses of which the first is dead, so
+    /// one address gets half of it.
     pub(crate) connect: Duration,
     /// Until what was sent is acknowledged: as long as an answer is waited for.
     pub(crate) answer: Duration,
@@ -131,7 +138,7 @@ impl Way {
         };
         config
             .port(port)
-            .connect_timeout(patience.connect)
+            .connect_timeout(patience.connect / 2)
             .tcp_user_timeout(patience.answer)
             .keepalives(true)
             .keepalives_idle(SILENCE)
@@ -177,6 +184,7 @@ where
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
     let (client, mut connection) = config.connect(tls).await?;
+    let major = connection.parameter("server_version").map(major);
     // The driver's own loop would log every notice at level info.
     let task = tokio::spawn(async move {
         let cluster = cluster.as_ref().map(tracing::field::display);
@@ -199,7 +207,17 @@ where
             }
         }
     });
+    if major.is_some_and(|major| major >= 17) {
+        client.batch_execute(SINCE_17).await?;
+    }
     Ok((client, task))
+}
+
+/// The major version in what a server says of itself, such as `17.2 (Debian 17.2-1)` or `18beta1`;
+/// 0 when there is none.
+fn major(version: &str) -> u32 {
+    let end = version.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(version.len());
+    version.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -218,12 +236,21 @@ mod tests {
     fn no_connection_waits_for_ever_for_a_server_that_is_gone() {
         for host in ["localhost", "127.0.0.1", "/run/postgresql"] {
             let config = config(host, &ServerTls::Disabled);
-            assert_eq!(config.get_connect_timeout(), Some(&PATIENCE.connect), "{host}");
+            assert_eq!(config.get_connect_timeout(), Some(&(PATIENCE.connect / 2)), "{host}");
             assert_eq!(config.get_tcp_user_timeout(), Some(&PATIENCE.answer), "{host}");
             assert!(config.get_keepalives(), "{host}");
             let asked = config.get_keepalives_interval().unwrap() * ASK_TIMES;
             assert_eq!(config.get_keepalives_retries(), Some(ASK_TIMES), "{host}");
             assert_eq!(config.get_keepalives_idle() + asked, Duration::from_secs(45), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_major_version_is_read_from_what_a_server_says_of_itself() {
+        for (said, read) in
+            [("13.14", 13), ("17.2 (Debian 17.2-1)", 17), ("18beta1", 18), ("18", 18), ("new", 0)]
+        {
+            assert_eq!(major(said), read, "{said}");
         }
     }
 

@@ -50,6 +50,11 @@ pub(super) enum Unfit {
     Pooled,
     #[error("the schema `pgbridge` holds tables that are not ours: name another database")]
     Alien,
+    #[error(
+        "{0} can put code into the schema `pgbridge`, which the broker's login would run: take from \
+         it what it owns there, CREATE on the schema and TRIGGER on its tables"
+    )]
+    Exposed(String),
     #[error("it has no schema yet: start `pgbridge serve` once to make it")]
     NoSchema,
     #[error(

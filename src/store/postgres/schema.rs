@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::connect::{ANSWER, Dial, ask, bounded, commit};
 use super::problem::{Problem, Unfit};
+use crate::names::printable;
 use crate::store::refusal::Refusal;
 
 /// One step of the schema.
@@ -60,9 +61,13 @@ pub(super) enum Old {
     Refuse,
 }
 
-/// Looks at the schema, and brings it up to date if `old` says so.
+/// Looks at the schema, and brings it up to date if `old` says so. Whoever serves the store runs
+/// what stands in the schema, so nobody else may have put it there.
 pub(super) async fn prepare(dial: &Dial, known: Known, old: Old) -> Result<(), Problem> {
     let client = dial.connect().await?;
+    if old == Old::Migrate {
+        check_ours(&client).await?;
+    }
     let found = version(&client, known).await?;
     if found >= known.0 {
         return Ok(());
@@ -72,6 +77,34 @@ pub(super) async fn prepare(dial: &Dial, known: Known, old: Old) -> Result<(), P
         Old::Refuse if found == 0 => Err(Unfit::NoSchema.into()),
         Old::Refuse => Err(Unfit::TooOld { found, known: known.0 }.into()),
     }
+}
+
+/// Who can make a function, an operator or a trigger in the schema, or owns one there: a function
+/// of our schema is run in place of the server's own when it fits better. Superusers can do that
+/// anyway, and so can we with the rights of those whose members we are.
+const STRANGERS: &str = "\
+    WITH ours AS (SELECT oid, nspowner, nspacl FROM pg_catalog.pg_namespace WHERE nspname = 'pgbridge'), \
+    found (role) AS (\
+        SELECT nspowner FROM ours \
+        UNION SELECT relowner FROM pg_catalog.pg_class, ours WHERE relnamespace = ours.oid \
+        UNION SELECT proowner FROM pg_catalog.pg_proc, ours WHERE pronamespace = ours.oid \
+        UNION SELECT oprowner FROM pg_catalog.pg_operator, ours WHERE oprnamespace = ours.oid \
+        UNION SELECT granted.grantee FROM ours, LATERAL pg_catalog.aclexplode(nspacl) AS granted \
+            WHERE granted.privilege_type = 'CREATE' \
+        UNION SELECT granted.grantee FROM pg_catalog.pg_class AS relation, ours, \
+            LATERAL pg_catalog.aclexplode(relation.relacl) AS granted \
+            WHERE relation.relnamespace = ours.oid AND granted.privilege_type = 'TRIGGER'\
+    ) \
+    SELECT CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(role)::text END \
+    FROM found LEFT JOIN pg_catalog.pg_roles ON pg_roles.oid = role \
+    WHERE role = 0 OR NOT (coalesce(rolsuper, false) OR pg_catalog.pg_has_role(role, 'USAGE')) \
+    ORDER BY 1";
+
+/// Whether nobody but us, and those above us, has a hand in the schema.
+async fn check_ours(client: &ClientWrapper) -> Result<(), Problem> {
+    let strangers = ask(client, STRANGERS, &[]).await?;
+    let names = strangers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    if names.is_empty() { Ok(()) } else { Err(Unfit::Exposed(printable(&names.join(", "))).into()) }
 }
 
 /// The version of the schema, 0 when there is none.

@@ -14,7 +14,8 @@ use crate::store::rows;
 use crate::store::{CLAIM_LASTS, Claimant, ON_ITS_WAY, OneTimeValue, SWEEP_ROWS};
 
 /// Claims what is due and nobody else has claimed. A lease that somebody moves just now is passed
-/// over, and a claim that has more than half of its time left is not written anew.
+/// over, and a claim that has more than half of its time left is not written anew. A claim that
+/// would last longer than any can was made before the server's clock was set back, and is over.
 pub(super) async fn claim(
     pool: &Pool,
     cluster: &ClusterName,
@@ -26,7 +27,8 @@ pub(super) async fn claim(
         "SELECT ",
         rows::lease_columns!(),
         " FROM lease WHERE cluster = $1 AND due_at <= $2 \
-         AND (claimed_by = $4 OR claimed_until IS NULL OR claimed_until <= clock_timestamp()) \
+         AND (claimed_by = $4 OR claimed_until IS NULL OR claimed_until <= clock_timestamp() \
+         OR claimed_until > clock_timestamp() + $5::float8 * 2 * interval '1 second') \
          ORDER BY access_ended_at IS NOT NULL, attempts > 0, due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED"
     );
     const CLAIM: &str = "UPDATE lease SET claimed_by = $2, \
@@ -35,14 +37,14 @@ pub(super) async fn claim(
                          OR claimed_until <= clock_timestamp() + $3::float8 / 2 * interval '1 second')";
     let transaction = pool.begin().await?;
     let (cluster, now, limit) = (cluster.as_str(), Moment::not_after(now), i64::from(limit));
-    let by = by.to_string();
-    let due = all(&transaction.ask(DUE, &[&cluster, &now, &limit, &by]).await?, rows::lease)?;
+    let (by, lasts) = (by.to_string(), CLAIM_LASTS.as_secs_f64());
+    let due = transaction.ask(DUE, &[&cluster, &now, &limit, &by, &lasts]).await?;
+    let due = all(&due, rows::lease)?;
     if due.is_empty() {
         transaction.roll_back().await?;
         return Ok(due);
     }
     let ids: Vec<String> = due.iter().map(|lease| lease.id.to_string()).collect();
-    let lasts = CLAIM_LASTS.as_secs_f64();
     transaction.ask(CLAIM, &[&ids, &by, &lasts]).await?;
     transaction.commit().await?;
     Ok(due)
