@@ -15,10 +15,14 @@ use super::failure::Failure;
 use super::operate::configuration;
 use super::terminal::{self, Shown, safe_json};
 use crate::clock::Clock;
-use crate::cluster::{Check, ClusterError, Examination, Examiner, Finding, HbaServer, Verdict};
+use crate::cluster::{
+    Check, ClusterError, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict,
+};
 use crate::config::Config;
 use crate::lease::MarkerKey;
 use crate::names::ClusterName;
+use crate::store::StoreSettings;
+use crate::store::postgres::PostgresSettings;
 
 /// Why nothing was examined or printed.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,8 @@ fn examinations(
     config: Config,
     only: Option<&ClusterName>,
 ) -> Result<Vec<Examination>, DoctorError> {
-    let Config { broker, policy, clusters, .. } = config;
+    let Config { broker, policy, clusters, store, .. } = config;
+    let place = place(&store);
     let key = marker_key(&broker.marker_key_file)?.map(Arc::new);
     let role_prefix = broker.terms.role_prefix;
     let mut examinations = Vec::new();
@@ -82,6 +87,7 @@ fn examinations(
             key: key.clone(),
             role_prefix: role_prefix.clone(),
             max_clock_skew: broker.max_clock_skew,
+            store: place.clone(),
         };
         let one = Examination::new(&entry.settings, entry.client, profiles, examiner)?;
         examinations.push(one);
@@ -89,6 +95,18 @@ fn examinations(
     match only {
         Some(only) if examinations.is_empty() => Err(DoctorError::NoCluster(only.clone())),
         _ => Ok(examinations),
+    }
+}
+
+/// Where the store is, when it is on a server.
+fn place(store: &StoreSettings) -> Option<StorePlace> {
+    match store {
+        StoreSettings::Sqlite { .. } => None,
+        StoreSettings::Postgres(PostgresSettings { url, .. }) => Some(StorePlace {
+            servers: url.hosts().to_vec(),
+            user: url.user().clone(),
+            database: url.database().clone(),
+        }),
     }
 }
 

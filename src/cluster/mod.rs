@@ -46,7 +46,7 @@ use self::apply::Limits;
 pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
-pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, Verdict};
+pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict};
 use self::handed::Handed;
 pub use self::handed::HandedOver;
 use self::look::Looks;

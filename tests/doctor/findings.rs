@@ -176,6 +176,29 @@ fn what_is_wrong_with_databases_is_found_and_mended_by_what_the_doctor_prints() 
 }
 
 #[test]
+fn a_store_on_a_server_that_lends_roles_is_found_and_mended_by_what_the_doctor_prints() {
+    for major in SIDES {
+        let clinic = Clinic::open(major);
+        clinic.findings().hold("store", "pass");
+        let file = clinic.scratch.join("pgbridge.toml");
+        let config = std::fs::read_to_string(&file).expect("it was written");
+        let url = format!(
+            "url = \"postgresql://pgb%20store@localhost:{}/pgb%20store\"\n\
+             password_file = \"orders.password\"\nca_file = \"ca.pem\"",
+            clinic.postgres.port()
+        );
+        let config = config.replace("path = \"pgbridge.db\"", &url);
+        clinic.scratch.write("pgbridge.toml", &config, None);
+        clinic.findings().hold("store", "pass");
+        clinic.dba("CREATE ROLE \"pgb store\" LOGIN; CREATE DATABASE \"pgb store\";");
+        clinic.is_cured("GRANT CONNECT ON DATABASE \"pgb store\" TO PUBLIC;", "store", "warn");
+        clinic.findings().hold("store", "note");
+        let to_a_group = "GRANT CONNECT ON DATABASE \"pgb store\" TO orders_read;";
+        clinic.is_cured(to_a_group, "store", "warn");
+    }
+}
+
+#[test]
 fn settings_are_found_and_mended_by_what_the_doctor_prints() {
     for major in SIDES {
         let clinic = Clinic::of(Postgres::start_with(major, DURABLE));
@@ -268,6 +291,7 @@ async fn a_clock_that_is_off_is_found() {
             key: None,
             role_prefix: RolePrefix::default(),
             max_clock_skew: "2m".parse().expect("a length of time"),
+            store: None,
         };
         let profiles = vec![Arc::new(profile("orders_read"))];
         let examination = Examination::new(&settings(&postgres), client, profiles, examiner)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Examiner;
+use super::{Examiner, StorePlace};
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::settings::ClusterSettings;
 use crate::dial::{Host, ServerTls};
@@ -41,6 +41,8 @@ pub struct Expected {
     pub role_prefix: RolePrefix,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Duration,
+    /// The broker's own store, if it is on this server.
+    pub store: Option<StorePlace>,
 }
 
 /// How the broker's own connection is protected.
@@ -87,6 +89,10 @@ impl Expected {
             profiles,
             role_prefix: examiner.role_prefix.clone(),
             max_clock_skew: examiner.max_clock_skew.duration(),
+            store: examiner
+                .store
+                .clone()
+                .filter(|store| store.is_at(&settings.host, settings.port)),
         }
     }
 

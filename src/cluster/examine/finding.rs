@@ -88,6 +88,8 @@ checks! {
     PublicTemporary = "public-temporary",
     /// Databases that everybody may connect to.
     PublicConnect = "public-connect",
+    /// Whether the broker's own store is on the server too.
+    Store = "store",
     /// Whether the attic can take over what is made.
     AtticCreate = "attic-create",
     /// TLS.

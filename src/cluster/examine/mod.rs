@@ -33,9 +33,10 @@ use super::connect::Connections;
 use super::error::ClusterError;
 use super::settings::ClusterSettings;
 use crate::clock::Clock;
+use crate::dial::Host;
 use crate::lease::MarkerKey;
 use crate::mapping::Profile;
-use crate::names::{BrokerId, ClusterName, RolePrefix, Ttl};
+use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Ttl};
 
 pub use self::expected::Expected;
 pub use self::finding::{Check, Finding, Verdict};
@@ -52,6 +53,28 @@ pub struct Examiner {
     pub role_prefix: RolePrefix,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
+    /// Where the broker's own store is, when that is on a server.
+    pub store: Option<StorePlace>,
+}
+
+/// The broker's own store on PostgreSQL, as its configuration names it.
+#[derive(Clone, Debug)]
+pub struct StorePlace {
+    /// Its servers, each with its port.
+    pub servers: Vec<(Host, u16)>,
+    /// The broker's login there.
+    pub user: RoleName,
+    /// Its database.
+    pub database: DatabaseName,
+}
+
+impl StorePlace {
+    /// Whether one of its servers is that at `host` and `port`, as far as the addresses tell.
+    fn is_at(&self, host: &Host, port: u16) -> bool {
+        self.servers.iter().any(|(own, own_port)| {
+            *own_port == port && (own == host || (own.is_local() && host.is_local()))
+        })
+    }
 }
 
 /// One cluster, to be examined. Connects when it is.

@@ -63,6 +63,24 @@ pub enum StoreUrlError {
 }
 
 impl StoreUrl {
+    /// The login.
+    #[must_use]
+    pub fn user(&self) -> &RoleName {
+        &self.user
+    }
+
+    /// The servers, each with its port.
+    #[must_use]
+    pub fn hosts(&self) -> &[(Host, u16)] {
+        &self.hosts
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> &DatabaseName {
+        &self.database
+    }
+
     /// Whether what is sent there cannot leave this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {

@@ -4,7 +4,7 @@ use super::super::Expected;
 use super::super::facts::{Database, Facts, Looked, Schema};
 use super::super::finding::{Check, Finding};
 use super::{listed, seen};
-use crate::names::identifier;
+use crate::names::{RoleName, identifier};
 
 pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
     let mut findings = seen(Check::Database, &facts.databases, |databases| {
@@ -12,6 +12,7 @@ pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
         let mut findings: Vec<Finding> =
             wanted.clone().flat_map(|wanted| database(expected, wanted)).collect();
         findings.push(public_connect(databases));
+        findings.push(store(expected, facts, databases));
         findings.extend(public_temporary(wanted));
         findings
     });
@@ -82,6 +83,51 @@ fn public_connect(databases: &[Database]) -> Finding {
     Finding::note(CHECK, format!("open to everybody: {}", listed(&names)), why)
         .mend("-- after GRANT CONNECT to those who need it:")
         .mend_all(revoke)
+}
+
+/// Whoever is lent a role on the server of the store can get in its way, without any right there.
+fn store(expected: &Expected, facts: &Facts, databases: &[Database]) -> Finding {
+    const CHECK: Check = Check::Store;
+    let found = expected.store.as_ref().and_then(|store| {
+        let name = store.database.as_str();
+        databases.iter().find(|database| database.name == name).map(|database| (store, database))
+    });
+    let Some((store, database)) = found else {
+        return Finding::pass(CHECK, "the broker's own store is elsewhere");
+    };
+    let (name, quoted) = (&database.name, identifier(&database.name));
+    let user = store.user.quoted();
+    let gets_in = |role: &&RoleName| !database.shut_out.iter().any(|out| out == role.as_str());
+    let guests: Vec<&RoleName> = expected.groups().filter(gets_in).collect();
+    let reserved = can_reserve(facts).then(|| {
+        [
+            "-- connections that nobody else gets; it needs a restart:".to_owned(),
+            "ALTER SYSTEM SET reserved_connections = 20;".to_owned(),
+            format!("GRANT pg_use_reserved_connections TO {user};"),
+        ]
+    });
+    let reserved = reserved.into_iter().flatten();
+    if guests.is_empty() && !database.public_connects {
+        let seen = format!("the broker's own store is here too, and leases do not get into {name}");
+        let why = "Leases that take all connections of the server keep the broker from its store, so \
+                   that nothing is issued meanwhile.";
+        return Finding::note(CHECK, seen, why).mend_all(reserved);
+    }
+    let why = "A lease that gets into the database can hold the locks of the store, and those that take \
+               all connections keep the broker from it: nothing is issued or written down meanwhile.";
+    let guests: Vec<String> = guests.into_iter().map(RoleName::quoted).collect();
+    let everybody = std::iter::once("PUBLIC".to_owned()).chain(guests).collect::<Vec<_>>();
+    let seen = format!("the broker's own store is here too, and leases get into {name}");
+    Finding::warn(CHECK, seen, why)
+        .mend("-- best is a server that lends no roles (`url` in [store]); as long as it is this one:")
+        .mend(format!("GRANT CONNECT ON DATABASE {quoted} TO {user};"))
+        .mend(format!("REVOKE CONNECT ON DATABASE {quoted} FROM {};", everybody.join(", ")))
+        .mend_all(reserved)
+}
+
+/// Whether the server is 16 or newer, which can keep connections for a role.
+fn can_reserve(facts: &Facts) -> bool {
+    facts.server.as_ref().is_ok_and(|server| super::server::has_options(server.version))
 }
 
 fn public_temporary<'a>(databases: impl Iterator<Item = &'a Database>) -> Option<Finding> {

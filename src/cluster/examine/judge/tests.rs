@@ -12,7 +12,7 @@ use super::super::finding::{Check, Finding};
 use super::super::knock::{Answer, Certificate, Fit, Guest, Opened, Way};
 use super::super::prepare::{self, HbaServer};
 use super::super::wire::Demand;
-use super::super::{Expected, expected::Protection};
+use super::super::{Expected, StorePlace, expected::Protection};
 use super::{inside, out_of_reach};
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::error::{Failure, FailureKind};
@@ -58,6 +58,7 @@ fn expected() -> Expected {
         profiles: vec![profile("reader", &["orders"], None)],
         role_prefix: RolePrefix::default(),
         max_clock_skew: Duration::from_mins(2),
+        store: None,
     }
 }
 
@@ -402,6 +403,53 @@ fn a_database_must_be_there_and_open_to_broker_and_leases() {
     hold_changed(&expected(), Check::PublicTemporary, Note, "REVOKE TEMPORARY", |facts| {
         database(facts).public_temporary = true;
     });
+}
+
+#[test]
+fn a_store_on_the_server_is_told_and_more_so_when_leases_get_into_it() {
+    const CHECK: Check = Check::Store;
+    let store = StorePlace {
+        servers: vec![("db.example.test".parse().unwrap(), 5432)],
+        user: "store".parse().unwrap(),
+        database: "pgb store".parse().unwrap(),
+    };
+    let with_store = Expected { store: Some(store), ..expected() };
+    let here = |public_connects: bool, shut_out: &[&str]| {
+        let name = "pgb store".to_owned();
+        let shut_out = shut_out.iter().map(|&role| role.to_owned()).collect();
+        let found =
+            Database { name, connectable: true, public_connects, shut_out, ..Database::default() };
+        move |facts: &mut Facts| facts.databases.as_mut().unwrap().push(found)
+    };
+    check(CHECK, Pass, "", here(true, &[]));
+    hold_changed(&with_store, CHECK, Pass, "", |_| {});
+    let public = "REVOKE CONNECT ON DATABASE \"pgb store\" FROM PUBLIC, \"reader\";";
+    hold_changed(&with_store, CHECK, Warn, public, here(true, &[]));
+    hold_changed(&with_store, CHECK, Warn, "FROM PUBLIC, \"reader\";", here(false, &["other"]));
+    let reserved = "GRANT pg_use_reserved_connections TO \"store\";";
+    hold_changed(&with_store, CHECK, Warn, reserved, here(true, &[]));
+    hold_changed(&with_store, CHECK, Note, reserved, here(false, &["reader"]));
+}
+
+#[test]
+fn a_server_of_the_store_is_known_by_its_address() {
+    let check = |own: &str, own_port: u16, host: &str, same: bool| {
+        let place = StorePlace {
+            servers: vec![
+                ("elsewhere.example.test".parse().unwrap(), 5432),
+                (own.parse().unwrap(), own_port),
+            ],
+            user: "store".parse().unwrap(),
+            database: "store".parse().unwrap(),
+        };
+        assert_eq!(place.is_at(&host.parse().unwrap(), 5432), same, "{own}:{own_port} {host}");
+    };
+    check("db.example.test", 5432, "db.example.test", true);
+    check("db.example.test", 5433, "db.example.test", false);
+    check("db.example.test", 5432, "db2.example.test", false);
+    check("127.0.0.1", 5432, "localhost", true);
+    check("/run/postgresql", 5432, "::1", true);
+    check("127.0.0.1", 5432, "10.0.0.1", false);
 }
 
 #[test]
