@@ -184,6 +184,7 @@ pub(super) fn live_lease(row: &Row) -> Result<LiveLease, Problem> {
         state: columns.word("state")?,
         role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
         create_before: columns.time("create_before")?,
+        expires_at: columns.time("expires_at")?,
     })
 }
 

@@ -169,6 +169,7 @@ pub(super) fn live_lease(row: &Row<'_>) -> Result<LiveLease, Problem> {
         state: columns.word("state")?,
         role_oid: columns.get::<Option<u32>>("role_oid")?.map(RoleOid),
         create_before: columns.time("create_before")?,
+        expires_at: columns.time("expires_at")?,
     })
 }
 
