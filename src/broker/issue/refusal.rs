@@ -17,7 +17,7 @@ use crate::names::{DatabaseName, RoleName, printable};
 /// A wish that is refused: what the client is told, and what the audit.
 struct Unfit {
     role: String,
-    refusal: IssueError,
+    refusal: Box<IssueError>,
     cause: &'static str,
     detail: String,
 }
@@ -26,7 +26,7 @@ impl Unfit {
     /// The audit is told what the client is.
     fn told(role: &str, refusal: IssueError, cause: &'static str) -> Self {
         let (role, detail) = (role.to_owned(), refusal.to_string());
-        Self { role, refusal, cause, detail }
+        Self { role, refusal: Box::new(refusal), cause, detail }
     }
 }
 
@@ -70,7 +70,7 @@ impl Broker {
         let role = Some(cut(&role));
         let map_revision = Some(self.0.policy.map.revision().clone());
         let record = Record { cluster, role, map_revision, ..record };
-        Err(self.refused_lease(record, refusal, cause, &detail).await)
+        Err(self.refused_lease(record, *refusal, cause, &detail).await)
     }
 
     fn judge(
@@ -95,7 +95,7 @@ impl Broker {
             Err(refusal) => {
                 let (cause, detail) = (refusal.word(), refusal.to_string());
                 let refusal = IssueError::NotOnOffer { cluster, role: role.clone() };
-                Err(Unfit { role, refusal, cause, detail })
+                Err(Unfit { role, refusal: Box::new(refusal), cause, detail })
             }
         }
     }
