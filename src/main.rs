@@ -80,6 +80,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         reconcile_every: settings.reconcile_every,
         recheck_every: settings.recheck_every,
         recheck_grace: settings.recheck_grace,
+        max_missing: settings.max_missing,
     });
     let shutdown = server.shutdown_timeout;
     let listening = Listening::open(broker.clone(), server).await?;

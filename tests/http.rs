@@ -135,7 +135,8 @@ async fn anothers_living_lease_is_answered_like_none_on_every_route() {
     let document = get(&bed, Caller::Nobody, "/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
     let mut tried = 0;
-    for (path, item) in paths.iter().filter(|(path, _)| path.contains("{id}")) {
+    let of_people = |path: &str| path.contains("{id}") && !path.starts_with("/v1/operator/");
+    for (path, item) in paths.iter().filter(|(path, _)| of_people(path)) {
         for method in item.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let of = async |id: &str| {
@@ -242,6 +243,48 @@ async fn a_party_that_is_away_is_said_to_be_and_nothing_more_is_said() {
     }
     assert_eq!(ready.json()["ways"], "down", "{ready:?}");
     assert_eq!(get(&bed, Caller::Nobody, "/healthz").await.status, 200);
+}
+
+/// I-13.
+#[tokio::test]
+async fn whatever_somebody_is_refused_is_written_down_with_its_reason() {
+    let bed = TestBed::start(16);
+    let (bob, carol) = (bed.login("bob").await, bed.login("carol").await);
+    let (bob, carol) = (Caller::Session(&bob), Caller::Session(&carol));
+    let wish = |role: Option<&str>, ttl: &str| json!({ "cluster": "orders", "role": role, "ttl": ttl, "reason": "x" });
+    let held = issue(&bed, bob, wish(Some("orders_read"), "10m")).await;
+    let path = format!("/v1/leases/{}", held.text("/lease/id"));
+    let renew = async |caller, ttl: &str| {
+        let body = Some(json!({ "ttl": ttl }));
+        bed.call(Method::POST, &format!("{path}/renew"), caller, body).await
+    };
+    let mut refused = vec![
+        ("role_needed", issue(&bed, bob, wish(None, "10m")).await),
+        ("unfit_wish", issue(&bed, bob, wish(Some("orders_read"), "30d")).await),
+        ("not_mapped", issue(&bed, bob, wish(Some("reports_read"), "10m")).await),
+        ("not_the_holder", renew(carol, "10m").await),
+        ("ttl_too_long", renew(bob, "30d").await),
+        ("duty_needed", get(&bed, bob, "/v1/operator/leases").await),
+    ];
+    assert_eq!(renew(bob, "20m").await.status, 200);
+    assert_eq!(bed.call(Method::DELETE, &path, bob, None).await.status, 200);
+    refused.push(("lease_over", renew(bob, "10m").await));
+    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
+    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
+    let export = String::from_utf8(export.output().unwrap().stdout).unwrap();
+    let records: Vec<Value> =
+        export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (cause, answer) in &refused {
+        assert!((400..500).contains(&answer.status), "{cause}: {answer:?}");
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        let told: Vec<&Value> =
+            records.iter().filter(|record| record["request_id"] == id).collect();
+        assert_eq!(told.len(), 1, "{cause}: {answer:?}");
+        assert_eq!((&told[0]["outcome"], &told[0]["cause"]), (&json!("refused"), &json!(cause)));
+    }
+    let id = held.headers["x-request-id"].to_str().unwrap();
+    let told = records.iter().filter(|record| record["request_id"] == id);
+    assert!(told.clone().all(|record| record["outcome"] == "done") && told.count() == 2);
 }
 
 /// An alert on a metric that is spelled differently would never sound.

@@ -15,6 +15,7 @@ mod cluster;
 mod config;
 mod crash;
 mod doctor;
+mod ends;
 mod faults;
 mod floors;
 mod http;

@@ -1,6 +1,8 @@
 //! Offboarding, with a real directory: whoever loses a group or the account loses what rested on it,
 //! and whoever keeps it keeps all. And operators: what they end, by person, role and cluster.
 
+mod missing;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

@@ -118,7 +118,7 @@ async fn two_brokers_never_hold_a_claim_on_the_same_lease() {
                     assert!(is_alone, "{} was claimed twice", lease.id);
                 }
                 for lease in &claimed {
-                    let ending = lease.clone().revoke(EndReason::Expired).unwrap();
+                    let ending = lease.clone().revoke(EndReason::Expired, at(9)).unwrap();
                     moved(&*store, &ending).await.unwrap();
                     moved(&*store, &ending.close(at(101)).unwrap()).await.unwrap();
                 }
@@ -247,7 +247,7 @@ async fn a_lease_that_a_hung_transaction_holds_holds_up_no_other() {
     // And when nobody lets go, the wait is bounded and nothing has happened.
     let holder = Holder::begin(&server, "store", &lock);
     let active = store.lease(held.id).await.unwrap().unwrap();
-    let ending = active.clone().revoke(EndReason::Operator).unwrap();
+    let ending = active.clone().revoke(EndReason::Operator, at(9)).unwrap();
     let error = moved(&*store, &ending).await.unwrap_err();
     assert!(told(&error).contains("55P03"), "{}", told(&error));
     assert_eq!(store.lease(held.id).await.unwrap(), Some(active));

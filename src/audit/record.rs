@@ -64,6 +64,13 @@ pub enum Action {
     /// Somebody could not log in any more when they were looked up again; all they had ends.
     #[serde(rename = "person.gone")]
     PersonGone,
+    /// Many people were missing at once when they were looked up again, so that what they have was
+    /// left to them; or that is over.
+    #[serde(rename = "people.missing")]
+    PeopleMissing,
+    /// An operator declared that nothing is left of a lease, or was refused that.
+    #[serde(rename = "lease.declared_gone")]
+    DeclaredGone,
     /// Somebody with a duty read what is not theirs: all leases, or the audit.
     #[serde(rename = "review.read")]
     ReviewRead,

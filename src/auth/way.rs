@@ -40,8 +40,11 @@ pub enum Standing {
     /// They could log in, and are in the groups of this identity. Its times are those of the look;
     /// whoever logged in keeps the times of the login ([`Identity::as_seen_in`]).
     Good(Identity),
-    /// They could not: nothing that rests on them may go on.
+    /// They could not, as the party says of them: nothing that rests on them may go on.
     Gone(Reason),
+    /// The party does not show them. Either they are gone, or it shows less than it should: it was
+    /// restored, lags behind, or is searched in another place than before.
+    Missing(Reason),
     /// The party could not say: what was known before may count for a while.
     Unknown(Reason),
     /// This way in can look nobody up: what was proven at the login counts for as long as that.

@@ -6,6 +6,7 @@ use metrics::counter;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::standing::Absent;
 use super::turns::Turn;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record, Subject, cut};
@@ -148,10 +149,15 @@ impl Broker {
         if let Some(cause) = self.why_over(&session) {
             return Err(self.over(request, &session, cause, "").await?);
         }
-        self.0.looks.note_login(&session.identity);
+        self.0.looks.note_login(&session.identity, now);
         let identity = match self.as_known(&session.identity) {
             Ok(identity) => identity,
-            Err(gone) => return Err(self.over(request, &session, gone.word, &gone.detail).await?),
+            Err(Absent::Gone(gone)) => {
+                return Err(self.over(request, &session, gone.word, &gone.detail).await?);
+            }
+            Err(Absent::Missing(missing)) => {
+                return Err(self.not_shown(request, &session, &missing).await?);
+            }
         };
         if session.is_touch_due(now, self.0.session) {
             self.store().touch_session(session.id, now).await?;
@@ -168,14 +174,42 @@ impl Broker {
         detail: &str,
     ) -> Result<AccessError, AccessError> {
         counter!("pgbridge_tokens_refused_total").increment(1);
-        let principal = session.identity.principal().clone();
-        let subject = Subject::Person { principal, session: Some(session.id) };
-        let record = self.record(request, Action::AccessRefused, subject);
-        let record = record.ended(Outcome::Refused, cause, detail);
+        let record = self.refused_access(request, session, cause, detail);
         // Before the clocks were compared nobody knows whether it is over: then it stays.
         let ends = self.0.time.is_settled().then_some(Change::EndSession(session.id));
         self.store().commit(ends.into_iter().collect(), vec![record]).await?;
         Ok(AccessError::NoSession)
+    }
+
+    /// Refuses a session whose person is missing, and leaves it: they may be shown again. Written
+    /// down once a minute, since the session can ask for ever.
+    async fn not_shown(
+        &self,
+        request: &Request,
+        session: &Session,
+        missing: &Reason,
+    ) -> Result<AccessError, AccessError> {
+        counter!("pgbridge_tokens_refused_total").increment(1);
+        let about = format!("missing:{}", session.id);
+        if let Some(unwritten) = self.0.hushed.speak(&about, self.now()) {
+            let detail = format!("{}; {}", missing.detail, since_then(unwritten));
+            let record = self.refused_access(request, session, missing.word, &detail);
+            self.store().commit(Vec::new(), vec![record]).await?;
+        }
+        Ok(AccessError::NoSession)
+    }
+
+    fn refused_access(
+        &self,
+        request: &Request,
+        session: &Session,
+        cause: &str,
+        detail: &str,
+    ) -> Record {
+        let principal = session.identity.principal().clone();
+        let subject = Subject::Person { principal, session: Some(session.id) };
+        let record = self.record(request, Action::AccessRefused, subject);
+        record.ended(Outcome::Refused, cause, detail)
     }
 
     /// Ends the session of `caller`.
@@ -235,7 +269,7 @@ impl Broker {
     ) -> Result<(Identity, Counters), AccessError> {
         let (named, way) = (way.unwrap_or_default(), self.way(way));
         let subject = Subject::unproven(way.map_or(named, |way| way.name().as_str()), username);
-        let counters = self.counters(request, way, username).await?;
+        let counters = self.counters(request, way, &subject, username).await?;
         self.admit(request, &subject, &counters).await?;
         let Some(way) = way else {
             self.refuse_login(request, subject, "unknown_way", "", Vec::new()).await?;
@@ -243,7 +277,7 @@ impl Broker {
         };
         match way.login(username, &password, self.now()).await {
             Ok(identity) => {
-                self.0.looks.note_login(&identity);
+                self.0.looks.note_login(&identity, self.now());
                 Ok((identity, counters))
             }
             Err(unproven) => Err(self.refused(request, subject, unproven, counters).await?),
@@ -257,13 +291,15 @@ impl Broker {
         &self,
         request: &Request,
         way: Option<&dyn Way>,
+        subject: &Subject,
         username: &str,
     ) -> Result<Counters, AccessError> {
         let place = source(request.client);
         let source = format!("source:{place}");
         let half = (self.0.lockout.source.failures / 2) as usize;
         let Some(from_here) = self.0.turns.take_now(&source, half) else {
-            counter!("pgbridge_logins_refused_total", "cause" => "source_busy").increment(1);
+            let about = format!("busy:{place}");
+            self.refuse_hushed(request, subject, &about, "source_busy", "").await?;
             return Err(AccessError::TooManyAttempts { seconds: 1 });
         };
         let Some(way) = way else {
@@ -307,17 +343,31 @@ impl Broker {
         let Some((counter, until)) = locked else { return Ok(()) };
         let by_source = *counter == counters.source;
         let cause = if by_source { "source_locked_out" } else { "account_locked_out" };
-        if let Some(unwritten) = self.0.hushed.speak(counter, now) {
-            let detail = format!("until {until}; {unwritten} more since the last record of this");
-            self.refuse_login(request, subject.clone(), cause, &detail, Vec::new()).await?;
-        } else {
-            counter!("pgbridge_logins_refused_total", "cause" => cause).increment(1);
-        }
+        let until_then = format!("until {until}; ");
+        self.refuse_hushed(request, subject, counter, cause, &until_then).await?;
         if by_source {
             let seconds = until.duration_since(now).as_secs().unsigned_abs().max(1);
             return Err(AccessError::TooManyAttempts { seconds });
         }
         Err(AccessError::Refused)
+    }
+
+    /// Refuses a login that is refused again and again: written down once a minute by what it is
+    /// `about`, and else only counted.
+    async fn refuse_hushed(
+        &self,
+        request: &Request,
+        subject: &Subject,
+        about: &str,
+        cause: &'static str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        if let Some(unwritten) = self.0.hushed.speak(about, self.now()) {
+            let detail = format!("{detail}{}", since_then(unwritten));
+            return self.refuse_login(request, subject.clone(), cause, &detail, Vec::new()).await;
+        }
+        counter!("pgbridge_logins_refused_total", "cause" => cause).increment(1);
+        Ok(())
     }
 
     /// Writes down why the way in gave no identity, and what the client is told.
@@ -357,6 +407,11 @@ impl Broker {
         let record = record.ended(Outcome::Refused, cause, detail);
         self.store().commit(changes, vec![record]).await
     }
+}
+
+/// How often something was refused and not written down.
+fn since_then(unwritten: u64) -> String {
+    format!("{unwritten} more since the last record of this")
 }
 
 /// The address under which attempts are counted: an IPv6 host owns its whole /64.

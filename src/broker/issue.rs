@@ -1,8 +1,8 @@
 //! Issuing: from an entitlement to a live role, with its password handed out once.
 
 mod error;
+mod refusal;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use metrics::counter;
@@ -10,22 +10,17 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 pub use error::IssueError;
+pub(super) use refusal::is_fit;
 
-use super::standing::Doubt;
 use super::{Broker, Caller, Request, Site};
-use crate::audit::{Action, Outcome, Record, cut};
-use crate::auth::Identity;
-use crate::auth::way::Reason;
+use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError, CreateRefusal};
 use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
-use crate::mapping::{Entitlement, Profile, ReasonRule};
-use crate::names::{
-    DatabaseName, Password, RequestKey, RoleName, RoleOid, ScramIterations, Ttl, Verifier,
-    printable,
-};
+use crate::mapping::{Entitlement, Profile};
+use crate::names::{Password, RequestKey, RoleOid, ScramIterations, Ttl, Verifier};
 use crate::store::{Change, Room, StoreError};
 
 /// Rounds of a verifier that take longer than handing them to another thread: some 50 µs.
@@ -94,95 +89,6 @@ impl Broker {
         answered.await.unwrap_or(Err(IssueError::Interrupted))
     }
 
-    /// Who asks, as they were seen not long ago; or the refusal, written down.
-    async fn standing_to_issue(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        wish: &Wish,
-    ) -> Result<Identity, IssueError> {
-        let doubt = match self.standing(caller.identity(), self.0.recheck_every.span()).await {
-            Ok(identity) => return Ok(identity),
-            Err(doubt) => doubt,
-        };
-        let Reason { word, detail } = doubt.reason();
-        counter!("pgbridge_leases_refused_total", "cause" => *word).increment(1);
-        let record = self.record(request, Action::LeaseRequested, caller.subject());
-        let record = Record {
-            cluster: wish.cluster.parse().ok(),
-            role: wish.role.as_deref().map(cut),
-            ..record.ended(Outcome::Refused, word, detail)
-        };
-        let written = self.store().commit(Vec::new(), vec![record]).await;
-        written.map_err(IssueError::NotRecorded)?;
-        Err(match doubt {
-            Doubt::Gone(_) => IssueError::LoginEnded,
-            Doubt::Away(_) => IssueError::DirectoryAway,
-        })
-    }
-
-    /// The entitlement and the order for `wish`, or the refusal, written down.
-    async fn allow(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        identity: &Identity,
-        wish: Wish,
-    ) -> Result<(Entitlement, Order), IssueError> {
-        let (cluster, asked) = (wish.cluster.clone(), wish.role.clone());
-        let role = match asked {
-            Some(role) => role,
-            None => self.only_role(request, identity, &cluster)?,
-        };
-        let entitled = self.0.policy.entitle(identity, &cluster, &role, request.client);
-        let (refusal, cause, detail) = match entitled {
-            Ok(entitlement) => match order(entitlement.profile(), wish, request) {
-                Ok(order) => return Ok((entitlement, order)),
-                Err(unfit) => {
-                    let detail = unfit.to_string();
-                    (unfit, "unfit_wish", detail)
-                }
-            },
-            Err(refusal) => {
-                let not_on_offer =
-                    IssueError::NotOnOffer { cluster: cluster.clone(), role: role.clone() };
-                (not_on_offer, refusal.word(), refusal.to_string())
-            }
-        };
-        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
-        let record = self.record(request, Action::LeaseRequested, caller.subject());
-        let record = Record {
-            cluster: cluster.parse().ok(),
-            role: Some(cut(&role)),
-            map_revision: Some(self.0.policy.map.revision().clone()),
-            ..record.ended(Outcome::Refused, cause, &detail)
-        };
-        let written = self.store().commit(Vec::new(), vec![record]).await;
-        written.map_err(IssueError::NotRecorded)?;
-        Err(refusal)
-    }
-
-    /// The only role on offer on `cluster`. When nothing is on offer there it is the empty name,
-    /// which no profile has, so that the refusal takes the same way as any other.
-    fn only_role(
-        &self,
-        request: &Request,
-        identity: &Identity,
-        cluster: &str,
-    ) -> Result<String, IssueError> {
-        let offers = self.0.policy.entitlements(identity, request.client);
-        let here = offers.iter().filter(|offer| offer.cluster().as_str() == cluster);
-        let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
-        match (roles.len(), roles.first()) {
-            (0, _) => Ok(String::new()),
-            (1, Some(role)) => Ok(role.to_string()),
-            _ => Err(IssueError::RoleNeeded {
-                cluster: cluster.to_owned(),
-                roles: roles.into_iter().collect(),
-            }),
-        }
-    }
-
     async fn make(
         &self,
         request: &Request,
@@ -197,7 +103,7 @@ impl Broker {
         });
         let (site, lease) = match opened {
             Ok(opened) => opened,
-            Err(refusal) => return Err(self.refuse(request, caller, entitlement, refusal).await),
+            Err(refusal) => return Err(self.not_now(request, caller, entitlement, refusal).await),
         };
         let profile = entitlement.profile();
         crash::at(Place::IssueIntent);
@@ -230,32 +136,6 @@ impl Broker {
             .increment(1);
         info!(request.id, lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, principal = %lease.principal, "issued");
         Ok(Credential { lease, password, connection: site.client.clone() })
-    }
-
-    /// Writes down why nothing can be issued now, although it may be.
-    async fn refuse(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        entitlement: &Entitlement,
-        refusal: IssueError,
-    ) -> IssueError {
-        let cause = match refusal {
-            IssueError::NotReady { .. } => "not_ready",
-            IssueError::ClocksApart { .. } => "clocks_apart",
-            _ => "login_too_old",
-        };
-        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
-        let record = self.record(request, Action::LeaseRequested, caller.subject());
-        let record = Record {
-            cluster: Some(entitlement.cluster().clone()),
-            role: Some(entitlement.profile().role.to_string()),
-            rule: Some(entitlement.rule().clone()),
-            map_revision: Some(entitlement.revision().clone()),
-            ..record.ended(Outcome::Refused, cause, &refusal.to_string())
-        };
-        let written = self.store().commit(Vec::new(), vec![record]).await;
-        written.map_or_else(IssueError::NotRecorded, |()| refusal)
     }
 
     fn ready_site(&self, entitlement: &Entitlement) -> Result<&Site, IssueError> {
@@ -293,7 +173,15 @@ impl Broker {
     ) -> Result<(), IssueError> {
         let record = |action| self.record(request, action, caller.subject());
         let (mut changes, mut records) = (vec![Change::NeedLogin(caller.login())], Vec::new());
-        let replaced = self.replaced(lease).await?;
+        let replaced = match self.replaced(lease).await {
+            Err(IssueError::InProgress) => {
+                let record = record(Action::LeaseRequested).about(lease);
+                return Err(self
+                    .refused_lease(record, IssueError::InProgress, "in_progress", "")
+                    .await);
+            }
+            replaced => replaced?,
+        };
         let replaces = replaced.is_some();
         if let Some(replaced) = replaced {
             records.push(record(Action::RevokeRequested).about(&replaced));
@@ -315,7 +203,7 @@ impl Broker {
                 return Ok(());
             }
             Err(StoreError::KeyTaken | StoreError::Moved { .. }) => {
-                return Err(IssueError::InProgress);
+                (IssueError::InProgress, "in_progress")
             }
             Err(StoreError::LoginEnded) => (IssueError::LoginEnded, "login_ended"),
             Err(StoreError::TooMany { most }) => {
@@ -324,11 +212,8 @@ impl Broker {
             }
             Err(source) => return Err(IssueError::NotRecorded(source)),
         };
-        counter!("pgbridge_leases_refused_total", "cause" => cause).increment(1);
         let record = record(Action::LeaseRequested).about(lease);
-        let record = record.ended(Outcome::Refused, cause, "");
-        let written = self.store().commit(Vec::new(), vec![record]).await;
-        Err(written.map_or_else(IssueError::NotRecorded, |()| refused))
+        Err(self.refused_lease(record, refused, cause, "").await)
     }
 
     async fn replaced(&self, lease: &Lease) -> Result<Option<Lease>, IssueError> {
@@ -337,7 +222,7 @@ impl Broker {
         let Some(former) = former.map_err(IssueError::NotRecorded)? else { return Ok(None) };
         match former.state {
             LeaseState::Active => {
-                let replaced = former.revoke(EndReason::Replaced);
+                let replaced = former.revoke(EndReason::Replaced, self.now());
                 replaced.map(Some).map_err(|_| IssueError::InProgress)
             }
             _ => Err(IssueError::InProgress),
@@ -405,20 +290,16 @@ impl Broker {
         IssueError::RoleNotCreated { lease: id, cluster, source: Box::new(source) }
     }
 
-    /// Tells a lease whose password never left to end. If even this is not written, its intent
-    /// is found overdue by reconciling.
+    /// Tells a lease whose password never left to end, also when it was activated and only the
+    /// answer to that was lost. If even this is not written, its intent is found overdue by
+    /// reconciling.
     async fn end_undelivered(&self, request: &Request, caller: &Caller, lease: Lease) {
         let (id, cluster) = (lease.id, lease.cluster.clone());
-        let Ok(ending) = lease.revoke(EndReason::Undelivered) else { return };
-        let record = self.record(request, Action::RevokeRequested, caller.subject()).about(&ending);
-        let moved = Change::MoveLease(Box::new(ending));
         crash::at(Place::IssueEndUndelivered);
-        match self.store().commit(vec![moved], vec![record]).await {
-            Ok(()) => self.nudge(&cluster),
-            Err(failed) => {
-                warn!(lease = %id, cause = with_causes(&failed), "the end was not recorded");
-                self.compare_soon(&cluster);
-            }
+        let record = self.record(request, Action::RevokeRequested, caller.subject());
+        if let Err(failed) = self.end(lease, EndReason::Undelivered, record).await {
+            warn!(lease = %id, cause = with_causes(&failed), "the end was not recorded");
+            self.compare_soon(&cluster);
         }
     }
 
@@ -427,7 +308,8 @@ impl Broker {
         let lease = unheard.lease;
         warn!(lease = %lease.id, "the client went away before its credential left; the lease is ended");
         crash::at(Place::IssueEndUnheard);
-        if let Err(failed) = self.begin_end(lease, EndReason::Undelivered, None).await {
+        let record = Record::new(self.now(), Action::RevokeRequested, Subject::Broker);
+        if let Err(failed) = self.end(lease, EndReason::Undelivered, record).await {
             warn!(
                 cause = with_causes(&failed),
                 "the end was not recorded; the lease ends by its TTL"
@@ -449,41 +331,4 @@ async fn draw(iterations: ScramIterations) -> Result<(Password, Verifier), Issue
         return Ok(draw());
     }
     tokio::task::spawn_blocking(draw).await.map_err(|_| IssueError::Interrupted)
-}
-
-/// Holds a wish against the profile's terms.
-fn order(profile: &Profile, wish: Wish, request: &Request) -> Result<Order, IssueError> {
-    let ttl = wish.ttl.unwrap_or(profile.ttl);
-    if ttl > profile.max_ttl {
-        let (role, max_ttl) = (profile.role.clone(), profile.max_ttl);
-        return Err(IssueError::TtlTooLong { role, ttl, max_ttl });
-    }
-    let reason = wish.reason.filter(|reason| !reason.trim().is_empty());
-    if profile.reason == ReasonRule::Required && reason.is_none() {
-        return Err(IssueError::ReasonNeeded { role: profile.role.clone() });
-    }
-    let unfit = |text: &String| text.chars().count() > 500 || printable(text) != *text;
-    if reason.as_ref().is_some_and(unfit) {
-        return Err(IssueError::ReasonUnfit);
-    }
-    Ok(Order {
-        database: database(profile, wish.database)?,
-        ttl,
-        reason,
-        request_key: wish.request_key,
-        client: request.client,
-    })
-}
-
-fn database(profile: &Profile, asked: Option<String>) -> Result<DatabaseName, IssueError> {
-    let mut lent = profile.databases.iter();
-    let found = match &asked {
-        Some(asked) => lent.find(|database| database.as_str() == asked),
-        None => lent.next(),
-    };
-    found.cloned().ok_or_else(|| IssueError::DatabaseNotLent {
-        role: profile.role.clone(),
-        database: asked.unwrap_or_default(),
-        databases: profile.databases.clone(),
-    })
 }

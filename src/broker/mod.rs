@@ -4,10 +4,12 @@
 //! it went, answer. Issuing fails closed; revoking never does.
 
 mod access;
+mod declare;
 mod health;
 mod hidden;
 mod hushed;
 mod issue;
+mod missing;
 #[cfg(test)]
 mod model;
 mod recheck;
@@ -72,6 +74,9 @@ pub struct Parts {
     pub recheck_every: Ttl,
     /// How long what was seen of somebody counts while nobody can look.
     pub recheck_grace: Ttl,
+    /// How many people of a way in may be missing at once; more are held back, unless it shows two
+    /// others for each.
+    pub max_missing: u32,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
 }
@@ -94,6 +99,7 @@ struct Inner {
     reconcile_every: Ttl,
     recheck_every: Ttl,
     recheck_grace: Ttl,
+    max_missing: u32,
     looks: standing::Looks,
     max_clock_skew: Ttl,
     time: time::Time,
@@ -201,6 +207,7 @@ impl Broker {
             reconcile_every: parts.reconcile_every,
             recheck_every: parts.recheck_every,
             recheck_grace: parts.recheck_grace,
+            max_missing: parts.max_missing,
             looks: standing::Looks::default(),
             max_clock_skew: parts.max_clock_skew,
             time: time::Time::default(),

@@ -1,5 +1,6 @@
 //! Offboarding: everybody who has a lease or a session is looked up again and again. What the map
-//! does not allow them any more ends, and all they have when they could not log in.
+//! does not allow them any more ends, and all they have when they could not log in. Whoever is
+//! missing is looked up once more, and when many are, nothing of theirs ends ([`super::missing`]).
 
 use std::collections::BTreeSet;
 use std::future::ready;
@@ -12,6 +13,7 @@ use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::missing::{self, Apart, Told};
 use super::standing::{FRESH, Look, Pace};
 use super::{Broker, LeaseError};
 use crate::audit::{Action, Outcome, Record, Subject};
@@ -59,10 +61,11 @@ impl Broker {
             for checked in Checked::ALL {
                 checked.count(of, 0);
             }
+            missing::show(of, 0);
         }
-        let mut trouble = None;
+        let (mut trouble, mut told) = (None, Told::default());
         while !stop.is_cancelled() {
-            match self.recheck(of, start, &stop).await {
+            match self.recheck(of, start, &mut told, &stop).await {
                 Ok(now) => {
                     report(of, trouble.as_ref(), now.as_ref());
                     trouble = now;
@@ -87,6 +90,7 @@ impl Broker {
         &self,
         of: Option<&WayName>,
         start: Timestamp,
+        told: &mut Told,
         stop: &CancellationToken,
     ) -> Result<Option<Reason>, StoreError> {
         let (now, looks) = (self.now(), &self.0.looks);
@@ -95,29 +99,48 @@ impl Broker {
         let every = self.0.recheck_every.span();
         // A look takes its time too, and so does what follows from it.
         let most = ROUND.max(people.len() / 10);
-        let pace = Pace { every: every * 3 / 4, after_trouble: every / 10, most };
-        let in_vain = AtomicUsize::new(0);
-        let goes_on =
-            |_: &Principal| !stop.is_cancelled() && in_vain.load(Ordering::Relaxed) < IN_VAIN;
-        stream::iter(looks.due(&people, now, pace))
-            .take_while(|principal| ready(goes_on(principal)))
-            .for_each_concurrent(SIDE_BY_SIDE, |principal| {
-                let in_vain = &in_vain;
-                async move {
-                    if self.recheck_person(&principal).await == Checked::Unknown {
-                        in_vain.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        in_vain.store(0, Ordering::Relaxed);
-                    }
-                }
-            })
-            .await;
+        let after_trouble = every / 10;
+        let in_doubt = of.is_some_and(|of| self.missing_from(of).is_in_doubt());
+        let pace = if in_doubt { after_trouble } else { every * 3 / 4 };
+        let pace = Pace { every: pace, after_trouble, most };
+        let looked_up = self.look_up_all(looks.due(&people, now, pace), stop).await;
         if let Some(of) = of {
+            let is_missing = |(_, checked): &(Principal, Checked)| *checked == Checked::Missing;
+            let missing = looked_up.into_iter().filter(is_missing).map(|(person, _)| person);
+            self.judge_missing(
+                of,
+                missing.collect(),
+                Apart { believed: after_trouble, few: every },
+                told,
+            )
+            .await;
             looks.forget(of, &people, now);
             let oldest = looks.oldest(&people, self.now(), start).as_secs_f64();
             gauge!("pgbridge_oldest_look_seconds", "way" => of.to_string()).set(oldest);
         }
         Ok(looks.trouble(&people))
+    }
+
+    /// Looks up `due`, some side by side, and gives how each look went.
+    async fn look_up_all(
+        &self,
+        due: Vec<Principal>,
+        stop: &CancellationToken,
+    ) -> Vec<(Principal, Checked)> {
+        let in_vain = &AtomicUsize::new(0);
+        let goes_on =
+            |_: &Principal| !stop.is_cancelled() && in_vain.load(Ordering::Relaxed) < IN_VAIN;
+        let looks = stream::iter(due).take_while(|principal| ready(goes_on(principal)));
+        let looks = looks.map(|principal| async move {
+            let checked = self.recheck_person(&principal).await;
+            if checked == Checked::Unknown {
+                in_vain.fetch_add(1, Ordering::Relaxed);
+            } else {
+                in_vain.store(0, Ordering::Relaxed);
+            }
+            (principal, checked)
+        });
+        looks.buffer_unordered(SIDE_BY_SIDE).collect().await
     }
 
     /// The way in of somebody, if it is in the configuration.
@@ -134,6 +157,11 @@ impl Broker {
             }
             Look::OnlyAtLogin(None) => (Checked::OnlyAtLogin, Ok(())),
             Look::Gone(reason) => (Checked::Gone, self.end_person(principal, &reason).await),
+            // They are judged with all who are missing.
+            Look::Missing(_) => {
+                Checked::Missing.count(principal.issuer(), 1);
+                return Checked::Missing;
+            }
             Look::Away(_) => (Checked::Unknown, Ok(())),
         };
         checked.count(principal.issuer(), 1);
@@ -200,7 +228,11 @@ impl Broker {
     }
 
     /// Ends every login and every lease of somebody who could not log in any more.
-    async fn end_person(&self, principal: &Principal, reason: &Reason) -> Result<(), LeaseError> {
+    pub(super) async fn end_person(
+        &self,
+        principal: &Principal,
+        reason: &Reason,
+    ) -> Result<(), LeaseError> {
         let (person, Reason { word, detail }) = (principal.key(), reason);
         warn!(%principal, cause = word, "somebody could not log in any more; their sessions and leases end");
         let ended = Change::EndLoginsOf { person: person.clone(), at: self.now() };
@@ -234,12 +266,14 @@ impl Broker {
 enum Checked {
     Good,
     Gone,
+    Missing,
     Unknown,
     OnlyAtLogin,
 }
 
 impl Checked {
-    const ALL: [Self; 4] = [Self::Good, Self::Gone, Self::Unknown, Self::OnlyAtLogin];
+    const ALL: [Self; 5] =
+        [Self::Good, Self::Gone, Self::Missing, Self::Unknown, Self::OnlyAtLogin];
 
     /// Counts so many, also none: so that a rule on the rate sees the first.
     fn count(self, way: &WayName, people: u64) {
@@ -251,6 +285,7 @@ impl Checked {
         match self {
             Self::Good => "good",
             Self::Gone => "gone",
+            Self::Missing => "missing",
             Self::Unknown => "unknown",
             Self::OnlyAtLogin => "only_at_login",
         }

@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use tracing::warn;
 
 use super::worker::Setback;
 use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
-use crate::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use crate::clock::Stopwatch;
+use crate::cluster::{AccessEnd, ClusterError, HIDDEN_FOR, Removal, RoleTarget};
 use crate::crash::{self, Place};
-use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, compare};
+use crate::lease::{Blocker, EndReason, Finding, FoundRole, Lease, LeaseState, LiveLease, compare};
 use crate::mapping::ObjectPolicy;
 use crate::names::{LeaseId, RoleOid};
 use crate::store::{LeaseFilter, StoreError};
@@ -25,19 +28,21 @@ const SIDE_BY_SIDE: usize = 4;
 #[derive(Default)]
 pub(super) struct OrphansLeft {
     kept: Mutex<BTreeMap<RoleOid, Vec<Blocker>>>,
-    /// All that were ever found: a log-in of one that was held back is ended when it shows.
-    found: Mutex<BTreeSet<RoleOid>>,
+    /// All that were found, and how long ago the last time: a log-in of one that was held back is
+    /// ended when it shows.
+    found: Mutex<BTreeMap<RoleOid, Stopwatch>>,
 }
 
 impl OrphansLeft {
     /// Notes that `oid` was found; `true` when that is new.
     fn note_found(&self, oid: RoleOid) -> bool {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(oid)
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(oid, Stopwatch::start()).is_none()
     }
 
     /// Whether a role without a lease had this OID.
     pub(super) fn had(&self, oid: RoleOid) -> bool {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(&oid)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&oid)
     }
 
     /// Notes what keeps the role `oid`, if anything does; `true` when that is new.
@@ -50,17 +55,18 @@ impl OrphansLeft {
         left.insert(oid, blockers.to_vec()).is_none_or(|before| before != blockers)
     }
 
-    /// Forgets those that are not found any more.
-    fn keep_only(&self, found: &[Finding]) {
-        let found: BTreeSet<RoleOid> = found
-            .iter()
-            .filter_map(|finding| match finding {
-                Finding::Orphan { role, .. } => Some(role.oid),
-                _ => None,
-            })
-            .collect();
+    /// Forgets those that are not found any more; that they were there, once a log-in of theirs
+    /// can be held back no longer, which takes `hidden_for`.
+    fn keep_only(&self, findings: &[Finding], hidden_for: Duration) {
+        let oids = findings.iter().filter_map(|finding| match finding {
+            Finding::Orphan { role, .. } => Some(role.oid),
+            _ => None,
+        });
+        let oids: BTreeSet<RoleOid> = oids.collect();
         let mut left = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        left.retain(|oid, _| found.contains(oid));
+        left.retain(|oid, _| oids.contains(oid));
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|oid, last| oids.contains(oid) || last.elapsed() < hidden_for);
     }
 
     fn count(&self) -> usize {
@@ -78,19 +84,24 @@ pub(super) enum ReconcileError {
 }
 
 impl Broker {
-    /// Compares once, and ends what must not be.
-    pub(super) async fn reconcile(&self, site: &Site) -> Result<(), ReconcileError> {
+    /// Compares once, and ends what must not be. Gives when an intent is over that is not yet: by
+    /// then it was activated, or whoever made it is no more and its role must go.
+    ///
+    /// So after a crash the roles are those of the live leases with the first comparison, and no
+    /// role of a lease without a holder is left a quarter of `reconcile_every` after the time in
+    /// which it could be made.
+    pub(super) async fn reconcile(&self, site: &Site) -> Result<Option<Timestamp>, ReconcileError> {
         // Roles before leases: an intent is in the store before its role exists.
         let roles = site.cluster.lease_roles().await?;
         let leases = self.store().live(site.cluster.name()).await?;
         report::states(site, &leases);
-        let mut findings = compare(&roles, &leases, self.now());
+        let (mut findings, next) = (compare(&roles, &leases, self.now()), next(&leases));
         for finding in &mut findings {
             self.unmask(finding).await?;
         }
         let strangers = findings.iter().filter(|found| matches!(found, Finding::Stranger { .. }));
         let strangers = strangers.count();
-        site.orphans_left.keep_only(&findings);
+        site.orphans_left.keep_only(&findings, HIDDEN_FOR);
         // One that resists keeps nobody from the others; it is found again next time.
         let mending = stream::iter(findings).for_each_concurrent(SIDE_BY_SIDE, async |finding| {
             if let Err(failed) = self.mend(site, finding).await {
@@ -100,7 +111,8 @@ impl Broker {
         mending.await;
         report::unexplained(site, strangers, site.orphans_left.count());
         report::blockers(site, &self.held(site).await?, self.now());
-        self.end_hidden(site).await
+        self.end_hidden(site).await?;
+        Ok(next)
     }
 
     /// Leases that did not end at once.
@@ -153,11 +165,26 @@ impl Broker {
                 crash::at(Place::ReconcileLost);
                 Ok(stepped(self.step(lost, Action::LeaseLost).await)?)
             }
+            Finding::Outlived { lease } => self.set_back(site, lease).await,
             Finding::Stranger { role } => {
                 warn!(role = %role.name.escape_debug(), oid = %role.oid, cluster = %site.cluster.name(), "a role has a name or a mark like ours and was not made by us; it is left alone");
                 Ok(())
             }
         }
+    }
+
+    /// Lets the role of an active lease be good for as long as the lease lasts, and no longer.
+    async fn set_back(&self, site: &Site, id: LeaseId) -> Result<(), ReconcileError> {
+        let mut set = None;
+        // Again when it was renewed in between: what was set then must not be cut off.
+        while let Some(lease) = self.still(id, LeaseState::Active).await?
+            && set != Some(lease.expires_at)
+        {
+            site.cluster.extend(&lease, lease.remaining(self.now())).await?;
+            set = Some(lease.expires_at);
+            warn!(lease = %id, role = %lease.role_name, cluster = %lease.cluster, expires_at = %lease.expires_at, "the role was good for longer than its lease; it was set back");
+        }
+        Ok(())
     }
 
     /// The lease, read anew, if it is in `state` still.
@@ -223,6 +250,12 @@ impl Broker {
     }
 }
 
+/// When the first intent is over that is not over yet.
+fn next(leases: &[LiveLease]) -> Option<Timestamp> {
+    let intents = leases.iter().filter(|lease| lease.state == LeaseState::Intent);
+    intents.map(|lease| lease.create_before).min()
+}
+
 /// A lease that moved meanwhile needs nothing more from this comparison.
 fn moved_on(done: Result<(), StoreError>) -> Result<(), StoreError> {
     match done {
@@ -235,5 +268,28 @@ fn stepped(step: Result<Lease, Setback>) -> Result<(), StoreError> {
     match step {
         Ok(_) | Err(Setback::Overtaken) => Ok(()),
         Err(Setback::Store(failed)) => Err(failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::MarkerReading;
+
+    #[test]
+    fn an_orphan_is_remembered_for_as_long_as_a_log_in_of_it_can_be_held_back() {
+        let (left, oid) = (OrphansLeft::default(), RoleOid(16_500));
+        let lease: LeaseId = "a".repeat(16).parse().unwrap();
+        let marker = MarkerReading::Ours(lease);
+        let role = FoundRole { oid, name: "pgb_x".to_owned(), marker, valid_for: None };
+        left.note_found(oid);
+        left.note(oid, &[]);
+        left.keep_only(&[Finding::Orphan { role, lease }], Duration::ZERO);
+        assert!(left.had(oid), "it is there still");
+        left.keep_only(&[], HIDDEN_FOR);
+        assert!(left.had(oid), "it may show itself still");
+        left.keep_only(&[], Duration::ZERO);
+        assert!(!left.had(oid));
+        assert!(left.found.lock().unwrap().is_empty());
     }
 }

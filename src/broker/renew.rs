@@ -60,6 +60,16 @@ pub enum RenewLeaseError {
     },
 }
 
+impl RenewLeaseError {
+    /// Why the new end does not fit, in a word for the audit.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::TtlTooLong { .. } => "ttl_too_long",
+            _ => "lease_over",
+        }
+    }
+}
+
 impl Broker {
     /// Moves the end of the caller's own lease to `ttl` from now, never past its ceiling. Without
     /// `ttl` it is the profile's, and the end never moves to an earlier time. The person is looked
@@ -80,14 +90,24 @@ impl Broker {
         let lease = self.lease(request, caller, id).await?;
         let entitlement = self.still_allowed(request, caller, &lease).await?;
         let former = lease.expires_at;
-        let renewed = self.moved(lease, entitlement.profile(), ttl)?;
+        let renewed = match self.moved(lease.clone(), entitlement.profile(), ttl) {
+            Ok(renewed) => renewed,
+            Err(refused) => {
+                let (cause, detail) = (refused.word(), refused.to_string());
+                self.refuse_renewal(request, caller, &lease, cause, &detail).await?;
+                return Err(refused);
+            }
+        };
         let record = self.record(request, Action::LeaseRenewed, caller.subject()).about(&renewed);
         let moved = Change::MoveLease(Box::new(renewed.clone()));
         let changes = vec![Change::NeedLogin(caller.login()), moved];
         crash::at(Place::RenewStore);
         match self.store().commit(changes, vec![record.clone()]).await {
             Ok(()) => {}
-            Err(StoreError::Moved { .. }) => return Err(RenewLeaseError::Overtaken),
+            Err(StoreError::Moved { .. }) => {
+                self.refuse_renewal(request, caller, &lease, "overtaken", "").await?;
+                return Err(RenewLeaseError::Overtaken);
+            }
             Err(StoreError::LoginEnded) => {
                 let record = record.ended(Outcome::Refused, "login_ended", "");
                 self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;

@@ -3,8 +3,10 @@
 use super::standing::Doubt;
 use super::{Broker, Caller, Request};
 use crate::audit::{Action, Outcome, Record};
+use crate::auth::way::Reason;
+use crate::cluster::ClusterError;
 use crate::lease::{Lease, LeaseState};
-use crate::names::{ClusterName, LeaseId, Method, RoleName};
+use crate::names::{ClusterName, LeaseId, Method, RoleName, RoleOid};
 use crate::store::{LeaseFilter, StoreError};
 
 /// Why a lease was not shown, or not ended.
@@ -29,8 +31,55 @@ pub enum LeaseError {
     )]
     PersonUnfit,
     /// Nothing was named that says which leases are meant.
-    #[error("name at least one of `person`, `role`, `role_name` and `cluster`")]
+    #[error("name at least one of `person`, `role`, `role_name`, `cluster` and `missing_from`")]
     NothingSelected,
+    /// A reason is needed, and can be no longer than the audit keeps it.
+    #[error("a reason is needed: at most 500 characters, without control or invisible characters")]
+    ReasonUnfit,
+    /// Only what is being taken away can be declared gone.
+    #[error("lease {lease} is {state}; only one that is being taken away can be declared gone")]
+    NotEnding {
+        /// The lease.
+        lease: LeaseId,
+        /// The state it is in.
+        state: LeaseState,
+    },
+    /// A role has the mark or the name of the lease.
+    #[error(
+        "role `{role}` (OID {oid}) carries the mark or the name of lease {lease}, so it is not gone; drop that role, or let the broker do it"
+    )]
+    StillThere {
+        /// The lease.
+        lease: LeaseId,
+        /// The role.
+        role: String,
+        /// Its OID.
+        oid: RoleOid,
+    },
+    /// No role of somebody else is in the way.
+    #[error(
+        "nothing that is not the broker's stands in the way of lease {lease}; it is taken away as ever"
+    )]
+    NothingInTheWay {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The cluster is not in the configuration, so nobody can look.
+    #[error(
+        "cluster `{cluster}` is not in the configuration, so nobody can look whether the role is gone"
+    )]
+    NoCluster {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// The cluster cannot say whether the role is gone.
+    #[error("cluster `{cluster}` cannot be asked now whether the role is gone")]
+    ClusterAway {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What it said.
+        source: Box<ClusterError>,
+    },
     /// The login has ended since the request began.
     #[error("the login has ended")]
     LoginEnded,
@@ -119,10 +168,10 @@ impl Broker {
         caller: &Caller,
         listing: Listing,
     ) -> Result<Vec<Lease>, LeaseError> {
-        let duties = self.duties_now(caller).await.map_err(|doubt| match doubt {
-            Doubt::Gone(_) => LeaseError::LoginEnded,
-            Doubt::Away(_) => LeaseError::DirectoryAway,
-        })?;
+        let duties = match self.duties_now(caller).await {
+            Ok(duties) => duties,
+            Err(doubt) => return Err(self.refuse_in_doubt(request, caller, doubt, "leases").await),
+        };
         let needed = "auditor or operator";
         self.need(request, caller, duties.auditor || duties.operator, needed, "leases").await?;
         check_person(listing.person.as_deref())?;
@@ -143,6 +192,25 @@ impl Broker {
                 && role.as_ref().is_none_or(|role| lease.role == *role)
         };
         Ok(leases.into_iter().filter(wanted).take(LISTED_MAX as usize).collect())
+    }
+
+    /// Refuses, and writes down, what somebody tries of whom it is not certain that they are who
+    /// they were when they logged in.
+    pub(super) async fn refuse_in_doubt(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        doubt: Doubt,
+        what: &str,
+    ) -> LeaseError {
+        let Reason { word, detail } = doubt.reason();
+        let record = self.record(request, Action::AccessRefused, caller.subject());
+        let record = record.ended(Outcome::Refused, word, &format!("{what}: {detail}"));
+        match (self.store().commit(Vec::new(), vec![record]).await, doubt) {
+            (Err(failed), _) => LeaseError::Store(failed),
+            (Ok(()), Doubt::Gone(_)) => LeaseError::LoginEnded,
+            (Ok(()), Doubt::Away(_)) => LeaseError::DirectoryAway,
+        }
     }
 
     /// Refuses, and writes down, what a caller without the duty tries.

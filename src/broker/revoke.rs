@@ -1,5 +1,6 @@
 //! Ending leases: what a person or an operator asks for.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -10,10 +11,11 @@ use super::review::{check_person, is_of};
 use super::standing::Doubt;
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Record, Subject, cut};
+use crate::causes::with_causes;
 use crate::cluster::{AccessEnd, RoleTarget};
 use crate::crash::{self, Place};
-use crate::lease::{EndReason, Lease, LeaseState};
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName};
+use crate::lease::{Blocker, EndReason, Lease, LeaseState};
+use crate::names::{ClusterName, LeaseId, LeaseRoleName, Principal, RoleName, WayName};
 use crate::store::{Change, LeaseFilter, StoreError};
 
 /// How long an answer waits for the role to be gone; the work goes on after it.
@@ -36,6 +38,8 @@ pub struct Selection {
     pub role: Option<RoleName>,
     /// The one whose own role has this name, as `pg_stat_activity` shows it.
     pub role_name: Option<LeaseRoleName>,
+    /// Of people whom this way in does not show any more, as far as this broker has looked.
+    pub missing_from: Option<WayName>,
 }
 
 /// Whether something is done or only rehearsed.
@@ -62,16 +66,21 @@ impl Selection {
             && self.role_name.as_ref().is_none_or(|name| lease.role_name == *name)
     }
 
-    /// The person, when nothing else is named.
-    fn only_person(&self) -> Option<&str> {
-        let Self { person, cluster: None, role: None, role_name: None } = self else { return None };
-        person.as_deref()
+    /// Whether people are named and nothing of theirs in particular: then their logins end too.
+    fn names_people_only(&self) -> bool {
+        let Self { person, cluster, role, role_name, missing_from } = self;
+        let names_people = person.is_some() || missing_from.is_some();
+        names_people && cluster.is_none() && role.is_none() && role_name.is_none()
     }
 
     /// `record` with what is named, what is done and to how many leases.
     fn noted(&self, record: Record, what: &str, leases: usize) -> Record {
         let count = if leases == 1 { "1 lease".to_owned() } else { format!("{leases} leases") };
-        let detail = if leases == 0 { what.to_owned() } else { format!("{what}: {count}") };
+        let what = match &self.missing_from {
+            Some(way) => format!("{what}, of people missing from `{way}`"),
+            None => what.to_owned(),
+        };
+        let detail = if leases == 0 { what } else { format!("{what}: {count}") };
         Record {
             person: self.person.as_deref().map(cut),
             cluster: self.cluster.clone(),
@@ -104,8 +113,8 @@ impl Broker {
         settled
     }
 
-    /// Ends every live lease that `selection` names, however many: for operators. When it is a
-    /// person and nothing else, all their logins end too, also one whose request is still on its
+    /// Ends every live lease that `selection` names, however many: for operators. When it is
+    /// people and nothing else, all their logins end too, also one whose request is still on its
     /// way: they must prove themselves again. A rehearsal ends nothing, and gives what would end.
     ///
     /// Whether the caller is an operator is looked up; while nobody can look, what was seen last
@@ -125,7 +134,9 @@ impl Broker {
         let duties = match self.duties_now(caller).await {
             Ok(duties) => duties,
             Err(Doubt::Away(_)) => caller.duties(),
-            Err(Doubt::Gone(_)) => return Err(LeaseError::LoginEnded),
+            Err(gone @ Doubt::Gone(_)) => {
+                return Err(self.refuse_in_doubt(request, caller, gone, "revoke").await);
+            }
         };
         self.need(request, caller, duties.operator, "operator", "revoke by selection").await?;
         selection.check()?;
@@ -133,9 +144,10 @@ impl Broker {
             Rehearsal::Yes => self.rehearse(request, caller, &selection).await,
             Rehearsal::No => {
                 let record = || self.record(request, Action::RevokeRequested, caller.subject());
-                let ids = match selection.only_person() {
-                    Some(person) => self.end_all_of(person, &selection, record).await?,
-                    None => self.end_selected(&selection, record).await?,
+                let ids = if selection.names_people_only() {
+                    self.end_people(&selection, record).await?
+                } else {
+                    self.end_selected(&selection, record).await?
                 };
                 self.all_settled(ids).await
             }
@@ -155,6 +167,34 @@ impl Broker {
         Ok(leases)
     }
 
+    /// Ends every login and every lease of the people whom `selection` names.
+    async fn end_people(
+        &self,
+        selection: &Selection,
+        record: impl Fn() -> Record,
+    ) -> Result<Vec<LeaseId>, LeaseError> {
+        let Some(missing) = self.missing_people(selection) else {
+            let person = selection.person.as_deref().unwrap_or_default();
+            return self.end_all_of(person, selection, &record).await;
+        };
+        let is_named = |key: &String, printed: &String| {
+            selection.person.as_ref().is_none_or(|person| person == key || person == printed)
+        };
+        let people = missing.iter().map(|person| (person.key(), person.to_string()));
+        let mut ids = Vec::new();
+        for (key, _) in people.filter(|(key, printed)| is_named(key, printed)) {
+            let alone = Selection { person: Some(key.clone()), ..selection.clone() };
+            ids.extend(self.end_all_of(&key, &alone, &record).await?);
+        }
+        Ok(ids)
+    }
+
+    /// Who is missing from the way in that `selection` names, if it names one.
+    fn missing_people(&self, selection: &Selection) -> Option<BTreeSet<Principal>> {
+        let way = selection.missing_from.as_ref()?;
+        Some(self.missing_from(way).people.into_keys().collect())
+    }
+
     /// Ends every login of `person`, who alone is what `selection` names, and every lease.
     async fn end_all_of(
         &self,
@@ -166,7 +206,7 @@ impl Broker {
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: now };
         let logins = selection.noted(record(), "every login", 0);
         if let Err(failed) = self.store().commit(vec![ended], vec![logins]).await {
-            self.end_access_of(&self.selected(selection).await?).await;
+            self.end_access_of(&self.selected(selection).await?, &failed).await;
             return Err(LeaseError::Store(failed));
         }
         crash::at(Place::RevokePerson);
@@ -192,7 +232,7 @@ impl Broker {
         let leases = self.selected(selection).await?;
         let summary = selection.noted(record(), "revocation by selection", leases.len());
         if let Err(failed) = self.store().commit(Vec::new(), vec![summary]).await {
-            self.end_access_of(&leases).await;
+            self.end_access_of(&leases, &failed).await;
             return Err(LeaseError::Store(failed));
         }
         crash::at(Place::RevokeSelected);
@@ -201,10 +241,10 @@ impl Broker {
         Ok(ids)
     }
 
-    /// Ends the access of leases whose end the store does not take.
-    async fn end_access_of(&self, leases: &[Lease]) {
+    /// Ends the access of leases whose end the store does not take, because it `failed`.
+    async fn end_access_of(&self, leases: &[Lease], failed: &StoreError) {
         let each = stream::iter(leases).for_each_concurrent(SIDE_BY_SIDE, async |lease| {
-            self.end_access_unwritten(&lease.cluster, &RoleTarget::of(lease)).await;
+            self.end_access_unwritten(&lease.cluster, &RoleTarget::of(lease), failed).await;
         });
         each.await;
     }
@@ -224,7 +264,12 @@ impl Broker {
                 self.store().leases(&filter).await.map_err(LeaseError::Store)?
             }
         };
-        Ok(leases.into_iter().filter(|lease| selection.names(lease)).collect())
+        let missing = self.missing_people(selection);
+        let is_missing = |lease: &Lease| {
+            missing.as_ref().is_none_or(|missing| missing.contains(&lease.principal))
+        };
+        let meant = |lease: &Lease| selection.names(lease) && is_missing(lease);
+        Ok(leases.into_iter().filter(meant).collect())
     }
 
     /// Tells all of `leases` to end, many at once, and goes on when one cannot be told.
@@ -247,7 +292,7 @@ impl Broker {
     ) -> Result<(), StoreError> {
         let cluster = lease.cluster.clone();
         let now = self.now();
-        let Ok(ending) = lease.revoke(reason) else { return Ok(()) };
+        let Ok(ending) = lease.revoke(reason, now) else { return Ok(()) };
         let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
         let record = record.unwrap_or_else(broker).about(&ending);
         crash::at(Place::RevokeRequest);
@@ -274,7 +319,7 @@ impl Broker {
                     lease = now.ok_or(LeaseError::NotFound { lease: id })?;
                 }
                 Err(source) => {
-                    self.end_access_unwritten(&cluster, &target).await;
+                    self.end_access_unwritten(&cluster, &target, &source).await;
                     return Err(LeaseError::Store(source));
                 }
             }
@@ -283,12 +328,28 @@ impl Broker {
 
     /// Ends the access of a lease whose end the store does not take: revoking never waits for it.
     /// The lease stays as it was written until somebody asks again, or its time is over.
-    async fn end_access_unwritten(&self, cluster: &ClusterName, target: &RoleTarget) {
+    async fn end_access_unwritten(
+        &self,
+        cluster: &ClusterName,
+        target: &RoleTarget,
+        failed: &StoreError,
+    ) {
         let Some(site) = self.site(cluster) else { return };
         crash::at(Place::RevokeUnwritten);
-        let ended = site.cluster.end_access(target).await;
-        let access_ended = matches!(ended, Ok(AccessEnd::Gone | AccessEnd::Ended(_)));
-        warn!(lease = %target.lease, access_ended, "the store did not take the end of a lease; its access was ended without");
+        let (lease, cause) = (target.lease, with_causes(failed));
+        match site.cluster.end_access(target).await {
+            Ok(AccessEnd::Gone | AccessEnd::Ended(_)) => {
+                warn!(%lease, cause, "the store did not take the end of a lease; its access was ended without");
+            }
+            Ok(AccessEnd::Blocked(blockers)) => {
+                let blockers = Blocker::join(&blockers);
+                warn!(%lease, cause, blockers, "the store did not take the end of a lease, and its access has not ended");
+            }
+            Err(away) => {
+                let cluster = with_causes(&away);
+                warn!(%lease, cause, cluster, "the store did not take the end of a lease, and its cluster did not end its access");
+            }
+        }
     }
 
     /// The lease once its fate is known: gone, quarantined, or still being worked on after a while.

@@ -2,12 +2,17 @@
 //!
 //! A login is a look, and so is each later one. What was seen last counts until somebody must look
 //! again, and while nobody can, for the grace; then nothing that needs the person goes on.
+//!
+//! Whoever their way in does not show counts as gone at once for what they ask: nothing is issued to
+//! them or renewed. What they have already ends later, when they were missing twice and not too many
+//! are ([`super::missing`]).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::missing::{Missing, MissingPerson};
 use super::{Broker, Caller};
 use crate::auth::Identity;
 use crate::auth::way::{Reason, Standing};
@@ -40,6 +45,11 @@ struct Known {
 enum Seen {
     Good(Identity),
     Gone(Reason),
+    /// Not shown, and since when not.
+    Missing {
+        since: Timestamp,
+        reason: Reason,
+    },
 }
 
 /// What a look gave.
@@ -49,6 +59,8 @@ pub(super) enum Look {
     Good(Identity),
     /// They could not log in.
     Gone(Reason),
+    /// Their way in does not show them.
+    Missing(Reason),
     /// Nobody could look.
     Away(Reason),
     /// Their way in shows nobody; this is what their last login gave, if it is known.
@@ -58,10 +70,20 @@ pub(super) enum Look {
 /// Why what somebody proved at their login does not count now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// They could not log in any more. All they have has been told to end.
+    /// They could not log in any more. All they have has been told to end, or will be when it is
+    /// certain that they are missing.
     Gone(Reason),
     /// Nobody could look, and what was seen last is too old.
     Away(Reason),
+}
+
+/// Why somebody whose login is remembered is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// They could not log in any more.
+    Gone(Reason),
+    /// Their way in does not show them now.
+    Missing(Reason),
 }
 
 impl Doubt {
@@ -77,7 +99,7 @@ impl Doubt {
 pub(super) struct Pace {
     /// How long after the last time.
     pub every: SignedDuration,
-    /// The same when the last time was in vain.
+    /// The same when the last time was in vain, or they were missing.
     pub after_trouble: SignedDuration,
     /// How many at most.
     pub most: usize,
@@ -96,26 +118,44 @@ impl Known {
         {
             return Some(Look::Away(reason.clone()));
         }
-        let (at, seen) = self.seen.as_ref()?;
-        (age(now, *at) <= limit).then(|| match seen {
+        let (at, seen) = self.seen(now)?;
+        (age(now, at) <= limit).then(|| match seen {
             Seen::Good(identity) => Look::Good(identity.clone()),
             Seen::Gone(reason) => Look::Gone(reason.clone()),
+            Seen::Missing { reason, .. } => Look::Missing(reason.clone()),
         })
     }
 
-    /// Takes what was seen at `at`, unless something later was.
-    fn see(&mut self, at: Timestamp, seen: Seen) {
-        if self.seen.as_ref().is_none_or(|(before, _)| *before <= at) {
+    /// What was seen last. A look that is yet to come was stamped by a clock that was ahead: it is
+    /// none.
+    fn seen(&self, now: Timestamp) -> Option<(Timestamp, &Seen)> {
+        self.seen.as_ref().filter(|(at, _)| *at <= now).map(|(at, seen)| (*at, seen))
+    }
+
+    /// Takes what was seen at `at`, unless something later was by `now`.
+    fn see(&mut self, now: Timestamp, at: Timestamp, seen: Seen) {
+        if at > now {
+            return;
+        }
+        if self.seen(now).is_none_or(|(before, _)| before <= at) {
             self.seen = Some((at, seen));
         }
-        if self.in_vain.as_ref().is_some_and(|(before, _)| *before <= at) {
+        if self.in_vain.as_ref().is_some_and(|(before, _)| *before <= at || *before > now) {
             self.in_vain = None;
         }
     }
 
-    fn good(&self) -> Option<(Timestamp, &Identity)> {
-        match &self.seen {
-            Some((at, Seen::Good(identity))) => Some((*at, identity)),
+    fn good(&self, now: Timestamp) -> Option<&Identity> {
+        match self.seen(now) {
+            Some((_, Seen::Good(identity))) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Since when they have not been shown, if they are not.
+    fn missing_since(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.seen(now) {
+            Some((_, Seen::Missing { since, .. })) => Some(*since),
             _ => None,
         }
     }
@@ -123,12 +163,11 @@ impl Known {
     /// What a login still counts for while nobody can look.
     fn meanwhile(&self, login: &Identity, now: Timestamp, grace: SignedDuration) -> Meanwhile {
         let since = login.authenticated_at();
-        let (at, identity) = match &self.seen {
-            Some((at, Seen::Gone(reason))) if *at > since => {
-                return Meanwhile::Gone(reason.clone());
-            }
-            Some((at, Seen::Good(seen))) if *at > since => (*at, login.as_seen_in(seen)),
-            _ => (since, None),
+        let (at, identity) = match self.seen(now).filter(|(at, _)| *at > since) {
+            Some((_, Seen::Gone(reason))) => return Meanwhile::Gone(reason.clone()),
+            Some((_, Seen::Missing { reason, .. })) => return Meanwhile::Missing(reason.clone()),
+            Some((at, Seen::Good(seen))) => (at, login.as_seen_in(seen)),
+            None => (since, None),
         };
         if age(now, at) > grace {
             return Meanwhile::TooOld;
@@ -137,7 +176,9 @@ impl Known {
     }
 
     fn is_due(&self, now: Timestamp, pace: Pace) -> bool {
-        let limit = if self.in_vain.is_some() { pace.after_trouble } else { pace.every };
+        let is_missing = matches!(self.seen, Some((_, Seen::Missing { .. })));
+        let in_doubt = self.in_vain.is_some() || is_missing;
+        let limit = if in_doubt { pace.after_trouble } else { pace.every };
         self.judged.is_none_or(|judged| age(now, judged) >= limit)
     }
 }
@@ -146,6 +187,7 @@ impl Known {
 enum Meanwhile {
     Counts(Identity),
     Gone(Reason),
+    Missing(Reason),
     TooOld,
 }
 
@@ -159,11 +201,11 @@ impl Looks {
     }
 
     /// Notes what a login proved, also one of before that its session remembers.
-    pub(super) fn note_login(&self, identity: &Identity) {
+    pub(super) fn note_login(&self, identity: &Identity, now: Timestamp) {
         let seen = Seen::Good(identity.clone());
         let mut all = self.all();
         let known = all.entry(identity.principal().clone()).or_default();
-        known.see(identity.authenticated_at(), seen);
+        known.see(now, identity.authenticated_at(), seen);
         // Whoever has just come has little to be judged.
         known.judged.get_or_insert(identity.authenticated_at());
     }
@@ -173,20 +215,23 @@ impl Looks {
         let known = all.entry(principal.clone()).or_default();
         match standing {
             Standing::Good(identity) => {
-                known.see(at, Seen::Good(identity.clone()));
+                known.see(at, at, Seen::Good(identity.clone()));
                 Look::Good(identity)
             }
             Standing::Gone(reason) => {
-                known.see(at, Seen::Gone(reason.clone()));
+                known.see(at, at, Seen::Gone(reason.clone()));
                 Look::Gone(reason)
+            }
+            Standing::Missing(reason) => {
+                let since = known.missing_since(at).unwrap_or(at);
+                known.see(at, at, Seen::Missing { since, reason: reason.clone() });
+                Look::Missing(reason)
             }
             Standing::Unknown(reason) => {
                 known.in_vain = Some((at, reason.clone()));
                 Look::Away(reason)
             }
-            Standing::OnlyAtLogin => {
-                Look::OnlyAtLogin(known.good().map(|(_, identity)| identity.clone()))
-            }
+            Standing::OnlyAtLogin => Look::OnlyAtLogin(known.good(at).cloned()),
         }
     }
 
@@ -223,6 +268,31 @@ impl Looks {
         let seen = |person| all.get(person).and_then(|known| Some(known.seen.as_ref()?.0));
         let ages = people.iter().map(|person| age(now, seen(person).unwrap_or(start)));
         ages.max().unwrap_or_default()
+    }
+
+    /// Who of the way in `of` is missing, and how many others it has shown since the first of them
+    /// was not. A person who was not looked up for longer than `within` says nothing any more.
+    pub(super) fn missing(&self, of: &WayName, now: Timestamp, within: SignedDuration) -> Missing {
+        let all = self.all();
+        let lately = all.iter().filter_map(|(principal, known)| {
+            let (at, seen) = known.seen(now)?;
+            (principal.issuer() == of && age(now, at) <= within).then_some((principal, at, seen))
+        });
+        let lately: Vec<_> = lately.collect();
+        let people = lately.iter().filter_map(|(principal, at, seen)| match seen {
+            Seen::Missing { since, reason } => {
+                let known = MissingPerson { since: *since, seen_at: *at, reason: reason.clone() };
+                Some(((*principal).clone(), known))
+            }
+            Seen::Good(_) | Seen::Gone(_) => None,
+        });
+        let people: BTreeMap<_, _> = people.collect();
+        let since = people.values().map(|person| person.since).min();
+        let is_shown = |(_, at, seen): &&(&Principal, Timestamp, &Seen)| {
+            matches!(seen, Seen::Good(_) | Seen::Gone(_)) && since.is_some_and(|since| *at > since)
+        };
+        let shown = lately.iter().filter(is_shown).count();
+        Missing { people, shown }
     }
 
     /// Why somebody of `people` could not be looked up, if that is so of anybody.
@@ -263,19 +333,21 @@ impl Broker {
     /// A login with what is known best of its person, without looking.
     ///
     /// # Errors
-    /// When the person was seen to be gone since.
-    pub(super) fn as_known(&self, login: &Identity) -> Result<Identity, Reason> {
-        match self.0.looks.known(login.principal()).seen {
-            Some((at, Seen::Gone(reason))) if at > login.authenticated_at() => Err(reason),
-            Some((at, Seen::Good(seen))) if at > login.authenticated_at() => {
-                Ok(login.as_seen_in(&seen).unwrap_or_else(|| login.clone()))
+    /// When the person was seen to be gone since, or was not shown.
+    pub(super) fn as_known(&self, login: &Identity) -> Result<Identity, Absent> {
+        let (known, since) = (self.0.looks.known(login.principal()), login.authenticated_at());
+        match known.seen(self.now()).filter(|(at, _)| *at > since) {
+            Some((_, Seen::Gone(reason))) => Err(Absent::Gone(reason.clone())),
+            Some((_, Seen::Missing { reason, .. })) => Err(Absent::Missing(reason.clone())),
+            Some((_, Seen::Good(seen))) => {
+                Ok(login.as_seen_in(seen).unwrap_or_else(|| login.clone()))
             }
-            _ => Ok(login.clone()),
+            None => Ok(login.clone()),
         }
     }
 
     /// A login with the groups in which its person was seen no longer than `limit` ago. Whoever is
-    /// gone loses all they have.
+    /// gone loses all they have; whoever is missing is only refused, and looked up again soon.
     ///
     /// # Errors
     /// When the person is gone, or nobody could look and what was seen last is too old.
@@ -291,11 +363,13 @@ impl Broker {
             }
             Look::OnlyAtLogin(_) => return Ok(login.clone()),
             Look::Gone(reason) => reason,
+            Look::Missing(reason) => return Err(Doubt::Gone(reason)),
             Look::Away(reason) => {
                 let known = self.0.looks.known(principal);
                 match known.meanwhile(login, self.now(), self.0.recheck_grace.span()) {
                     Meanwhile::Counts(identity) => return Ok(identity),
                     Meanwhile::TooOld => return Err(Doubt::Away(reason)),
+                    Meanwhile::Missing(reason) => return Err(Doubt::Gone(reason)),
                     Meanwhile::Gone(reason) => reason,
                 }
             }
@@ -320,133 +394,4 @@ fn removed() -> Reason {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRACE: SignedDuration = SignedDuration::from_secs(100);
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    fn person(account: &str) -> Principal {
-        Principal::Ldap { directory: "corp".parse().unwrap(), account: account.to_owned() }
-    }
-
-    /// Alice, logged in at `seconds`, in `groups`.
-    fn alice(seconds: i64, groups: &[&str]) -> Identity {
-        let identity = serde_json::json!({
-            "principal": person("alice"),
-            "groups": groups,
-            "authenticated_at": at(seconds),
-            "expires_at": at(seconds + 28_800),
-        });
-        Identity::from_session_json(&identity.to_string()).unwrap()
-    }
-
-    fn reason(word: &'static str) -> Reason {
-        Reason { word, detail: word.to_owned() }
-    }
-
-    fn known(looks: &Looks) -> Known {
-        looks.known(&person("alice"))
-    }
-
-    #[test]
-    fn a_look_is_good_for_as_long_as_who_asks_says() {
-        let looks = Looks::default();
-        looks.note_login(&alice(10, &["a"]));
-        let within = |now, limit| known(&looks).within(at(now), SignedDuration::from_secs(limit));
-        assert_eq!(within(12, 2), Some(Look::Good(alice(10, &["a"]))));
-        assert_eq!(within(13, 2), None);
-        assert_eq!(within(13, 3), Some(Look::Good(alice(10, &["a"]))));
-        assert_eq!(within(7, 2), None, "a clock that was set back makes nothing fresh");
-        assert_eq!(looks.known(&person("bob")).within(at(10), GRACE), None);
-    }
-
-    #[test]
-    fn what_was_seen_later_counts_whoever_says_it_first() {
-        let looks = Looks::default();
-        looks.note(&person("alice"), at(20), Standing::Gone(reason("disabled")));
-        looks.note_login(&alice(10, &["a"]));
-        let now = at(21);
-        assert_eq!(known(&looks).within(now, GRACE), Some(Look::Gone(reason("disabled"))));
-        looks.note_login(&alice(30, &["a"]));
-        assert_eq!(known(&looks).within(at(31), GRACE), Some(Look::Good(alice(30, &["a"]))));
-    }
-
-    #[test]
-    fn a_look_in_vain_is_not_tried_again_at_once_and_forgets_nothing() {
-        let looks = Looks::default();
-        looks.note_login(&alice(10, &["a"]));
-        looks.note(&person("alice"), at(50), Standing::Unknown(reason("timeout")));
-        let within = |now| known(&looks).within(at(now), FRESH);
-        assert_eq!(within(52), Some(Look::Away(reason("timeout"))));
-        assert_eq!(within(53), None);
-        looks.note(&person("alice"), at(53), Standing::Good(alice(53, &["b"])));
-        assert_eq!(within(53), Some(Look::Good(alice(53, &["b"]))));
-    }
-
-    #[test]
-    fn while_nobody_can_look_what_was_seen_last_counts_for_the_grace() {
-        let meanwhile =
-            |looks: &Looks, login: &Identity, now| known(looks).meanwhile(login, at(now), GRACE);
-        let (looks, login) = (Looks::default(), alice(10, &["a"]));
-        assert_eq!(meanwhile(&looks, &login, 110), Meanwhile::Counts(login.clone()));
-        assert_eq!(meanwhile(&looks, &login, 111), Meanwhile::TooOld);
-        looks.note(&person("alice"), at(60), Standing::Good(alice(60, &["b"])));
-        // With the groups of the look, and the times of the login.
-        assert_eq!(meanwhile(&looks, &login, 160), Meanwhile::Counts(alice(10, &["b"])));
-        assert_eq!(meanwhile(&looks, &login, 161), Meanwhile::TooOld);
-        looks.note(&person("alice"), at(70), Standing::Gone(reason("disabled")));
-        assert_eq!(meanwhile(&looks, &login, 71), Meanwhile::Gone(reason("disabled")));
-        assert_eq!(meanwhile(&looks, &alice(80, &["c"]), 81), Meanwhile::Counts(alice(80, &["c"])));
-    }
-
-    #[test]
-    fn whoever_waits_longest_is_judged_first_and_a_login_is_no_judgement() {
-        let looks = Looks::default();
-        let people: BTreeSet<_> = ["alice", "bob", "carol", "dave"].map(person).into();
-        let due = |now, most| {
-            let pace = Pace {
-                every: SignedDuration::from_secs(60),
-                after_trouble: SignedDuration::from_secs(10),
-                most,
-            };
-            let due = looks.due(&people, at(now), pace);
-            due.iter().map(|person| person.subject().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(due(0, 9), ["alice", "bob", "carol", "dave"]);
-        looks.note_judged(&person("alice"), at(100));
-        looks.note_judged(&person("carol"), at(50));
-        looks.note_judged(&person("dave"), at(120));
-        assert_eq!(due(120, 9), ["bob", "carol"]);
-        assert_eq!(due(160, 9), ["bob", "carol", "alice"]);
-        assert_eq!(due(160, 2), ["bob", "carol"]);
-        looks.note_login(&alice(159, &[]));
-        assert_eq!(due(160, 9), ["bob", "carol", "alice"]);
-        looks.note(&person("dave"), at(120), Standing::Unknown(reason("timeout")));
-        assert_eq!(due(129, 9), ["bob", "carol"]);
-        assert_eq!(due(130, 9), ["bob", "carol", "dave"]);
-    }
-
-    #[test]
-    fn who_has_nothing_is_forgotten_after_a_while_and_who_has_something_is_not() {
-        let looks = Looks::default();
-        let corp = "corp".parse().unwrap();
-        looks.note_login(&alice(0, &[]));
-        looks.note(&person("bob"), at(0), Standing::Gone(reason("disabled")));
-        let people: BTreeSet<_> = [person("alice")].into();
-        looks.forget(&corp, &people, at(3599));
-        assert_eq!(looks.all().len(), 2);
-        looks.forget(&"other".parse().unwrap(), &people, at(3601));
-        assert_eq!(looks.all().len(), 2);
-        looks.forget(&corp, &people, at(3601));
-        assert_eq!(looks.all().len(), 1);
-        let oldest = |now, start| looks.oldest(&people, at(now), at(start)).as_secs();
-        assert_eq!(oldest(40, 30), 40);
-        let both: BTreeSet<_> = ["alice", "eve"].map(person).into();
-        assert_eq!(looks.oldest(&both, at(40), at(-5)).as_secs(), 45);
-        assert_eq!(looks.oldest(&BTreeSet::new(), at(40), at(0)).as_secs(), 0);
-    }
-}
+mod tests;

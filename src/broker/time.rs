@@ -151,6 +151,10 @@ impl Broker {
         if let Ok(shown) = site.cluster.clock().await {
             site.clock.note(shown);
             self.was_read();
+            // It answers again, so nobody needs to wait for the next comparison.
+            if !site.is_reconciled() {
+                site.compare.notify_one();
+            }
             let name = site.cluster.name();
             let ahead = shown.duration_since(self.now());
             show_ahead(name.as_str(), ahead);

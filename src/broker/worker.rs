@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -327,7 +328,7 @@ impl Broker {
     async fn end_its_access(&self, site: &Site, lease: Lease) -> Result<Option<Lease>, Setback> {
         let lease = match lease.state {
             LeaseState::Intent | LeaseState::Active => {
-                let expired = lease.revoke(EndReason::Expired)?;
+                let expired = lease.revoke(EndReason::Expired, self.now())?;
                 crash::at(Place::RevokeExpiry);
                 self.step(expired, Action::RevokeRequested).await?
             }
@@ -456,9 +457,9 @@ impl Broker {
         let mut pause = LOOK_EVERY;
         while !stop.is_cancelled() {
             match self.reconcile(site).await {
-                Ok(()) => {
+                Ok(next) => {
                     site.reconciled.store(true, Ordering::Release);
-                    pause = self.0.reconcile_every.duration();
+                    pause = pause_until(next, self.now(), self.0.reconcile_every.duration());
                 }
                 Err(failed) => {
                     warn!(cluster = %name, cause = with_causes(&failed), "store and cluster could not be compared");
@@ -491,13 +492,22 @@ impl Broker {
     }
 }
 
+/// How long until the next comparison: until something is to be found at `next`, but not much
+/// oftener than `every`.
+fn pause_until(next: Option<Timestamp>, now: Timestamp, every: Duration) -> Duration {
+    let until = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    until.unwrap_or(every).clamp(every / 4, every)
+}
+
 /// A cluster's failure as what keeps the lease.
 fn blocked_by(failed: &ClusterError) -> Blocker {
-    let kind = match failed {
-        ClusterError::NotOurs { .. } => BlockerKind::Role,
-        _ => BlockerKind::Cluster,
-    };
-    Blocker::new(kind, with_causes(failed))
+    let told = with_causes(failed);
+    match failed {
+        ClusterError::NotOurs { lease, .. } => Blocker::new(BlockerKind::Role, told).remedy(
+            format!("if the lease's own role is gone, as after a restored backup, and this is another: pgbridge declare-gone {lease} --reason …"),
+        ),
+        _ => Blocker::new(BlockerKind::Cluster, told),
+    }
 }
 
 /// Why an attempt did not go on.
@@ -519,6 +529,22 @@ impl From<StoreError> for Setback {
         match error {
             StoreError::Moved { .. } => Self::Overtaken,
             error => Self::Store(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_comparison_comes_when_an_intent_is_over_and_not_much_oftener_than_it_should() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (next, seconds) in
+            [(None, 60), (Some(1030), 30), (Some(1090), 60), (Some(1001), 15), (Some(900), 15)]
+        {
+            let pause = pause_until(next.map(at), at(1000), Duration::from_mins(1));
+            assert_eq!(pause.as_secs(), seconds, "{next:?}");
         }
     }
 }

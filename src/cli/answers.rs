@@ -95,9 +95,22 @@ pub(super) struct Lease {
 pub(super) struct Blocker {
     #[serde(default)]
     pub database: Option<Shown>,
+    #[serde(default)]
+    pub object: Option<Shown>,
+    #[serde(default)]
+    pub held_by: Option<Holder>,
     pub detail: Shown,
     #[serde(default)]
     pub remedy: Option<Shown>,
+}
+
+/// Whoever holds a lock on the cluster.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Holder {
+    #[serde(default)]
+    pub pid: Option<i32>,
+    #[serde(default)]
+    pub role: Option<Shown>,
 }
 
 /// `GET /v1/leases`.

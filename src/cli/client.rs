@@ -154,7 +154,14 @@ pub(super) struct Revocation<'a> {
     pub role: Option<&'a RoleName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_from: Option<&'a WayName>,
     pub dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct DeclarationBody<'a> {
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -266,6 +273,15 @@ impl Client {
     /// When it is refused, or there is no answer.
     pub async fn revoke_selected(&self, which: &Revocation<'_>) -> Result<Answer, ClientError> {
         self.call(Method::POST, "v1/operator/revoke", Some(which)).await
+    }
+
+    /// Declares a lease gone, as an operator.
+    ///
+    /// # Errors
+    /// When it is refused, or there is no answer.
+    pub async fn declare_gone(&self, lease: LeaseId, reason: &str) -> Result<Answer, ClientError> {
+        let path = format!("v1/operator/leases/{lease}/declare-gone");
+        self.call(Method::POST, &path, Some(&DeclarationBody { reason })).await
     }
 
     async fn call(

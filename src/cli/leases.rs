@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use url::form_urlencoded::Serializer;
 
-use super::answers::{self, Lease};
-use super::args::{Leases, Renew, Revoke};
+use super::answers::{self, Holder, Lease};
+use super::args::{DeclareGone, Leases, Renew, Revoke};
 use super::client::{Client, Revocation};
 use super::exit::Exit;
 use super::failure::Failure;
@@ -107,7 +107,20 @@ fn held(lease: &Lease) -> impl Iterator<Item = (&'static str, Shown)> {
     lease.blockers.iter().flat_map(|blocker| {
         let remedy = blocker.remedy.clone().map(|remedy| ("what to do", remedy));
         let place = blocker.database.clone().map(|database| ("in database", database));
-        std::iter::once(("held by", blocker.detail.clone())).chain(place).chain(remedy)
+        let object = blocker.object.clone().map(|object| ("object", object));
+        let holder = blocker.held_by.as_ref().map(|holder| ("locked by", holder_text(holder)));
+        let pairs = [Some(("held by", blocker.detail.clone())), place, object, holder, remedy];
+        pairs.into_iter().flatten()
+    })
+}
+
+/// Whoever holds a lock, as an operator looks for them.
+fn holder_text(holder: &Holder) -> Shown {
+    Shown::new(match (&holder.role, holder.pid) {
+        (Some(role), Some(pid)) => format!("{role}, process {pid}"),
+        (Some(role), None) => format!("{role}, in a prepared transaction"),
+        (None, Some(pid)) => format!("process {pid}"),
+        (None, None) => "a prepared transaction".to_owned(),
     })
 }
 
@@ -177,6 +190,7 @@ async fn revoke_selected(client: &Client, revoke: &Revoke, clock: &Clock) -> Res
         cluster: selection.cluster.as_ref(),
         role: selection.role.as_ref(),
         role_name: selection.role_name.as_deref(),
+        missing_from: selection.missing_from.as_ref(),
         dry_run: true,
     };
     let text = |list: &answers::Leases| {
@@ -220,6 +234,17 @@ fn is_confirmed(leases: &[Lease]) -> Result<bool, Failure> {
     let answer = terminal::ask(&question);
     let answer = answer.map_err(|_| Failure::NeedsYes { leases: leases.len() })?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Says that nothing is left of a lease.
+pub(super) async fn declare_gone(
+    state: &StateDir,
+    declare: &DeclareGone,
+    clock: &Clock,
+) -> Result<Exit, Failure> {
+    let answer = connect(state)?.declare_gone(declare.lease, &declare.reason).await?;
+    let now = clock.now();
+    print(declare.output, &answer, |lease: &Lease| lease_text(lease, now))
 }
 
 /// Failed as long as somebody could still log in.
@@ -271,5 +296,41 @@ mod tests {
             "pgbridge leases --everyone --all --person ldap:a&b=c#d/../e --role r+s --cluster c",
             "v1/operator/leases?person=ldap%3Aa%26b%3Dc%23d%2F..%2Fe&cluster=c&role=r%2Bs",
         );
+    }
+
+    #[test]
+    fn what_keeps_a_lease_is_shown_with_its_place_its_object_and_who_holds_it() {
+        let lease = serde_json::json!({
+            "id": "abcdefghijklmnop", "state": "quarantined", "cluster": "orders",
+            "database": "orders", "role": "orders_read", "role_name": "pgb_alice_abcdefghijklmnop",
+            "person": "ldap:corp:alice", "requested_at": "2026-11-20T19:00:00Z",
+            "expires_at": "2026-11-20T19:30:00Z", "ceiling": "2026-11-20T20:00:00Z",
+            "access_ended_at": "2026-11-20T19:30:01Z",
+            "blockers": [
+                {
+                    "kind": "lock", "database": "archive", "object": "table sales.mine",
+                    "held_by": { "pid": 4711, "role": "nightly" },
+                    "detail": "a lock was not given in time", "remedy": "wait, or end process 4711",
+                },
+                { "kind": "lock", "held_by": { "role": "dba\u{1b}[31m" }, "detail": "a lock" },
+                { "kind": "cluster", "detail": "it does not answer" },
+            ],
+        });
+        let lease: Lease = serde_json::from_value(lease).unwrap();
+        let now = "2026-11-20T20:00:00Z".parse().unwrap();
+        insta::assert_snapshot!(listed(&[lease], Whose::Everybody, now), @r"
+        LEASE             STATE        CLUSTER  DATABASE  ROLE         USER                        ENDS                                               PERSON
+        abcdefghijklmnop  quarantined  orders   orders    orders_read  pgb_alice_abcdefghijklmnop  access ended 29m59s ago (2026-11-20 19:30:01 UTC)  ldap:corp:alice
+
+        lease        abcdefghijklmnop
+        held by      a lock was not given in time
+        in database  archive
+        object       table sales.mine
+        locked by    nightly, process 4711
+        what to do   wait, or end process 4711
+        held by      a lock
+        locked by    dba\u{1b}[31m, in a prepared transaction
+        held by      it does not answer
+        ");
     }
 }

@@ -23,9 +23,9 @@ mod table;
 mod terminal;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigFile, Doctor, DoctorAnswer, Format, Issue, Leases, Login,
-    OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Selection, Target, TargetError,
-    Wish, command,
+    AuditCommand, Cli, Command, ConfigFile, DeclareGone, Doctor, DoctorAnswer, Format, Issue,
+    Leases, Login, OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Selection, Target,
+    TargetError, Wish, command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};

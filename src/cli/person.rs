@@ -34,6 +34,7 @@ pub(super) async fn run(command: PersonCommand, clock: &Clock) -> Result<Exit, F
         PersonCommand::Leases(leases) => leases::list(&state, &leases, clock).await,
         PersonCommand::Renew(renew) => leases::renew(&state, &renew, clock).await,
         PersonCommand::Revoke(revoke) => leases::revoke(&state, &revoke, clock).await,
+        PersonCommand::DeclareGone(declare) => leases::declare_gone(&state, &declare, clock).await,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -355,6 +355,8 @@ impl Cluster {
             oid: RoleOid(column(&self.name, row, "oid")?),
             name,
             marker: Marker::read(&comment, &self.key, &self.broker, &self.name),
+            valid_for: column::<Option<f64>>(&self.name, row, "valid_for")?
+                .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
         })
     }
 

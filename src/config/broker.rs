@@ -24,6 +24,9 @@ pub struct BrokerSettings {
     pub recheck_every: Ttl,
     /// How long what was seen last counts while nobody can look; at least `recheck_every`.
     pub recheck_grace: Ttl,
+    /// How many people of one way in may be missing at once; more are held back, unless it shows two
+    /// others for each.
+    pub max_missing: u32,
     /// How far clocks may be apart for leases to be issued.
     pub max_clock_skew: Ttl,
 }
@@ -42,6 +45,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
     let reconcile_every = table.defaulted("reconcile_every", "\"1m\"", &form::duration("1s", "1h"));
     let max_clock_skew = table.defaulted("max_clock_skew", "\"2m\"", &form::duration("30s", "1d"));
     let (recheck_every, recheck_grace) = recheck(&table);
+    let max_missing = table.defaulted("max_missing", "5", &form::integer(1, 1_000_000));
     table.finish();
     Some(BrokerSettings {
         id: id?,
@@ -54,6 +58,7 @@ pub(super) fn read(table: Table<'_>) -> Option<BrokerSettings> {
         reconcile_every: reconcile_every?,
         recheck_every: recheck_every?,
         recheck_grace: recheck_grace?,
+        max_missing: max_missing?,
         max_clock_skew: max_clock_skew?,
     })
 }

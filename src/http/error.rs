@@ -45,6 +45,16 @@ impl From<LeaseError> for Problem {
             LeaseError::DutyNeeded { .. } => Self::new(Kind::DutyNeeded, error.to_string()),
             LeaseError::PersonUnfit => Self::new(Kind::PersonUnfit, error.to_string()),
             LeaseError::NothingSelected => Self::new(Kind::SelectionUnfit, error.to_string()),
+            LeaseError::ReasonUnfit => Self::new(Kind::ReasonUnfit, error.to_string()),
+            LeaseError::NotEnding { .. }
+            | LeaseError::StillThere { .. }
+            | LeaseError::NothingInTheWay { .. }
+            | LeaseError::NoCluster { .. } => Self::new(Kind::NotGone, error.to_string()),
+            LeaseError::ClusterAway { ref source, .. } => {
+                let cause = with_causes(source);
+                let problem = Self::new(Kind::ClusterAway, error.to_string()).because(cause);
+                problem.retry_after(PARTY_AWAY_SECONDS)
+            }
             LeaseError::LoginEnded => not_logged_in(),
             LeaseError::DirectoryAway => directory_away(),
             LeaseError::Store(source) => store_away(&source),

@@ -16,6 +16,13 @@
 //! Invariants: nothing that a client wrote is believed about where it is (forwarded headers) or
 //! where we are (`host`); no log line and no problem holds a header, a body or a query; a client
 //! that hangs up stops no work half-way.
+//!
+//! Where the audit begins: whatever somebody who is known is refused has a record with its reason,
+//! and so has every login that is refused; the use cases write it (`crate::broker`), and what is
+//! refused again and again is written once a minute with a count. No record has what asks for
+//! nothing that could be allowed or denied: a request that cannot be read (its path, host, origin,
+//! size, JSON, a field, an id or a TTL that is none, a selection that names nothing), an id that is
+//! no lease's, a call without a credential, and a token of no session, which is only counted.
 
 mod api;
 mod body;

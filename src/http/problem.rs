@@ -36,6 +36,7 @@ pub(super) enum Kind {
     TooManyLeases,
     LeaseOver,
     Overtaken,
+    NotGone,
     BodyTooLarge,
     MediaType,
     WrongHost,
@@ -88,6 +89,7 @@ impl Kind {
             }
             Self::LeaseOver => (S::CONFLICT, "lease-over", "The lease is not active any more"),
             Self::Overtaken => (S::CONFLICT, "overtaken", "The lease has moved meanwhile"),
+            Self::NotGone => (S::CONFLICT, "not-gone", "The lease cannot be declared gone"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::MediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body must be application/json")

@@ -40,6 +40,7 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(leases::renew))
         .routes(routes!(operator::list))
         .routes(routes!(operator::revoke))
+        .routes(routes!(operator::declare_gone))
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz))
         .routes(routes!(status::show_metrics))

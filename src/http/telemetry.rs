@@ -115,6 +115,10 @@ fn describe() {
         Unit::Seconds,
         "How long ago the person was looked up who waits longest for it, by way in"
     );
+    describe_gauge!(
+        "pgbridge_people_held_back",
+        "People who are missing from their way in, too many at once for what they have to be ended"
+    );
     describe_counter!(
         "pgbridge_rechecks_total",
         "Looks at people who have a lease or a session, by way in and result"

@@ -89,6 +89,7 @@ impl Stand {
             reconcile_every: "1m".parse().unwrap(),
             recheck_every: "5m".parse().unwrap(),
             recheck_grace: "15m".parse().unwrap(),
+            max_missing: 5,
             max_clock_skew: "2m".parse().unwrap(),
         });
         Self { settings: settings(), broker, store, _folder: folder }

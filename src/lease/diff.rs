@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Lease, LeaseState, MarkerReading};
 use crate::names::{LeaseId, LeaseRoleName, RoleOid};
+
+/// How much longer than its lease a role may be good for: times are rounded up and take their way.
+const ROUNDED: SignedDuration = SignedDuration::from_secs(5);
 
 /// A role found on a cluster that has a mark, or a name like ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct FoundRole {
     pub name: String,
     /// What its comment says.
     pub marker: MarkerReading,
+    /// How long its password is good for, by the cluster's clock; nothing if for ever.
+    pub valid_for: Option<SignedDuration>,
 }
 
 impl FoundRole {
@@ -41,12 +46,14 @@ pub struct LiveLease {
     pub role_oid: Option<RoleOid>,
     /// Until when its role may be made.
     pub create_before: Timestamp,
+    /// When it ends unless renewed.
+    pub expires_at: Timestamp,
 }
 
 impl From<&Lease> for LiveLease {
     fn from(lease: &Lease) -> Self {
-        let Lease { id, version, state, role_oid, create_before, .. } = *lease;
-        Self { id, version, state, role_oid, create_before }
+        let Lease { id, version, state, role_oid, create_before, expires_at, .. } = *lease;
+        Self { id, version, state, role_oid, create_before, expires_at }
     }
 }
 
@@ -73,6 +80,12 @@ pub enum Finding {
     },
     /// An active lease whose role is gone.
     Lost {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// An active lease whose role can be logged in to for longer than the lease lasts: a renewal that
+    /// failed may have reached the cluster.
+    Outlived {
         /// The lease.
         lease: LeaseId,
     },
@@ -115,7 +128,17 @@ pub fn compare(roles: &[FoundRole], leases: &[LiveLease], now: Timestamp) -> Vec
     findings.extend(
         leases.iter().filter_map(|lease| overdue(lease, found.contains_key(&lease.id), now)),
     );
+    let outlived = leases.iter().filter(|lease| is_outlived(lease, &found, now));
+    findings.extend(outlived.map(|lease| Finding::Outlived { lease: lease.id }));
     findings
+}
+
+/// Whether the lease is active and its role's password good for longer than it lasts. Lengths are
+/// compared and not times, so that it does not matter what the clocks show.
+fn is_outlived(lease: &LiveLease, found: &BTreeMap<LeaseId, &FoundRole>, now: Timestamp) -> bool {
+    let Some(role) = found.get(&lease.id) else { return false };
+    let longest = lease.expires_at.duration_since(now) + ROUNDED;
+    lease.state == LeaseState::Active && role.valid_for.is_none_or(|valid| valid > longest)
 }
 
 /// The mark is ours, but the lease's role has another OID: somebody copied the comment.
@@ -148,7 +171,8 @@ mod tests {
     }
 
     fn role(oid: u32, marker: MarkerReading) -> FoundRole {
-        FoundRole { oid: RoleOid(oid), name: format!("pgb_{oid}"), marker }
+        let valid_for = Some(SignedDuration::ZERO);
+        FoundRole { oid: RoleOid(oid), name: format!("pgb_{oid}"), marker, valid_for }
     }
 
     fn ours(letter: char, oid: u32) -> FoundRole {
@@ -234,5 +258,23 @@ mod tests {
         let foreign = role(2, MarkerReading::Foreign);
         let stranger = Finding::Stranger { role: invalid.clone() };
         check(&[invalid, foreign], &[], 1000, &[stranger]);
+    }
+
+    #[test]
+    fn a_role_that_is_good_for_longer_than_its_lease_is_found() {
+        let check = |state, valid_for: Option<i64>, outlived: bool| {
+            let lease = LiveLease { expires_at: at(100), ..lease('a', state, Some(1)) };
+            let valid_for = valid_for.map(SignedDuration::from_secs);
+            let found = compare(&[FoundRole { valid_for, ..ours('a', 1) }], &[lease], at(20));
+            let expected = Finding::Outlived { lease: id('a') };
+            assert_eq!(found.contains(&expected), outlived, "{state} {valid_for:?}");
+        };
+        check(LeaseState::Active, Some(80), false);
+        check(LeaseState::Active, Some(85), false);
+        check(LeaseState::Active, Some(86), true);
+        check(LeaseState::Active, None, true);
+        check(LeaseState::Active, Some(0), false);
+        check(LeaseState::Revoking, None, false);
+        check(LeaseState::Quarantined, None, false);
     }
 }

@@ -341,17 +341,18 @@ impl Lease {
         Ok(Self { expires_at: self.expires_at.min(former), ..self.next() })
     }
 
-    /// It must end, for `reason`; the first attempt to take it away is due at once.
+    /// It must end, for `reason`; the first attempt to take it away is due at once, behind what was
+    /// due before `now`.
     ///
     /// # Errors
     /// When it is already ending or ended.
-    pub fn revoke(self, reason: EndReason) -> Result<Self, MoveError> {
+    pub fn revoke(self, reason: EndReason, now: Timestamp) -> Result<Self, MoveError> {
         match self.state {
             LeaseState::Intent | LeaseState::Active => Ok(Self {
                 state: LeaseState::Revoking,
                 end: Some(reason),
-                // Nothing is due sooner than what has no time, whatever clock whoever looks has.
-                retry_at: None,
+                // Not when it was asked for: that may be yet to come, by a clock that was ahead.
+                retry_at: Some(now),
                 ..self.next()
             }),
             _ => Err(self.not_allowed()),
@@ -403,6 +404,15 @@ impl Lease {
             }),
             _ => Err(self.not_allowed()),
         }
+    }
+
+    /// Nothing of it is left on the cluster, as an operator says: the role with its OID is another's.
+    /// The OID is forgotten, so that nothing of that role is ever taken for ours.
+    ///
+    /// # Errors
+    /// When it is not being taken away.
+    pub fn declare_gone(self, now: Timestamp) -> Result<Self, MoveError> {
+        Ok(Self { role_oid: None, ..self.close(now)? })
     }
 
     /// Its role is gone from the cluster without our doing.

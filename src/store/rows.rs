@@ -194,7 +194,7 @@ pub(super) fn lease(row: &dyn Row) -> Result<Lease, Refusal> {
     }
 }
 
-/// A live lease from `id, version, state, role_oid, create_before`.
+/// A live lease from `id, version, state, role_oid, create_before, expires_at`.
 pub(super) fn live_lease(row: &dyn Row) -> Result<LiveLease, Refusal> {
     let columns = of_lease(row)?;
     Ok(LiveLease {
@@ -203,6 +203,7 @@ pub(super) fn live_lease(row: &dyn Row) -> Result<LiveLease, Refusal> {
         state: columns.word("state")?,
         role_oid: columns.oid_if("role_oid")?,
         create_before: columns.time("create_before")?,
+        expires_at: columns.time("expires_at")?,
     })
 }
 

@@ -490,6 +490,7 @@ async fn stands(settings: LdapSettings, account: &str) -> Result<Vec<String>, St
             Ok(identity.groups().iter().map(|group| group.as_str().to_owned()).collect())
         }
         Standing::Gone(reason) => Err(format!("gone: {}", reason.word)),
+        Standing::Missing(reason) => Err(format!("missing: {}", reason.word)),
         Standing::Unknown(reason) => Err(format!("unknown: {}", reason.word)),
         Standing::OnlyAtLogin => Err("only at login".to_owned()),
     }
@@ -518,20 +519,20 @@ async fn whoever_is_looked_up_again_is_found_by_their_account_with_their_groups_
     // Nobody bound as them for it.
     assert!(!directory.log().contains("BIND dn=\"uid="), "{}", directory.log());
     // By the account and not by what somebody types: a name of another case is another account.
-    assert_eq!(stands(clear(&directory), "BOB").await.unwrap_err(), "gone: renamed");
+    assert_eq!(stands(clear(&directory), "BOB").await.unwrap_err(), "missing: renamed");
     let by_mail = || LdapSettings { account_attribute: "mail".into(), ..clear(&directory) };
     assert_eq!(stands(by_mail(), "bob@example.test").await.unwrap(), [READERS]);
-    assert_eq!(stands(by_mail(), "bob").await.unwrap_err(), "gone: unknown_account");
+    assert_eq!(stands(by_mail(), "bob").await.unwrap_err(), "missing: unknown_account");
 }
 
 #[tokio::test]
 async fn whoever_could_not_log_in_any_more_is_gone_and_an_outage_takes_nobody_away() {
     let mut directory = Directory::start();
     for (account, word) in [
-        ("nobody", "gone: unknown_account"),
+        ("nobody", "missing: unknown_account"),
         ("dave", "gone: locked"),
-        ("*", "gone: unknown_account"),
-        ("alice)(uid=*", "gone: unknown_account"),
+        ("*", "missing: unknown_account"),
+        ("alice)(uid=*", "missing: unknown_account"),
         // Which of the two it is nobody knows, and neither is gone.
         ("twin", "unknown: several_entries"),
     ] {
@@ -558,7 +559,7 @@ async fn whoever_could_not_log_in_any_more_is_gone_and_an_outage_takes_nobody_aw
     };
     assert_eq!(stands(filtered(), "alice").await.unwrap(), [READERS]);
     change("add: employeeType\nemployeeType: gone");
-    assert_eq!(stands(filtered(), "alice").await.unwrap_err(), "gone: unknown_account");
+    assert_eq!(stands(filtered(), "alice").await.unwrap_err(), "missing: unknown_account");
     assert_eq!(stands(clear(&directory), "alice").await.unwrap(), [READERS]);
 
     let bind_only = LdapSettings { bind: by_prefix(), ..clear(&directory) };

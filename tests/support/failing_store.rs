@@ -43,6 +43,8 @@ struct State {
     faults: Option<Faults>,
     /// How often each call has failed.
     failed: BTreeMap<&'static str, u64>,
+    /// The calls that are counted and may fail; none means all.
+    among: Vec<&'static str>,
     /// The call that panics when it is made next.
     panics: Option<&'static str>,
 }
@@ -56,6 +58,17 @@ impl FailingStore {
     /// From now on calls are counted, and some of them fail.
     pub fn fail(&self, faults: Faults) {
         *self.state() = State { faults: Some(faults), ..State::default() };
+    }
+
+    /// The same, but only calls of these names are counted, and may fail.
+    pub fn fail_in(&self, among: &[&'static str], faults: Faults) {
+        let (faults, among) = (Some(faults), among.to_vec());
+        *self.state() = State { faults, among, ..State::default() };
+    }
+
+    /// From now on every call of that name fails, before anything of it has happened.
+    pub fn refuse(&self, call: &'static str) {
+        self.fail_in(&[call], Faults { first: 1, count: u64::MAX, moment: Moment::Before });
     }
 
     /// The next call of that name panics.
@@ -80,6 +93,9 @@ impl FailingStore {
     /// When this call fails, if it does.
     fn fate(&self, call: &'static str) -> Option<Moment> {
         let mut state = self.state();
+        if !state.among.is_empty() && !state.among.contains(&call) {
+            return None;
+        }
         state.calls += 1;
         let calls = state.calls;
         let faults = state.faults?;

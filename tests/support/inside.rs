@@ -101,6 +101,7 @@ impl Inside {
             max_clock_skew: settings.max_clock_skew,
             recheck_every: settings.recheck_every,
             recheck_grace: settings.recheck_grace,
+            max_missing: settings.max_missing,
         })
     }
 

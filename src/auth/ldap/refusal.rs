@@ -163,6 +163,13 @@ impl LdapRefusal {
         matches!(self, Self::SeveralEntries | Self::UnreadableAccount { .. })
     }
 
+    /// Whether it says of somebody who was proven before only that no entry is theirs any more, and
+    /// of no entry that it may not be used.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::UnknownAccount | Self::Renamed { .. })
+    }
+
     /// Whether the directory could not judge. Such a failure is nobody's wrong guess: it must not
     /// count towards a lock-out.
     #[must_use]

@@ -348,11 +348,12 @@ impl LeaseRoles for Server {
     }
 
     async fn lease_roles(&self) -> Result<Vec<FoundRole>, ClusterError> {
-        let fate = self.begin().await?;
+        let (fate, now) = (self.begin().await?, self.now());
         let found = |(oid, role): (&RoleOid, &Role)| FoundRole {
             oid: *oid,
             name: role.name.clone(),
             marker: role.mark.clone(),
+            valid_for: Some(role.valid_until.duration_since(now)),
         };
         let found = self.state().roles.iter().map(found).collect();
         self.end(fate, found).await

@@ -174,6 +174,7 @@ impl World {
             reconcile_every: ttl("1m"),
             recheck_every: ttl("1m"),
             recheck_grace: GRACE.parse().unwrap(),
+            max_missing: 5,
             max_clock_skew: ttl("2m"),
         });
         // The work goes on until the runtime is dropped, as a process's does until it is killed.

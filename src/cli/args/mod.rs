@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::operator::{AuditCommand, ConfigFile, Doctor, DoctorAnswer, OperatorCommand};
 pub use self::person::{
-    Format, Issue, Leases, Login, Output, PersonCommand, Psql, Renew, Revoke, Selection, Target,
-    TargetError, Wish,
+    DeclareGone, Format, Issue, Leases, Login, Output, PersonCommand, Psql, Renew, Revoke,
+    Selection, Target, TargetError, Wish,
 };
 
 const ABOUT: &str = "Short-lived PostgreSQL roles for people who can prove who they are";
@@ -79,7 +79,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ("Database access", &["psql", "issue", "leases", "renew", "revoke"]),
     (
         "For operators and auditors",
-        &["serve", "check", "doctor", "audit", "completions", "man", "help"],
+        &["serve", "check", "doctor", "declare-gone", "audit", "completions", "man", "help"],
     ),
 ];
 
@@ -175,6 +175,9 @@ mod tests {
             "pgbridge revoke abcdefghijklmnop --dry-run",
             "pgbridge revoke --dry-run",
             "pgbridge revoke --yes",
+            "pgbridge revoke abcdefghijklmnop --missing-from corp",
+            "pgbridge declare-gone abcdefghijklmnop",
+            "pgbridge declare-gone --reason r",
             "pgbridge leases --person ldap:alice",
             "pgbridge leases --state gone",
             "pgbridge leases --all --state active",
@@ -197,6 +200,8 @@ mod tests {
             "pgbridge revoke --person ldap:alice --yes",
             "pgbridge revoke --role r --cluster c --person ldap:alice --dry-run",
             "pgbridge revoke --role-name pgb_alice_abcdefghijklmnop",
+            "pgbridge revoke --missing-from corp --dry-run",
+            "pgbridge declare-gone abcdefghijklmnop --reason r",
             "pgbridge leases --everyone --person ldap:alice --cluster c --role r",
             "pgbridge leases --state active,revoking",
             "pgbridge login --password-stdin --user alice",

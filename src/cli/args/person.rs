@@ -67,14 +67,23 @@ Formats:
     /// End leases now: one of yours, or as an operator those of a person, role or cluster
     ///
     /// As an operator, name what the leases have in common: those that are all of it end. With
-    /// `--person` and nothing else, the person's logins end too. You are asked first when more than
+    /// `--person` or `--missing-from` and nothing else, the logins end too. You are asked first when more than
     /// one lease would end.
     #[command(after_help = "Examples:
   pgbridge revoke abcdefghijklmnop
   pgbridge revoke --person ldap:corp:alice
   pgbridge revoke --role orders_write --cluster orders --dry-run
-  pgbridge revoke --role-name pgb_alice_abcdefghijklmnop")]
+  pgbridge revoke --role-name pgb_alice_abcdefghijklmnop
+  pgbridge revoke --missing-from corp --dry-run")]
     Revoke(Revoke),
+    /// Say that nothing is left of a lease whose role's place another role has taken
+    ///
+    /// As an operator, for a lease that stays `revoking` because the OID of its role belongs to a role
+    /// that is not the broker's, as after a restored backup. That role is not touched. Refused while
+    /// any role carries the mark or the name of the lease. Who said it and why is recorded.
+    #[command(after_help = "Example:
+  pgbridge declare-gone abcdefghijklmnop --reason 'restored; OID 16500 is reports_new'")]
+    DeclareGone(DeclareGone),
 }
 
 /// How to print an answer.
@@ -224,8 +233,21 @@ pub struct Revoke {
     pub output: Output,
 }
 
+/// Options of `declare-gone`.
+#[derive(Debug, Args)]
+pub struct DeclareGone {
+    /// The lease
+    pub lease: LeaseId,
+    /// How you know, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// What says which leases are meant, by the names of the options.
-const SELECTORS: [&str; 4] = ["person", "role", "cluster", "role_name"];
+const SELECTORS: [&str; 5] = ["person", "role", "cluster", "role_name", "missing_from"];
 
 /// Which leases an operator means: those that are all of what is named.
 #[derive(Clone, Debug, Args)]
@@ -242,6 +264,9 @@ pub struct Selection {
     /// The one whose own role has this name in `pg_stat_activity` (operators)
     #[arg(long, value_name = "NAME")]
     pub role_name: Option<String>,
+    /// Those of people whom this way in does not show any more (operators)
+    #[arg(long, value_name = "WAY")]
+    pub missing_from: Option<WayName>,
 }
 
 /// A cluster, and a database on it when one is named: `orders` or `orders/archive`.

@@ -232,7 +232,7 @@ pub(super) fn end_status<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> Sta
 }
 
 /// A text that is no id is a lease that does not exist.
-fn lease_id(text: &str) -> Result<LeaseId, Problem> {
+pub(super) fn lease_id(text: &str) -> Result<LeaseId, Problem> {
     text.parse().map_err(|_| no_such_lease())
 }
 

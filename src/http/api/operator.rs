@@ -3,14 +3,14 @@
 use std::fmt::Display;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answers::LeasesAnswer;
-use super::leases::{end_status, states};
+use super::answers::{LeaseAnswer, LeasesAnswer};
+use super::leases::{end_status, lease_id, states};
 use crate::broker::{Broker, Listing, Rehearsal, Selection};
 use crate::http::body::{Json, Query};
 use crate::http::caller::ByToken;
@@ -55,10 +55,24 @@ pub(in crate::http) struct RevocationBody {
     /// The one whose own role has this name, as `pg_stat_activity` shows it.
     #[schema(example = "pgb_alice_abcdefghijklmnop")]
     role_name: Option<String>,
+    /// Of people whom this way in does not show any more, such as a directory that was restored
+    /// without them. While many are missing at once, what they have is not ended by itself.
+    #[schema(example = "corp")]
+    missing_from: Option<String>,
     /// Whether only to answer what would end, and to end nothing.
     #[serde(default)]
     #[schema(example = false)]
     dry_run: bool,
+}
+
+/// What makes an operator sure that nothing is left of a lease.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Declaration)]
+pub(in crate::http) struct DeclarationBody {
+    /// How they know, at most 500 characters; it is recorded.
+    #[schema(example = "restored from Monday's backup; OID 16500 is the role reports_new")]
+    reason: String,
 }
 
 /// Everybody's leases
@@ -96,8 +110,8 @@ pub(in crate::http) async fn list(
 
 /// Revoke by person, role or cluster
 ///
-/// Ends every live lease that is all of what is named, however many. When a person and nothing else
-/// is named, their logins end too. Needs the duty of operator. The answer waits a while; when a role
+/// Ends every live lease that is all of what is named, however many. When a person, or people who
+/// are missing, and nothing else is named, their logins end too. Needs the duty of operator. The answer waits a while; when a role
 /// is not gone by then the status is 202, and the work goes on.
 #[utoipa::path(
     post,
@@ -133,6 +147,41 @@ pub(in crate::http) async fn revoke(
     Ok((status, Answer(LeasesAnswer::of(&leases))).into_response())
 }
 
+/// Declare a lease gone
+///
+/// For a lease that is being taken away and cannot be, because the OID of its role belongs to a role
+/// that is not the broker's, as after a restored backup. That role is not touched. Refused while any
+/// role carries the mark or the name of the lease. Needs the duty of operator; who said it and the
+/// reason are recorded.
+#[utoipa::path(
+    post,
+    path = "/v1/operator/leases/{id}/declare-gone",
+    operation_id = "declare_gone",
+    tag = "operator",
+    params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
+    request_body = DeclarationBody,
+    responses(
+        (status = 200, description = "The lease, which is over", body = LeaseAnswer),
+        (status = 403, description = "`duty-needed`"),
+        (status = 404, description = "There is no such lease: `not-found`"),
+        (status = 409, description = "A role of the lease may be there, or the broker takes it away by itself: `not-gone`"),
+        (status = 422, description = "`reason-unfit`"),
+        (status = 503, description = "`cluster-away`"),
+    ),
+)]
+pub(in crate::http) async fn declare_gone(
+    State(broker): State<Broker>,
+    ByToken(caller): ByToken,
+    context: Context,
+    Path(id): Path<String>,
+    Json(body): Json<DeclarationBody>,
+) -> Result<Answer<LeaseAnswer>, Problem> {
+    let (id, request) = (lease_id(&id)?, context.request);
+    let declared =
+        to_the_end(async move { broker.declare_gone(&request, &caller, id, &body.reason).await });
+    Ok(Answer(LeaseAnswer::of(&declared.await?)))
+}
+
 fn selection(body: RevocationBody) -> Result<Selection, Problem> {
     fn read<T>(text: Option<String>) -> Result<Option<T>, Problem>
     where
@@ -146,5 +195,6 @@ fn selection(body: RevocationBody) -> Result<Selection, Problem> {
         cluster: read(body.cluster)?,
         role: read(body.role)?,
         role_name: read(body.role_name)?,
+        missing_from: read(body.missing_from)?,
     })
 }

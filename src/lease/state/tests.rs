@@ -169,10 +169,14 @@ fn a_lease_moves_forward_only() {
     use LeaseState::{Aborted, Active, Intent, Quarantined, Revoked, Revoking};
     check(|lease| lease.activate(RoleOid(1)), &[(Intent, Active)]);
     check(|lease| lease.abort(at(9)), &[(Intent, Aborted)]);
-    check(|lease| lease.revoke(EndReason::Operator), &[(Intent, Revoking), (Active, Revoking)]);
+    check(
+        |lease| lease.revoke(EndReason::Operator, at(40)),
+        &[(Intent, Revoking), (Active, Revoking)],
+    );
     check(|lease| lease.end_access(at(9)), &[(Revoking, Revoking), (Quarantined, Quarantined)]);
     check(|lease| lease.hold(busy(), at(9)), &[(Revoking, Revoking), (Quarantined, Quarantined)]);
     check(|lease| lease.close(at(9)), &[(Revoking, Revoked), (Quarantined, Revoked)]);
+    check(|lease| lease.declare_gone(at(9)), &[(Revoking, Revoked), (Quarantined, Revoked)]);
     check(|lease| lease.lose(at(9)), &[(Active, Revoked)]);
 }
 
@@ -182,10 +186,10 @@ fn each_move_writes_down_what_it_means_and_nothing_else() {
     let active = intent.clone().activate(RoleOid(16_500)).unwrap();
     assert_eq!(active, Lease { version: 8, ..lease(LeaseState::Active) });
 
-    let revoking = active.clone().revoke(EndReason::Released).unwrap();
-    let end = Some(EndReason::Released);
+    let revoking = active.clone().revoke(EndReason::Released, at(40)).unwrap();
+    let (end, retry_at) = (Some(EndReason::Released), Some(at(40)));
     let expected =
-        Lease { version: 9, state: LeaseState::Revoking, end, retry_at: None, ..active.clone() };
+        Lease { version: 9, state: LeaseState::Revoking, end, retry_at, ..active.clone() };
     assert_eq!(revoking, expected);
 
     let harmless = revoking.clone().end_access(at(41)).unwrap();
@@ -264,7 +268,7 @@ fn a_renewal_that_the_cluster_did_not_follow_leaves_the_earlier_end() {
     let failed = |ttl| renewed(ttl).renewal_failed(at(100)).unwrap();
     assert_eq!((failed("120s").expires_at, failed("120s").version), (at(100), 9));
     assert_eq!(failed("10s").expires_at, at(60));
-    let ending = renewed("120s").revoke(EndReason::Released).unwrap();
+    let ending = renewed("120s").revoke(EndReason::Released, at(40)).unwrap();
     assert!(ending.renewal_failed(at(100)).is_err());
 }
 

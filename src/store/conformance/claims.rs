@@ -70,9 +70,9 @@ pub async fn a_claimed_lease_is_moved_by_anybody(store: Arc<dyn Store>) {
     let (id, by) = (lease.id, claimant());
     opened(&*store, &lease).await;
     assert_eq!(claim(&*store, at(100), 9, by).await, std::slice::from_ref(&lease));
-    let ending = lease.clone().revoke(EndReason::Operator).unwrap();
+    let ending = lease.clone().revoke(EndReason::Operator, at(9)).unwrap();
     try_move(&*store, &ending).await.unwrap();
-    let stale = lease.revoke(EndReason::Expired).unwrap();
+    let stale = lease.revoke(EndReason::Expired, at(9)).unwrap();
     assert!(matches!(try_move(&*store, &stale).await, Err(StoreError::Moved { .. })));
     assert_eq!(claim(&*store, at(100), 9, claimant()).await, [], "the claim still stands");
     store.unclaim(id, by).await.unwrap();

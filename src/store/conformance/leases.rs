@@ -143,7 +143,7 @@ pub async fn a_person_has_one_live_lease_for_a_request_key(store: Arc<dyn Store>
     assert_eq!(found, Some(active.clone()));
     assert_eq!(store.lease_of_key(&first.principal, &key("other")).await.unwrap(), None);
 
-    let ending = active.revoke(EndReason::Released).unwrap();
+    let ending = active.revoke(EndReason::Released, at(9)).unwrap();
     try_move(&*store, &ending).await.unwrap();
     assert_eq!(store.lease_of_key(&first.principal, &key("k")).await.unwrap(), None);
     open(&keyed("alice")).await.unwrap();
@@ -153,7 +153,7 @@ pub async fn a_lease_is_replaced_in_one_step(store: Arc<dyn Store>) {
     let keyed = || Lease { request_key: Some(key("k")), ..intent("alice") };
     let (old, new) = (keyed(), keyed());
     opened(&*store, &old).await;
-    let ended = old.revoke(EndReason::Replaced).unwrap();
+    let ended = old.revoke(EndReason::Replaced, at(9)).unwrap();
     let changes =
         vec![Change::MoveLease(Box::new(ended)), Change::OpenLease(Box::new(new.clone()))];
     store.commit(changes, vec![record(1), record(1)]).await.unwrap();
@@ -237,7 +237,7 @@ pub async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: Arc<dyn 
         lease
     };
     let active = step(lease.activate(RoleOid(77)).unwrap()).await;
-    let ending = step(active.revoke(EndReason::Released).unwrap()).await;
+    let ending = step(active.revoke(EndReason::Released, at(9)).unwrap()).await;
     assert!(!store.had_role(&orders, RoleOid(77)).await.unwrap());
     let ended = step(ending.end_access(at(11)).unwrap()).await;
     step(ended.close(at(12)).unwrap()).await;

@@ -39,7 +39,7 @@ pub async fn a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for(
     open(&Lease { cluster: "other".parse().unwrap(), ..intent("alice") }).await.unwrap();
 
     // One that ends makes room, also in the same step, and whatever keeps its role.
-    let ending = active.revoke(EndReason::Replaced).unwrap();
+    let ending = active.revoke(EndReason::Replaced, at(9)).unwrap();
     let changes = vec![
         Change::MoveLease(Box::new(ending)),
         room(&third, 2),

@@ -100,7 +100,7 @@ pub(super) async fn lease_of_key(
 /// Every lease that is not in a final state that is known, read row by row: there may be very
 /// many. A connection that is lost meanwhile is not replaced.
 pub(super) async fn live(pool: &Pool, cluster: &ClusterName) -> Result<Vec<LiveLease>, Problem> {
-    const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
+    const SQL: &str = "SELECT id, version, state, role_oid, create_before, expires_at FROM lease \
                        WHERE cluster = $1 AND state NOT IN ('revoked', 'aborted')";
     let borrowed = pool.borrow().await?;
     let client = borrowed.client()?;

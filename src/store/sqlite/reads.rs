@@ -138,7 +138,7 @@ pub(super) fn live(
     connection: &Connection,
     cluster: &ClusterName,
 ) -> Result<Vec<LiveLease>, Problem> {
-    const SQL: &str = "SELECT id, version, state, role_oid, create_before FROM lease \
+    const SQL: &str = "SELECT id, version, state, role_oid, create_before, expires_at FROM lease \
                        WHERE cluster = ?1 AND state NOT IN ('revoked', 'aborted')";
     all(connection, SQL, [cluster.as_str()], rows::live_lease)
 }
