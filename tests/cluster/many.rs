@@ -15,12 +15,16 @@ const MAJORS: [u32; 2] = [13, 18];
 const POLICIES: [ObjectPolicy; 2] = [ObjectPolicy::Reassign, ObjectPolicy::Drop];
 
 impl Site {
-    /// Runs `statement` as the holder for each `i` from 1 to `count`, some in one transaction.
+    /// Runs `statement` as the holder for each `i` from 1 to `count`, 500 in one transaction.
     #[track_caller]
     fn make_many(&self, held: &Held, count: usize, statement: &str) {
-        const AT_ONCE: usize = 500;
-        for from in (1..=count).step_by(AT_ONCE) {
-            let to = count.min(from + AT_ONCE - 1);
+        self.make_some(held, count, 500, statement);
+    }
+
+    #[track_caller]
+    fn make_some(&self, held: &Held, count: usize, at_once: usize, statement: &str) {
+        for from in (1..=count).step_by(at_once) {
+            let to = count.min(from + at_once - 1);
             let make =
                 format!("DO $do$BEGIN FOR i IN {from}..{to} LOOP {statement}; END LOOP; END$do$");
             self.use_it(held, "orders", &make).unwrap_or_else(|error| panic!("{make}: {error}"));
@@ -114,13 +118,29 @@ async fn objects_that_take_many_locks_each_go_a_few_at_a_time() {
     for (major, policy) in MAJORS.into_iter().zip([ObjectPolicy::Drop, ObjectPolicy::Reassign]) {
         let site = Site::start(major);
         let held = site.hold("orders_write").await;
-        site.make_many(
+        site.make_some(
             &held,
-            150,
+            60,
+            20,
             "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i);
-             FOR k IN 1..150 LOOP EXECUTE format('CREATE INDEX ON workbench.t%s (n)', i); END LOOP",
+             FOR k IN 1..300 LOOP EXECUTE format('CREATE INDEX ON workbench.t%s (n)', i); END LOOP",
         );
         assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+        site.assert_gone(&held);
+    }
+}
+
+/// Sequences of one column go with its table, however many somebody says are the column's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_thousands_of_sequences_is_dropped_after_them() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let table = "CREATE TABLE workbench.one (n serial, m integer GENERATED ALWAYS AS IDENTITY)";
+        site.use_it(&held, "orders", table).unwrap();
+        let make = "EXECUTE format('CREATE SEQUENCE workbench.s%s OWNED BY workbench.one.n', i)";
+        site.make_many(&held, 15_000, make);
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{major}");
         site.assert_gone(&held);
     }
 }
@@ -237,7 +257,7 @@ async fn thousands_of_privileges_go_although_others_among_them_cannot() {
         site.dba(&format!(
             "CREATE ROLE steward; CREATE ROLE eve; GRANT steward TO pgbridge{options}"
         ));
-        site.postgres.sql("orders", "GRANT CREATE ON SCHEMA workbench TO steward");
+        site.postgres.sql("orders", "GRANT USAGE, CREATE ON SCHEMA workbench TO steward");
         let held = site.hold("orders_write").await;
         let role = held.name();
         let given = |owner: &str, count: usize, option: &str| {

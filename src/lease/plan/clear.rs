@@ -1,7 +1,7 @@
 //! Plan for one database: the privileges that a role has and has given there, and its objects.
 
 use super::create::let_broker_act_for;
-use super::portion::{COUNTED, drop_one, hand_over_one};
+use super::portion::{COUNTED, PORTION, drop_one, hand_over_one};
 use super::remove::{Estate, Fate, Named, lock};
 use super::{Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
@@ -141,7 +141,9 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate, pace: Pace) -> Cl
     statements.extend(take_back(&contents.role, &contents.grants));
     statements.extend(contents.policies.iter().flat_map(take_out));
     let more = |read: usize| pace == Pace::InPortions && read >= contents.limit;
-    let many = pace == Pace::InPortions && contents.owned > contents.limit;
+    // Where all at once was too much, one by one goes more than is counted, such as sequences.
+    let was_too_much = contents.limit < PORTION && fate == Fate::Drop && contents.owned > 0;
+    let many = pace == Pace::InPortions && (contents.owned > contents.limit || was_too_much);
     let mut handed_over = 0;
     let next = match (fate, &contents.attic) {
         (Fate::HandOver, _) if more(contents.grants.len()) || more(contents.policies.len()) => {
@@ -543,7 +545,7 @@ mod tests {
         let mut estate = estate(&[]);
         estate.broker_is_member = false;
         let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
-        let plan = clear(&estate, &contents(), Fate::Drop, Pace::InPortions);
+        let plan = clear(&estate, &contents(), Fate::Drop, Pace::AtOnce);
         assert_eq!(sql(&plan.statements), [LOCK, SAME, join, PURGE]);
     }
 
@@ -583,6 +585,11 @@ mod tests {
         check_portion(&contents, Fate::HandOver, AtOnce, &[harmless, keep, PURGE], Next::Nothing);
         check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
         check_portion(&contents, Fate::Drop, AtOnce, &[PURGE], Next::Nothing);
+        contents.owned = 2;
+        check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
+        contents.limit = PORTION;
+        check_portion(&contents, Fate::Drop, InPortions, &[PURGE], Next::Nothing);
+        (contents.owned, contents.limit) = (3, 2);
 
         // First what it gave to others and was given, and what hangs on its own.
         contents.parts = vec!["DROP CAST (a AS b)".into(), "DROP CAST (b AS a)".into()];
