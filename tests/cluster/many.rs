@@ -93,14 +93,14 @@ async fn thirty_thousand_large_objects_that_anybody_may_read_go_with_their_role(
 
 /// Without portions: 53200, "out of shared memory".
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_thousand_tables_are_dropped_or_handed_over() {
+async fn ten_thousand_tables_are_dropped_or_handed_over() {
     for (major, policy) in MAJORS.into_iter().zip(POLICIES) {
         let site = Site::start(major);
         let held = site.hold("orders_write").await;
         site.make_many(
             &held,
-            20_000,
-            "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i)",
+            10_000,
+            "EXECUTE format('CREATE TABLE workbench.t%s (n serial, note text)', i)",
         );
         assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
         site.assert_gone(&held);
@@ -125,6 +125,22 @@ async fn objects_that_take_many_locks_each_go_a_few_at_a_time() {
             "EXECUTE format('CREATE TABLE workbench.t%s (n integer)', i);
              FOR k IN 1..300 LOOP EXECUTE format('CREATE INDEX ON workbench.t%s (n)', i); END LOOP",
         );
+        assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
+        site.assert_gone(&held);
+    }
+}
+
+/// A table of thousands of partitions, which are also what makes it large.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_thousands_of_partitions_goes_with_them() {
+    for (major, policy) in MAJORS.into_iter().zip(POLICIES) {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let table = "CREATE TABLE workbench.parent (n integer) PARTITION BY LIST (n)";
+        site.use_it(&held, "orders", table).unwrap();
+        let make = "EXECUTE format('CREATE TABLE workbench.p%s PARTITION OF workbench.parent
+                        FOR VALUES IN (%s)', i, i)";
+        site.make_many(&held, 4000, make);
         assert_eq!(site.remove(&held, policy).await, Removal::Gone, "{major} {policy:?}");
         site.assert_gone(&held);
     }

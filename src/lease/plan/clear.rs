@@ -614,8 +614,11 @@ mod tests {
         ];
         let (first, each) = drop_each(&estate(&[]), "pgb_a", &objects);
         assert_eq!(sql(&first), [LOCK, SAME]);
-        let drops =
-            ["DROP MATERIALIZED VIEW s.v", "SELECT lo_unlink(4711)", "DROP ROUTINE s.a(integer)"];
+        let drops = [
+            "DROP MATERIALIZED VIEW IF EXISTS s.v",
+            "SELECT lo_unlink(4711)",
+            "DROP ROUTINE IF EXISTS s.a(integer)",
+        ];
         assert_eq!(sql(&each), drops);
     }
 }
