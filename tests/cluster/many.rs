@@ -263,6 +263,38 @@ async fn thousands_of_default_privileges_and_mappings_do_not_keep_the_role() {
     }
 }
 
+/// A portion of objects that cannot be named hides no routine that would act with the attic's
+/// rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_a_portion_that_cannot_be_named_is_not_handed_over_armed() {
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        site.dba(
+            "CREATE DATABASE odd ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+        );
+        site.postgres.sql("odd", "GRANT CREATE ON SCHEMA public TO PUBLIC");
+        let make = r#"DO $$BEGIN FOR i IN 1..250 LOOP
+                EXECUTE E'CREATE TABLE public."t\xFF' || i || '" (n integer)'; END LOOP; END$$;
+            CREATE FUNCTION public.trap() RETURNS text SECURITY DEFINER LANGUAGE sql
+                AS 'SELECT current_user::text'"#;
+        site.use_it(&held, "odd", make).unwrap();
+        let removal = site.remove(&held, ObjectPolicy::Reassign).await;
+        let Removal::Blocked(left) = removal else { panic!("{removal:?}") };
+        let remedy = left[0].remedy.as_deref().expect("there is one");
+        assert!(remedy.contains("rename them to plain letters"), "{left:#?}");
+        let trap = "SELECT concat_ws(',', proowner::regrole, prosecdef) FROM pg_proc
+                    WHERE proname = 'trap'";
+        assert_eq!(site.postgres.sql("odd", trap), [[format!("{},t", held.name())]]);
+        let rename = r#"DO $$BEGIN FOR i IN 1..250 LOOP
+            EXECUTE E'ALTER TABLE public."t\xFF' || i || '" RENAME TO t' || i; END LOOP; END$$"#;
+        site.postgres.sql("odd", rename);
+        assert_eq!(site.remove(&held, ObjectPolicy::Reassign).await, Removal::Gone, "{major}");
+        site.assert_gone(&held);
+        assert_eq!(site.postgres.sql("odd", trap), [["pgbridge_attic,f"]]);
+    }
+}
+
 /// Privileges and policies on others' objects are read and taken back in portions. Those that the
 /// broker cannot take back are told, and hide none that it can.
 #[tokio::test(flavor = "multi_thread")]

@@ -140,58 +140,66 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate, pace: Pace) -> Cl
     let mut statements = begin(estate, &contents.role);
     statements.extend(take_back(&contents.role, &contents.grants));
     statements.extend(contents.policies.iter().flat_map(take_out));
+    let mut plan = Clearing { statements, blockers, handed_over: 0, next: Next::Nothing };
     let more = |read: usize| pace == Pace::InPortions && read >= contents.limit;
+    let goes = matches!(fate, Fate::HandOver | Fate::Drop);
+    if more(contents.grants.len()) || more(contents.policies.len()) {
+        if fate == Fate::HandOver {
+            plan.statements.extend(take_back_on_its_own(contents));
+        }
+        plan.next = Next::Again;
+    } else if goes && more(contents.mappings.len()) {
+        let drop = |sql: &String| acting(&contents.role, "drop its user mappings", sql);
+        plan.statements.extend(contents.mappings.iter().flat_map(drop));
+        plan.next = Next::Again;
+    } else {
+        match (fate, &contents.attic) {
+            (Fate::HandOver, Some(attic)) => hand_over(&mut plan, contents, attic, pace),
+            (Fate::Drop, _) => drop_all(&mut plan, contents, pace),
+            _ if contents.owned == 0 => {
+                plan.statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
+            }
+            _ => {}
+        }
+    }
+    plan
+}
+
+/// Nothing is handed over but what was made harmless: what is not read is left with the role.
+fn hand_over(plan: &mut Clearing, contents: &Contents, attic: &str, pace: Pace) {
+    let (role, attic) = (identifier(&contents.role), identifier(attic));
+    let is_all = contents.owned <= contents.limit && contents.grants.len() < contents.limit;
+    if !is_all && pace == Pace::AtOnce {
+        plan.blockers.push(not_moved(contents));
+        return;
+    }
+    plan.statements.extend(make_harmless(&attic, contents));
+    if is_all {
+        let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
+        plan.statements.extend([Statement::new("keep what it made", sql), drop_owned(&role)]);
+        plan.handed_over = contents.owned;
+    } else {
+        let portion = contents.portion.iter();
+        plan.statements.extend(portion.filter_map(|named| hand_over_one(named, &attic)));
+        plan.handed_over = contents.portion.len();
+        plan.next = Next::Again;
+    }
+}
+
+fn drop_all(plan: &mut Clearing, contents: &Contents, pace: Pace) {
+    let parts = contents.parts.iter();
+    plan.statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
+    let is_many = contents.owned > contents.limit;
     // Where all at once was too much, one by one goes more than is counted, such as sequences.
-    let was_too_much = contents.limit < PORTION && fate == Fate::Drop && contents.owned > 0;
-    let many = pace == Pace::InPortions && (contents.owned > contents.limit || was_too_much);
-    let mut handed_over = 0;
-    let next = match (fate, &contents.attic) {
-        (Fate::HandOver, _) if more(contents.grants.len()) || more(contents.policies.len()) => {
-            statements.extend(take_back_on_its_own(contents));
-            Next::Again
-        }
-        _ if more(contents.grants.len()) || more(contents.policies.len()) => Next::Again,
-        (Fate::HandOver | Fate::Drop, _) if more(contents.mappings.len()) => {
-            let mappings = contents.mappings.iter();
-            let drop = |sql: &String| acting(&contents.role, "drop its user mappings", sql);
-            statements.extend(mappings.flat_map(drop));
-            Next::Again
-        }
-        (Fate::HandOver, Some(attic)) => {
-            let attic = identifier(attic);
-            statements.extend(make_harmless(&attic, contents));
-            if many {
-                let portion = contents.portion.iter();
-                statements.extend(portion.filter_map(|named| hand_over_one(named, &attic)));
-                handed_over = contents.portion.len();
-                Next::Again
-            } else {
-                let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
-                statements.extend([Statement::new("keep what it made", sql), drop_owned(&role)]);
-                handed_over = contents.owned;
-                Next::Nothing
-            }
-        }
-        (Fate::Drop, _) => {
-            let parts = contents.parts.iter();
-            statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
-            if more(contents.parts.len()) {
-                Next::Again
-            } else if many {
-                Next::DropSome
-            } else {
-                statements.push(drop_owned(&role));
-                Next::Nothing
-            }
-        }
-        _ => {
-            if contents.owned == 0 {
-                statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
-            }
-            Next::Nothing
-        }
+    let was_too_much = contents.limit < PORTION && contents.owned > 0;
+    plan.next = match pace {
+        Pace::InPortions if contents.parts.len() >= contents.limit => Next::Again,
+        Pace::InPortions if is_many || was_too_much => Next::DropSome,
+        _ => Next::Nothing,
     };
-    Clearing { statements, blockers, handed_over, next }
+    if plan.next == Next::Nothing {
+        plan.statements.push(drop_owned(&identifier(&contents.role)));
+    }
 }
 
 /// Plans how to drop `objects` one after the other: first what must succeed, then each of them.
@@ -334,6 +342,19 @@ fn names_it(policy: &Policy) -> Blocker {
     Blocker::new(BlockerKind::Privilege, detail)
         .about(format!("policy {} on table {}", policy.name, policy.table))
         .remedy_sql(&without(policy))
+}
+
+/// The attempts to hand a portion over, or to take back what was given on it, change nothing.
+fn not_moved(contents: &Contents) -> Blocker {
+    let detail = format!(
+        "{} or more objects of the role do not get a new owner one by one, or what it gave on them \
+         is not taken back",
+        contents.limit
+    );
+    Blocker::new(BlockerKind::Object, detail).within(&contents.database).remedy(
+        "look whether their names are text, and rename them to plain letters; the next attempt \
+         does the rest; do not run or take over anything of it",
+    )
 }
 
 fn runs_ours(contents: &Contents, trigger: &str) -> Blocker {
@@ -581,8 +602,15 @@ mod tests {
             "ALTER STATISTICS own.s OWNER TO \"the \"\"attic\"\"\"",
         ];
         check_portion(&contents, Fate::HandOver, InPortions, &handed, Next::Again);
+        // What was not read was not made harmless, so not all of it is handed over at once.
+        check_portion(&contents, Fate::HandOver, AtOnce, &[], Next::Nothing);
+        let stuck = clear(&estate(&[]), &contents, Fate::HandOver, AtOnce);
+        assert!(stuck.blockers[0].detail.contains("do not get a new owner"), "{stuck:?}");
         let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
-        check_portion(&contents, Fate::HandOver, AtOnce, &[harmless, keep, PURGE], Next::Nothing);
+        let whole = Contents { owned: 2, ..contents.clone() };
+        for pace in [InPortions, AtOnce] {
+            check_portion(&whole, Fate::HandOver, pace, &[harmless, keep, PURGE], Next::Nothing);
+        }
         check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
         check_portion(&contents, Fate::Drop, AtOnce, &[PURGE], Next::Nothing);
         contents.owned = 2;
