@@ -458,7 +458,7 @@ mod tests {
     fn what_it_made_goes_to_the_attic_disarmed_and_ungranted() {
         let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
         check(&contents(), Fate::HandOver, &[keep, PURGE]);
-        let mut contents = contents();
+        let mut contents = Contents { limit: PORTION, ..contents() };
         contents.definers = vec!["sales.\"f\"\"x\"(integer)".into()];
         contents.schemas = vec!["\"my own\"".into()];
         contents.grants = vec![
