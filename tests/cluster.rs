@@ -6,6 +6,7 @@ mod hostile;
 mod lanes;
 mod limits;
 mod many;
+mod orphans;
 mod quoting;
 mod races;
 mod residue;

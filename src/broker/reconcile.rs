@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::worker::Setback;
+use super::worker::{Setback, handed_over};
 use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
@@ -233,17 +233,21 @@ impl Broker {
                 }
             }
         };
+        let handed_over = handed_over(site, id);
         let record = record(Action::OrphanRemoved);
         // What keeps it is said once, and again when it is something else.
-        if !site.orphans_left.note(role.oid, &blockers) {
+        let is_new = site.orphans_left.note(role.oid, &blockers);
+        if !is_new && handed_over.is_none() {
             return Ok(());
         }
         let record = if blockers.is_empty() {
             site.last_gone.note();
             warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
-            record
+            Record { detail: handed_over, ..record }
         } else {
-            record.ended(Outcome::Failed, "blocked", &Blocker::join(&blockers))
+            let kept = Blocker::join(&blockers);
+            let detail = handed_over.map_or(kept.clone(), |done| format!("{kept}; {done}"));
+            record.ended(Outcome::Failed, "blocked", &detail)
         };
         crash::at(Place::ReconcileRemoved);
         Ok(self.store().commit(Vec::new(), vec![record]).await?)

@@ -372,9 +372,7 @@ impl Broker {
         let target = target.closed_for(closed_for.and_then(|length| length.try_into().ok()));
         crash::at(Place::RevokeRemove);
         let removed = site.cluster.remove(&target, lease.owned_objects).await;
-        let handed_over = site.cluster.take_handed_over(lease.id);
-        let handed_over: Vec<String> = handed_over.iter().map(ToString::to_string).collect();
-        let handed_over = (!handed_over.is_empty()).then(|| handed_over.join("; "));
+        let handed_over = handed_over(site, lease.id);
         match removed {
             Ok(Removal::Gone) => {
                 site.last_gone.note();
@@ -497,6 +495,13 @@ impl Broker {
 fn pause_until(next: Option<Timestamp>, now: Timestamp, every: Duration) -> Duration {
     let until = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
     until.unwrap_or(every).clamp(every / 4, every)
+}
+
+/// What went from the role of `lease` to the attic, in one line for the audit.
+pub(super) fn handed_over(site: &Site, lease: LeaseId) -> Option<String> {
+    let handed_over = site.cluster.take_handed_over(lease);
+    let told: Vec<String> = handed_over.iter().map(ToString::to_string).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// A cluster's failure as what keeps the lease.

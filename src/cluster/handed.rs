@@ -72,6 +72,7 @@ impl Handed {
 
 impl Cluster {
     /// What went from the role of `lease` to the attic since this was asked last.
+    #[must_use]
     pub fn take_handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
         let mut handed = self.handed.0.lock().unwrap_or_else(PoisonError::into_inner);
         handed.remove(&lease).unwrap_or_default()

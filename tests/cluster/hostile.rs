@@ -1,6 +1,6 @@
 //! A holder who does all it can to leave something behind, against each policy, on every major.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use pgbridge::lease::{Blocker, BlockerKind};
 use pgbridge::mapping::ObjectPolicy;
 use tokio::time::timeout;
 
-use super::residue::Residue;
+use super::residue::{Residue, owned_by};
 use super::revoke::Session;
 use super::{Held, Site};
 use crate::support::wait_for;
@@ -263,11 +263,30 @@ async fn nothing_is_left(major: u32) {
 
     let before = Residue::of(&site);
     let mut hostile = site.hostile(3, LogIn::None).await;
+    let (made, kept) = (owned_by(&site, hostile.held.name()), owned_by(&site, "pgbridge_attic"));
     gone(&site, &hostile.held, ObjectPolicy::Reassign).await;
     hostile.storm.clear();
     site.assert_gone(&hostile.held);
+    // All that it made, and nothing else, is the attic's now; and that is what is told.
+    let handed_over: BTreeSet<String> =
+        owned_by(&site, "pgbridge_attic").difference(&kept).cloned().collect();
+    assert_eq!(handed_over, made);
+    assert_told(&site, &hostile.held, &handed_over);
     Residue::of(&site).since(&before).assert_only_of("pgbridge_attic");
     assert_the_attic_gives_nothing(&site);
+}
+
+#[track_caller]
+fn assert_told(site: &Site, held: &Held, handed_over: &BTreeSet<String>) {
+    let told = site.cluster.take_handed_over(held.lease.id);
+    assert_eq!(told.iter().map(|one| one.count).sum::<usize>(), handed_over.len(), "{told:#?}");
+    for one in &told {
+        assert_eq!(one.attic, "pgbridge_attic");
+        for object in &one.first {
+            let object = format!("{}: {} {}", one.database, object.kind, object.identity);
+            assert!(handed_over.contains(&object), "{object}");
+        }
+    }
 }
 
 /// Whoever logs in again and again may be seen in the very moment; the next attempt ends that.

@@ -74,8 +74,8 @@ async fn leases_whose_objects_are_locked_hold_up_nobodys_end_of_access() {
         ids.push(answer.text("/lease/id"));
     }
     let eye = bed.postgres.eye_in("orders").await;
-    let read: String = (0..12).map(|at| format!("TABLE workbench.t{at};")).collect();
-    eye.batch_execute(&format!("BEGIN; {read}")).await.unwrap();
+    let read: Vec<_> = (0..12).map(|at| format!("TABLE workbench.t{at}")).collect();
+    eye.batch_execute(&format!("BEGIN; {}", read.join(";"))).await.unwrap();
     let ends = ids.iter().map(|id| {
         let client = TestBed::client().delete(format!("{}/v1/leases/{id}", bed.url()));
         tokio::spawn(client.bearer_auth(&bob).send())

@@ -476,7 +476,8 @@ async fn what_has_a_name_that_is_no_text_goes_to_the_attic_only_once_it_is_harml
 /// A person who pastes it is not the broker, so it names the broker's login.
 #[tokio::test(flavor = "multi_thread")]
 async fn how_the_broker_gets_to_act_for_a_role_is_told_with_its_login() {
-    for major in MAJORS {
+    // Since 16 a login that may close a role may join it.
+    for major in [13, 15] {
         let site = Site::start(major);
         site.keeper();
         site.dba("REVOKE pg_signal_backend FROM pgbridge");
@@ -486,8 +487,7 @@ async fn how_the_broker_gets_to_act_for_a_role_is_told_with_its_login() {
         let _session = site.session(&held);
         let end = site.cluster.end_access(&held.target()).await.unwrap();
         let AccessEnd::Blocked(left) = end else { panic!("{end:?}") };
-        let options = if major >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
-        let remedy = format!("GRANT \"{}\" TO \"pgbridge\"{options}", held.name());
+        let remedy = format!("GRANT \"{}\" TO \"pgbridge\"", held.name());
         let told: Vec<_> = left.iter().filter_map(|one| one.remedy.as_deref()).collect();
         assert!(told.contains(&&*remedy), "{left:#?}");
         site.dba(&format!("REVOKE pgbridge FROM {}; SET ROLE keeper; {remedy}", held.name()));

@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::residue::Residue;
-use super::{Site, lease, open, profile, settings};
+use super::{Held, Site, hour, lease, open, profile, settings};
 
 /// Names of each sort that are tried.
 const NAMES: usize = 120;
@@ -98,6 +98,7 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
                 held.created.role_oid
             );
             assert_eq!(site.postgres.sql("postgres", &given), [[group.clone()]]);
+            goes_on_by_any_name(&site, &held, group).await;
             assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{group:?}");
         }
         Residue::of(&site).since(&before).assert_none();
@@ -144,6 +145,32 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
         );
         assert_eq!(schemas, names.into_iter().collect());
     }
+}
+
+/// A role that a DBA gave a name like `group`'s is renewed, and no other.
+async fn goes_on_by_any_name(site: &Site, held: &Held, group: &str) {
+    let renamed = identifier(&format!("{}r", cut(group)));
+    site.dba(&format!(
+        "SET client_min_messages = error; ALTER ROLE {} RENAME TO {renamed};
+         ALTER ROLE {renamed} VALID UNTIL '2001-01-01'",
+        held.name()
+    ));
+    let ends = |which: &str| {
+        site.see(&format!(
+            "SELECT string_agg(concat_ws(' ', oid, rolvaliduntil), ',' ORDER BY oid)
+             FROM pg_roles WHERE oid {which} {}",
+            held.created.role_oid
+        ))
+    };
+    let others = ends("<>");
+    let until = site.cluster.extend(&held.lease, hour()).await;
+    let until = until.unwrap_or_else(|error| panic!("{group:?}: {error:?}"));
+    let set = format!(
+        "SELECT rolvaliduntil = '{until}' FROM pg_roles WHERE oid = {}",
+        held.created.role_oid
+    );
+    assert_eq!(site.see(&set), "t", "{group:?}");
+    assert_eq!(ends("<>"), others, "{group:?}");
 }
 
 /// Room for one more letter.

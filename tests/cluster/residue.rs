@@ -1,12 +1,27 @@
 //! The residue oracle: all that a lease could leave in any catalogue of a server, as lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use pgbridge::names::literal;
 
 use super::Site;
 
 /// What every catalogue holds that could be a lease's doing, and how often.
 pub(super) struct Residue(BTreeMap<String, i64>);
+
+/// Every object that the role owns, but for sequences of columns, which go with their tables:
+/// `database: type identity`.
+pub(super) fn owned_by(site: &Site, role: &str) -> BTreeSet<String> {
+    let databases = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname";
+    let sql = include_str!("residue/owned.sql").replace("{role}", &literal(role));
+    let mut owned = BTreeSet::new();
+    for database in site.postgres.sql("postgres", databases).concat() {
+        let objects = site.postgres.sql(&database, &sql).concat();
+        owned.extend(objects.into_iter().map(|object| format!("{database}: {object}")));
+    }
+    owned
+}
 
 /// What changed between two looks.
 #[derive(PartialEq, Eq)]

@@ -25,8 +25,16 @@ WITH owned AS (
     ) AS one
     LIMIT $3
 ), about AS (
-    -- What it gave in advance in one schema is taken back like what it gave.
+    -- Besides those, what goes with them and has privileges of its own: sequences of columns, and
+    -- types of rows. What it gave in advance in one schema is taken back like what it gave.
     SELECT o.classid, o.objid FROM portion AS o
+  UNION
+    SELECT p.classid, p.objid FROM portion AS o JOIN pg_depend AS p
+      ON p.refclassid = o.classid AND p.refobjid = o.objid AND p.deptype IN ('a', 'i')
+    WHERE (p.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class AS c
+               WHERE c.oid = p.objid AND c.relkind = 'S' AND c.relacl IS NOT NULL))
+       OR (p.classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type AS t
+               WHERE t.oid = p.objid AND t.typacl IS NOT NULL))
   UNION ALL
     (SELECT d.tableoid, d.oid FROM pg_default_acl AS d
      WHERE d.defaclrole = $1 AND d.defaclnamespace <> 0 LIMIT $3)

@@ -21,8 +21,19 @@ WITH RECURSIVE leaf (classid, objid) AS (
         )
         SELECT FROM part JOIN pg_depend AS p
           ON p.refclassid = part.classid AND p.refobjid = part.objid
-        WHERE p.deptype = 'n' AND NOT EXISTS (
-            SELECT FROM part AS q WHERE q.classid = p.classid AND q.objid = p.objid))
+        WHERE (p.deptype = 'n' AND NOT EXISTS (
+                  SELECT FROM part AS q WHERE q.classid = p.classid AND q.objid = p.objid))
+           -- A part that can be dropped by itself, such as a partition, goes first.
+           OR (p.deptype = 'a' AND EXISTS (
+                  SELECT FROM pg_shdepend AS x
+                  WHERE x.dbid = (SELECT b.oid FROM pg_database AS b
+                                  WHERE b.datname = current_database())
+                    AND x.classid = p.classid AND x.objid = p.objid AND x.objsubid = 0
+                    AND x.deptype = 'o' AND x.refobjid = $1
+                    AND x.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass))
+               AND NOT EXISTS (
+                  SELECT FROM pg_depend AS r
+                  WHERE r.refclassid = p.classid AND r.refobjid = p.objid AND r.deptype = 'n')))
     LIMIT $2
 ), found (classid, objid) AS (
     SELECT classid, objid FROM leaf
@@ -49,6 +60,7 @@ WHERE EXISTS (
     SELECT FROM pg_shdepend AS x
     WHERE x.dbid = (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database())
       AND x.classid = f.classid AND x.objid = f.objid AND x.objsubid = 0
-      AND x.deptype = 'o' AND x.refclassid = 'pg_authid'::regclass AND x.refobjid = $1)
+      AND x.deptype = 'o' AND x.refclassid = 'pg_authid'::regclass AND x.refobjid = $1
+      AND x.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass))
 ORDER BY f.at
 LIMIT $2

@@ -1,7 +1,7 @@
 //! Plan for one database: the privileges that a role has and has given there, and its objects.
 
 use super::create::let_broker_act_for;
-use super::portion::{COUNTED, drop_one, hand_over_one};
+use super::portion::{COUNTED, PORTION, drop_one, hand_over_one};
 use super::remove::{Estate, Fate, Named, lock};
 use super::{Statement, guard};
 use crate::lease::{Blocker, BlockerKind};
@@ -140,56 +140,66 @@ pub fn clear(estate: &Estate, contents: &Contents, fate: Fate, pace: Pace) -> Cl
     let mut statements = begin(estate, &contents.role);
     statements.extend(take_back(&contents.role, &contents.grants));
     statements.extend(contents.policies.iter().flat_map(take_out));
+    let mut plan = Clearing { statements, blockers, handed_over: 0, next: Next::Nothing };
     let more = |read: usize| pace == Pace::InPortions && read >= contents.limit;
-    let many = pace == Pace::InPortions && contents.owned > contents.limit;
-    let mut handed_over = 0;
-    let next = match (fate, &contents.attic) {
-        (Fate::HandOver, _) if more(contents.grants.len()) || more(contents.policies.len()) => {
-            statements.extend(take_back_on_its_own(contents));
-            Next::Again
+    let goes = matches!(fate, Fate::HandOver | Fate::Drop);
+    if more(contents.grants.len()) || more(contents.policies.len()) {
+        if fate == Fate::HandOver {
+            plan.statements.extend(take_back_on_its_own(contents));
         }
-        _ if more(contents.grants.len()) || more(contents.policies.len()) => Next::Again,
-        (Fate::HandOver | Fate::Drop, _) if more(contents.mappings.len()) => {
-            let mappings = contents.mappings.iter();
-            let drop = |sql: &String| acting(&contents.role, "drop its user mappings", sql);
-            statements.extend(mappings.flat_map(drop));
-            Next::Again
-        }
-        (Fate::HandOver, Some(attic)) => {
-            let attic = identifier(attic);
-            statements.extend(make_harmless(&attic, contents));
-            if many {
-                let portion = contents.portion.iter();
-                statements.extend(portion.filter_map(|named| hand_over_one(named, &attic)));
-                handed_over = contents.portion.len();
-                Next::Again
-            } else {
-                let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
-                statements.extend([Statement::new("keep what it made", sql), drop_owned(&role)]);
-                handed_over = contents.owned;
-                Next::Nothing
+        plan.next = Next::Again;
+    } else if goes && more(contents.mappings.len()) {
+        let drop = |sql: &String| acting(&contents.role, "drop its user mappings", sql);
+        plan.statements.extend(contents.mappings.iter().flat_map(drop));
+        plan.next = Next::Again;
+    } else {
+        match (fate, &contents.attic) {
+            (Fate::HandOver, Some(attic)) => hand_over(&mut plan, contents, attic, pace),
+            (Fate::Drop, _) => drop_all(&mut plan, contents, pace),
+            _ if contents.owned == 0 => {
+                plan.statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
             }
+            _ => {}
         }
-        (Fate::Drop, _) => {
-            let parts = contents.parts.iter();
-            statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
-            if more(contents.parts.len()) {
-                Next::Again
-            } else if many {
-                Next::DropSome
-            } else {
-                statements.push(drop_owned(&role));
-                Next::Nothing
-            }
-        }
-        _ => {
-            if contents.owned == 0 {
-                statements.extend([guard::owns_nothing(estate.oid), drop_owned(&role)]);
-            }
-            Next::Nothing
-        }
+    }
+    plan
+}
+
+/// Nothing is handed over but what was made harmless: what is not read is left with the role.
+fn hand_over(plan: &mut Clearing, contents: &Contents, attic: &str, pace: Pace) {
+    let (role, attic) = (identifier(&contents.role), identifier(attic));
+    let is_all = contents.owned <= contents.limit && contents.grants.len() < contents.limit;
+    if !is_all && pace == Pace::AtOnce {
+        plan.blockers.push(not_moved(contents));
+        return;
+    }
+    plan.statements.extend(make_harmless(&attic, contents));
+    if is_all {
+        let sql = format!("REASSIGN OWNED BY {role} TO {attic}");
+        plan.statements.extend([Statement::new("keep what it made", sql), drop_owned(&role)]);
+        plan.handed_over = contents.owned;
+    } else {
+        let portion = contents.portion.iter();
+        plan.statements.extend(portion.filter_map(|named| hand_over_one(named, &attic)));
+        plan.handed_over = contents.portion.len();
+        plan.next = Next::Again;
+    }
+}
+
+fn drop_all(plan: &mut Clearing, contents: &Contents, pace: Pace) {
+    let parts = contents.parts.iter();
+    plan.statements.extend(parts.map(|sql| Statement::new("drop what hangs on its own", sql)));
+    let is_many = contents.owned > contents.limit;
+    // Where all at once was too much, one by one goes more than is counted, such as sequences.
+    let was_too_much = contents.limit < PORTION && contents.owned > 0;
+    plan.next = match pace {
+        Pace::InPortions if contents.parts.len() >= contents.limit => Next::Again,
+        Pace::InPortions if is_many || was_too_much => Next::DropSome,
+        _ => Next::Nothing,
     };
-    Clearing { statements, blockers, handed_over, next }
+    if plan.next == Next::Nothing {
+        plan.statements.push(drop_owned(&identifier(&contents.role)));
+    }
 }
 
 /// Plans how to drop `objects` one after the other: first what must succeed, then each of them.
@@ -334,6 +344,19 @@ fn names_it(policy: &Policy) -> Blocker {
         .remedy_sql(&without(policy))
 }
 
+/// The attempts to hand a portion over, or to take back what was given on it, change nothing.
+fn not_moved(contents: &Contents) -> Blocker {
+    let detail = format!(
+        "{} or more objects of the role do not get a new owner one by one, or what it gave on them \
+         is not taken back",
+        contents.limit
+    );
+    Blocker::new(BlockerKind::Object, detail).within(&contents.database).remedy(
+        "look whether their names are text, and rename them to plain letters; the next attempt \
+         does the rest; do not run or take over anything of it",
+    )
+}
+
 fn runs_ours(contents: &Contents, trigger: &str) -> Blocker {
     let detail =
         format!("trigger {trigger} runs a routine of the role for whoever changes the table");
@@ -435,7 +458,7 @@ mod tests {
     fn what_it_made_goes_to_the_attic_disarmed_and_ungranted() {
         let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
         check(&contents(), Fate::HandOver, &[keep, PURGE]);
-        let mut contents = contents();
+        let mut contents = Contents { limit: PORTION, ..contents() };
         contents.definers = vec!["sales.\"f\"\"x\"(integer)".into()];
         contents.schemas = vec!["\"my own\"".into()];
         contents.grants = vec![
@@ -543,7 +566,7 @@ mod tests {
         let mut estate = estate(&[]);
         estate.broker_is_member = false;
         let join = "GRANT \"pgb_a\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE";
-        let plan = clear(&estate, &contents(), Fate::Drop, Pace::InPortions);
+        let plan = clear(&estate, &contents(), Fate::Drop, Pace::AtOnce);
         assert_eq!(sql(&plan.statements), [LOCK, SAME, join, PURGE]);
     }
 
@@ -579,10 +602,22 @@ mod tests {
             "ALTER STATISTICS own.s OWNER TO \"the \"\"attic\"\"\"",
         ];
         check_portion(&contents, Fate::HandOver, InPortions, &handed, Next::Again);
+        // What was not read was not made harmless, so not all of it is handed over at once.
+        check_portion(&contents, Fate::HandOver, AtOnce, &[], Next::Nothing);
+        let stuck = clear(&estate(&[]), &contents, Fate::HandOver, AtOnce);
+        assert!(stuck.blockers[0].detail.contains("do not get a new owner"), "{stuck:?}");
         let keep = "REASSIGN OWNED BY \"pgb_a\" TO \"the \"\"attic\"\"\"";
-        check_portion(&contents, Fate::HandOver, AtOnce, &[harmless, keep, PURGE], Next::Nothing);
+        let whole = Contents { owned: 2, ..contents.clone() };
+        for pace in [InPortions, AtOnce] {
+            check_portion(&whole, Fate::HandOver, pace, &[harmless, keep, PURGE], Next::Nothing);
+        }
         check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
         check_portion(&contents, Fate::Drop, AtOnce, &[PURGE], Next::Nothing);
+        contents.owned = 2;
+        check_portion(&contents, Fate::Drop, InPortions, &[], Next::DropSome);
+        contents.limit = PORTION;
+        check_portion(&contents, Fate::Drop, InPortions, &[PURGE], Next::Nothing);
+        (contents.owned, contents.limit) = (3, 2);
 
         // First what it gave to others and was given, and what hangs on its own.
         contents.parts = vec!["DROP CAST (a AS b)".into(), "DROP CAST (b AS a)".into()];
@@ -607,8 +642,11 @@ mod tests {
         ];
         let (first, each) = drop_each(&estate(&[]), "pgb_a", &objects);
         assert_eq!(sql(&first), [LOCK, SAME]);
-        let drops =
-            ["DROP MATERIALIZED VIEW s.v", "SELECT lo_unlink(4711)", "DROP ROUTINE s.a(integer)"];
+        let drops = [
+            "DROP MATERIALIZED VIEW IF EXISTS s.v",
+            "SELECT lo_unlink(4711)",
+            "DROP ROUTINE IF EXISTS s.a(integer)",
+        ];
         assert_eq!(sql(&each), drops);
     }
 }

@@ -31,11 +31,12 @@ pub(super) fn hand_over_one(named: &Named, attic: &str) -> Option<Statement> {
     (kind != "extension").then(|| Statement::new("keep what it made", sql))
 }
 
+/// Drops `named`, if that did not go with something before it.
 pub(super) fn drop_one(named: &Named) -> Statement {
     let Named { kind, identity, .. } = named;
     let sql = match kind.as_str() {
         "large object" => format!("SELECT lo_unlink({identity})"),
-        kind => format!("DROP {} {identity}", word(kind)),
+        kind => format!("DROP {} IF EXISTS {identity}", word(kind)),
     };
     Statement::new("drop what it made", sql)
 }

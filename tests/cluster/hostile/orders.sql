@@ -73,7 +73,7 @@ GRANT EXECUTE ON FUNCTION own.definer() TO eve;
 GRANT EXECUTE ON FUNCTION own.invoker(), own.cmp(own.pair, own.pair), own.total(integer) TO eve;
 GRANT EXECUTE ON PROCEDURE own.proc() TO eve;
 REVOKE EXECUTE ON FUNCTION own.invoker() FROM PUBLIC;
-GRANT USAGE ON TYPE own.mood, own.span, own.pair TO eve;
+GRANT USAGE ON TYPE own.mood, own.span, own.pair, own.parent TO eve;
 GRANT USAGE ON DOMAIN own.small TO eve;
 GRANT USAGE ON FOREIGN SERVER own_server TO eve;
 GRANT SELECT, UPDATE ON LARGE OBJECT 4711 TO eve, PUBLIC;
