@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Place, Request, Story, locked_roles, waiting};
-use crate::support::{TestBed, until};
+use super::{Place, Request, Story};
+use crate::support::{TestBed, locked_roles, until, waiting};
 
 pub(super) const PLACES: &[Place] = &[
     Place::IssueIntent,

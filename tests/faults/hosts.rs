@@ -1,6 +1,10 @@
 //! The broker itself is paused, overrun, set back to a backup, or there twice.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -64,6 +68,77 @@ async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_h
     let role = again.text("/lease/role_name");
     assert!(!before.contains(&role));
     bed.in_order(&token, &[&role]).await;
+}
+
+/// F-36: the broker asks for memory that the machine does not have, dies of it in the middle of its
+/// work, and is started again. What it leaves is what `kill -9` leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_for_lack_of_memory_leaves_no_role_without_a_lease() {
+    let mut bed = TestBed::start_with(16, |config| {
+        let many = "role = \"orders_read\"\nmax_leases = 1000";
+        super::often(&config.replace("role = \"orders_read\"", many))
+    });
+    let token = bed.login("alice").await;
+    let [_, kept, kept_password] = held(&bed, &token, "1h").await;
+    // As much as it has now, and a little more: what comes next does not fit.
+    let more = memory_of(bed.pid()) + 512 * 1024;
+    let limit = ["--pid".to_owned(), bed.pid().to_string(), format!("--data={more}")];
+    let limited = Command::new("prlimit").args(limit).status().expect("there is prlimit");
+    assert!(limited.success());
+    let (url, over) = (format!("{}/v1/leases", bed.url()), Arc::new(AtomicBool::new(false)));
+    let asking = (0..64).map(|_| {
+        let (url, token, over) = (url.clone(), token.clone(), Arc::clone(&over));
+        tokio::spawn(async move {
+            let mut handed_out = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let wish = TestBed::client().post(&url).bearer_auth(&token);
+                let Ok(answer) = wish.json(&super::wish("1h")).send().await else { continue };
+                if answer.status() == 201
+                    && let Ok(lease) = answer.json::<serde_json::Value>().await
+                {
+                    handed_out.push(lease);
+                }
+            }
+            handed_out
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    bed.wait_for_its_end();
+    over.store(true, Ordering::Relaxed);
+    assert!(bed.log().contains("memory allocation of"), "{}", bed.log());
+    let mut roles = vec![kept.clone()];
+    let mut passwords = BTreeSet::from([kept_password]);
+    for asked in asking {
+        for answer in asked.await.expect("it does not panic") {
+            let text = |pointer: &str| {
+                let text = answer.pointer(pointer).and_then(serde_json::Value::as_str);
+                text.expect("it was issued").to_owned()
+            };
+            roles.push(text("/lease/role_name"));
+            assert!(passwords.insert(text("/password")));
+        }
+    }
+    bed.start_again();
+    // Whoever was handed a password has a lease. An answer may be lost whose lease was issued.
+    let live = until("nothing to be on its way", async || {
+        let path = "/v1/leases?state=intent,revoking,quarantined";
+        let way = bed.call(Method::GET, path, Caller::Session(&token), None).await;
+        let none = way.json()["leases"].as_array().is_some_and(Vec::is_empty);
+        if none { bed.live_roles(&token).await } else { None }
+    })
+    .await;
+    assert!(roles.iter().all(|role| live.contains(role)), "{roles:?} {live:?}");
+    let live: Vec<&str> = live.iter().map(String::as_str).collect();
+    bed.in_order(&token, &live).await;
+    bed.assert_audit_is_whole();
+}
+
+/// The memory that a process can write to and nobody else, in bytes.
+fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("it has some");
+    let kilobytes = line.trim().trim_end_matches("kB").trim();
+    kilobytes.parse::<u64>().expect("a number") * 1024
 }
 
 /// F-31.

@@ -25,6 +25,8 @@ pub enum Moment {
 /// Which calls fail: `count` of them from the `first` on, where 1 is the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
+    /// Only calls of this name count; any, if there is none.
+    pub only: Option<&'static str>,
     pub first: u64,
     pub count: u64,
     pub moment: Moment,
@@ -80,9 +82,12 @@ impl FailingStore {
     /// When this call fails, if it does.
     fn fate(&self, call: &'static str) -> Option<Moment> {
         let mut state = self.state();
+        let faults = state.faults?;
+        if faults.only.is_some_and(|only| only != call) {
+            return None;
+        }
         state.calls += 1;
         let calls = state.calls;
-        let faults = state.faults?;
         let moment = (faults.first..faults.first.saturating_add(faults.count))
             .contains(&calls)
             .then_some(faults.moment)?;

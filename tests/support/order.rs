@@ -8,7 +8,7 @@ use reqwest::Method;
 use rusqlite::OpenFlags;
 use serde_json::Value;
 
-use super::{Caller, TestBed};
+use super::{Caller, TestBed, wait_for};
 
 /// How long the broker's own work may take to show.
 const SOON: Duration = Duration::from_mins(1);
@@ -26,6 +26,24 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
         assert!(tokio::time::Instant::now() < deadline, "waited {SOON:?} for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The superuser's lock on the table of roles: nobody makes or changes one while it is held.
+pub async fn locked_roles(bed: &TestBed) -> tokio_postgres::Client {
+    let eye = bed.postgres.eye().await;
+    let lock = "BEGIN; LOCK TABLE pg_authid IN SHARE MODE";
+    eye.batch_execute(lock).await.expect("nobody holds a lock");
+    eye
+}
+
+/// The process of the broker's session that waits for a lock, once there is one.
+pub fn waiting(bed: &TestBed) -> String {
+    let waits = "SELECT pid FROM pg_stat_activity \
+                 WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'";
+    wait_for("the broker to wait for the lock", SOON, || {
+        let pids = bed.postgres.sql("postgres", waits).concat();
+        pids.first().cloned()
+    })
 }
 
 impl TestBed {
