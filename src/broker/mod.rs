@@ -10,6 +10,7 @@ mod hushed;
 mod issue;
 #[cfg(test)]
 mod model;
+mod owed;
 mod recheck;
 mod reconcile;
 mod renew;
@@ -103,6 +104,7 @@ struct Inner {
     health: health::Cache,
     turns: turns::Turns,
     hushed: hushed::Hushed,
+    owed: owed::Owed,
 }
 
 /// One cluster, and what the broker knows of it beside its settings.
@@ -208,6 +210,7 @@ impl Broker {
             moves: watch::Sender::new(0),
             health: health::Cache::default(),
             turns: turns::Turns::default(),
+            owed: owed::Owed::default(),
         }))
     }
 

@@ -82,7 +82,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
     // The connection breaks while the role is made: nobody knows whether it was.
     let place = Place::IssueEndUndelivered;
     crash_while_locked(&mut story, place, async |story, lock, asked| {
-        let pid = waiting(&story.bed);
+        let pid = waiting(&story.bed).await;
         story.bed.postgres.sql("postgres", &format!("SELECT pg_terminate_backend({pid})"));
         drop(asked.await);
         drop(lock);
@@ -93,7 +93,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
     // The client goes away while the role is made: there is nobody to hand the password to.
     let place = Place::IssueEndUnheard;
     crash_while_locked(&mut story, place, async |story, lock, asked| {
-        waiting(&story.bed);
+        waiting(&story.bed).await;
         asked.abort();
         until("the broker to see that the client is gone", async || {
             (!is_anybody_connected(&story.bed)).then_some(())

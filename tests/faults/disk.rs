@@ -37,7 +37,7 @@ fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     let config = bed.file("pgbridge.toml");
     let text = fs::read_to_string(&config).expect("it was written");
     let text = text.replace("path = \"pgbridge.db\"", "path = \"disk/pgbridge.db\"");
-    fs::write(&config, text).expect("it can be changed");
+    fs::write(&config, &text).expect("it can be changed");
     // The store begins anew; the key of the marks stays.
     let mount =
         format!("mount -t tmpfs -o size=2m,mode=700 tmpfs {} && exec \"$@\"", disk.display());
@@ -45,7 +45,10 @@ fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     let around: Vec<String> = around.into_iter().map(str::to_owned).collect();
     bed.start_again_within(&around, &[]);
     let root = PathBuf::from(format!("/proc/{}/root", bed.pid()));
-    root.join(disk.strip_prefix("/").expect("it is absolute"))
+    let seen = root.join(disk.strip_prefix("/").expect("it is absolute"));
+    let others = text.replace("disk/pgbridge.db", &format!("{}/pgbridge.db", seen.display()));
+    fs::write(bed.file("others.toml"), others).expect("it can be written");
+    seen
 }
 
 /// Takes all room on `disk` until it is dropped.
@@ -122,7 +125,7 @@ async fn on_a_disk_that_fills_up_while_a_role_is_made_nobody_gets_its_password_a
     let [_, kept, _] = held(&bed, &token, "1h").await;
     let lock = locked_roles(&bed).await;
     let filled = async {
-        waiting(&bed);
+        waiting(&bed).await;
         let filler = Filler::fill(&disk);
         lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
         filler
@@ -151,7 +154,7 @@ async fn on_a_disk_that_fills_up_while_a_lease_ends_its_access_ends_and_the_rest
     let [_, kept, _] = held(&bed, &token, "1h").await;
     let lock = locked_roles(&bed).await;
     let filled = async {
-        waiting(&bed);
+        waiting(&bed).await;
         let filler = Filler::fill(&disk);
         lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
         filler
@@ -188,7 +191,7 @@ async fn on_a_full_disk_what_an_operator_ends_has_no_access_and_is_written_down_
             assert!(!bed.has_access(role), "{selection}");
         }
         // The store says what it knows: nothing has moved there.
-        assert_eq!(lease_of(&bed, &operator, &first).await, "active");
+        assert_eq!(lease(&bed, &token, &first).await.text("/state"), "active");
         drop(filler);
         // Written once there is room, without being asked for again: leases, and logins.
         wait_for("the end of the roles", SOON, || bed.lease_roles().is_empty().then_some(()));
@@ -204,15 +207,6 @@ async fn on_a_full_disk_what_an_operator_ends_has_no_access_and_is_written_down_
         let is_in = if selection["person"].is_null() { 200 } else { 401 };
         assert_eq!(whoami.status, is_in, "{selection}");
     }
-}
-
-/// The state of a lease of anybody, as an auditor sees it.
-async fn lease_of(bed: &TestBed, token: &str, id: &str) -> String {
-    let all = bed.call(Method::GET, "/v1/operator/leases", Caller::Session(token), None).await;
-    let all = all.json();
-    let leases = all["leases"].as_array().expect("a list");
-    let lease = leases.iter().find(|lease| lease["id"] == id).expect("it is there");
-    lease["state"].as_str().expect("a state").to_owned()
 }
 
 /// Lets calls of the disk fail in a process that runs already; not any more once it is dropped.

@@ -122,6 +122,13 @@ impl TestBed {
         self.scratch.join(name)
     }
 
+    /// The configuration by which other programs find the store: the broker's own, unless the
+    /// test has written `others.toml` because the broker sees other files than they do.
+    pub fn config_for_others(&self) -> PathBuf {
+        let others = self.file("others.toml");
+        if others.exists() { others } else { self.file("pgbridge.toml") }
+    }
+
     /// Everything the broker has logged so far.
     pub fn log(&self) -> String {
         self.daemon.log()

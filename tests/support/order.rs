@@ -8,7 +8,7 @@ use reqwest::Method;
 use rusqlite::OpenFlags;
 use serde_json::Value;
 
-use super::{Caller, TestBed, wait_for};
+use super::{Caller, TestBed};
 
 /// How long the broker's own work may take to show.
 const SOON: Duration = Duration::from_mins(1);
@@ -37,20 +37,20 @@ pub async fn locked_roles(bed: &TestBed) -> tokio_postgres::Client {
 }
 
 /// The process of the broker's session that waits for a lock, once there is one.
-pub fn waiting(bed: &TestBed) -> String {
+pub async fn waiting(bed: &TestBed) -> String {
     let waits = "SELECT pid FROM pg_stat_activity \
                  WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'";
-    wait_for("the broker to wait for the lock", SOON, || {
-        let pids = bed.postgres.sql("postgres", waits).concat();
-        pids.first().cloned()
+    until("the broker to wait for the lock", async || {
+        bed.postgres.sql("postgres", waits).concat().first().cloned()
     })
+    .await
 }
 
 impl TestBed {
     /// Every record of the audit, with its number.
     pub fn records(&self) -> Vec<Value> {
         let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-        export.args(["audit", "export", "--config"]).arg(self.file("pgbridge.toml"));
+        export.args(["audit", "export", "--config"]).arg(self.config_for_others());
         let output = export.output().expect("pgbridge can be run");
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("JSON lines");
