@@ -37,7 +37,7 @@ fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     let config = bed.file("pgbridge.toml");
     let text = fs::read_to_string(&config).expect("it was written");
     let text = text.replace("path = \"pgbridge.db\"", "path = \"disk/pgbridge.db\"");
-    fs::write(&config, &text).expect("it can be changed");
+    fs::write(&config, text).expect("it can be changed");
     // The store begins anew; the key of the marks stays.
     let mount =
         format!("mount -t tmpfs -o size=2m,mode=700 tmpfs {} && exec \"$@\"", disk.display());
@@ -46,8 +46,10 @@ fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     bed.start_again_within(&around, &[]);
     let root = PathBuf::from(format!("/proc/{}/root", bed.pid()));
     let seen = root.join(disk.strip_prefix("/").expect("it is absolute"));
-    let others = text.replace("disk/pgbridge.db", &format!("{}/pgbridge.db", seen.display()));
-    fs::write(bed.file("others.toml"), others).expect("it can be written");
+    let pid = bed.pid().to_string();
+    let user: &[&str] = if is_root() { &[] } else { &["--user", "--preserve-credentials"] };
+    let enter = [&["nsenter", "--mount", "--target", pid.as_str()], user].concat();
+    bed.see_by(enter.into_iter().map(str::to_owned).collect());
     seen
 }
 

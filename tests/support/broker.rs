@@ -40,6 +40,7 @@ pub struct TestBed {
     port: u16,
     role_prefix: String,
     daemon: Daemon,
+    around: Vec<String>,
 }
 
 /// Who makes a call.
@@ -100,7 +101,8 @@ impl TestBed {
             scratch.write("pgbridge.toml", &config, None);
             let mut daemon = run(&scratch);
             if is_ready(&mut daemon, &scratch, port) {
-                return Self { postgres, directory, scratch, port, role_prefix, daemon };
+                let around = Vec::new();
+                return Self { postgres, directory, scratch, port, role_prefix, daemon, around };
             }
         }
         let log = fs::read_to_string(scratch.join("pgbridge.log")).unwrap_or_default();
@@ -122,11 +124,19 @@ impl TestBed {
         self.scratch.join(name)
     }
 
-    /// The configuration by which other programs find the store: the broker's own, unless the
-    /// test has written `others.toml` because the broker sees other files than they do.
-    pub fn config_for_others(&self) -> PathBuf {
-        let others = self.file("others.toml");
-        if others.exists() { others } else { self.file("pgbridge.toml") }
+    /// From now on the program sees the files that the running broker sees: `around` is the command
+    /// that brings it there, such as `["nsenter", "--mount", "--target", "12"]`.
+    pub fn see_by(&mut self, around: Vec<String>) {
+        self.around = around;
+    }
+
+    /// The program, where it sees the files that the broker sees.
+    pub(super) fn program(&self) -> Command {
+        let own = env!("CARGO_BIN_EXE_pgbridge").to_owned();
+        let mut words = self.around.iter().cloned().chain([own]);
+        let mut command = Command::new(words.next().expect("there is one"));
+        command.args(words);
+        command
     }
 
     /// Everything the broker has logged so far.

@@ -1,7 +1,6 @@
 //! What a test asks to know whether a broker and its cluster are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -49,8 +48,8 @@ pub async fn waiting(bed: &TestBed) -> String {
 impl TestBed {
     /// Every record of the audit, with its number.
     pub fn records(&self) -> Vec<Value> {
-        let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-        export.args(["audit", "export", "--config"]).arg(self.config_for_others());
+        let mut export = self.program();
+        export.args(["audit", "export", "--config"]).arg(self.file("pgbridge.toml"));
         let output = export.output().expect("pgbridge can be run");
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("JSON lines");
