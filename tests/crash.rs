@@ -74,7 +74,11 @@ impl Request {
 
 impl Story {
     async fn start(major: u32) -> Self {
-        let bed = TestBed::start_with(major, |config| once(&config));
+        Self::start_with(major, |config| config).await
+    }
+
+    async fn start_with(major: u32, edit: impl Fn(String) -> String) -> Self {
+        let bed = TestBed::start_with(major, |config| edit(once(&config)));
         let token = bed.login("bob").await;
         Self { bed, token, passwords: BTreeSet::new() }
     }
@@ -144,6 +148,7 @@ fn every_place_is_crashed_at() {
         issue::PLACES,
         renew::PLACES,
         revoke::PLAIN,
+        revoke::MANY,
         revoke::PIECEMEAL,
         revoke::IN_THE_WAY,
         revoke::OTHERS,

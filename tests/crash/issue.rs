@@ -45,6 +45,21 @@ async fn while_issuing(major: u32) {
         } else {
             story.is_in_order(&[]).await;
         }
+        let told = |action: &str| {
+            let records = story.bed.records();
+            records.iter().filter(|record| record["action"] == action).count()
+        };
+        match place {
+            // The intent was written, and nothing else.
+            Place::IssueRole => assert_eq!(told("lease.aborted"), 1),
+            // The role was there, found by its name, and taken away.
+            Place::IssueActivation => {
+                let records = story.bed.records();
+                let end = records.iter().rfind(|record| record["action"] == "lease.revoked");
+                assert_eq!(end.expect("it ended")["cause"], "undelivered", "{end:?}");
+            }
+            _ => {}
+        }
         asks_again(&mut story, place).await;
     }
 }

@@ -168,18 +168,12 @@ impl TestBed {
 
     /// From now on the broker ends itself when it comes to `place` for the `turn`th time.
     pub fn crash_at(&self, place: Place, turn: u32) {
-        let (file, new) = (self.file(CRASH_FILE), self.file("crash.new"));
-        fs::write(&new, format!("{}#{turn}", place.name())).expect("a file can be written");
-        fs::rename(new, file).expect("a file can be put in its place");
+        crash_at(&self.scratch, place, turn);
     }
 
     /// Waits until the broker has ended itself at `place`, and lets it come there again.
     pub fn wait_for_crash(&mut self, place: Place) {
-        wait_for(place.name(), STARTING, || (!self.daemon.is_running()).then_some(()));
-        let file = self.file(CRASH_FILE);
-        let told = fs::read_to_string(&file).expect("it was written");
-        assert_eq!(told, format!("crashed {}", place.name()), "{}", self.log());
-        fs::remove_file(file).expect("it can be removed");
+        wait_for_crash(&self.scratch, &mut self.daemon, place);
     }
 
     /// Starts the broker again by the command `around`, such as `["nice"]`, and with `environment`.
@@ -360,6 +354,16 @@ impl Fellow {
         }
     }
 
+    /// From now on it ends itself when it comes to `place`.
+    pub fn crash_at(&self, place: Place) {
+        crash_at(&self.scratch, place, 1);
+    }
+
+    /// Waits until it has ended itself at `place`, and lets it come there again.
+    pub fn wait_for_crash(&mut self, place: Place) {
+        wait_for_crash(&self.scratch, self.daemon.as_mut().expect("it was started"), place);
+    }
+
     /// Kills it: no line of it runs any more.
     pub fn kill(&mut self) {
         if let Some(daemon) = &mut self.daemon {
@@ -399,6 +403,20 @@ impl Fellow {
     pub async fn login(&self, person: &str) -> String {
         login(self.port, person).await
     }
+}
+
+fn crash_at(scratch: &Scratch, place: Place, turn: u32) {
+    let (file, new) = (scratch.join(CRASH_FILE), scratch.join("crash.new"));
+    fs::write(&new, format!("{}#{turn}", place.name())).expect("a file can be written");
+    fs::rename(new, file).expect("a file can be put in its place");
+}
+
+fn wait_for_crash(scratch: &Scratch, daemon: &mut Daemon, place: Place) {
+    wait_for(place.name(), STARTING, || (!daemon.is_running()).then_some(()));
+    let file = scratch.join(CRASH_FILE);
+    let told = fs::read_to_string(&file).expect("it was written");
+    assert_eq!(told, format!("crashed {}", place.name()), "{}", daemon.log());
+    fs::remove_file(file).expect("it can be removed");
 }
 
 async fn login(port: u16, person: &str) -> String {

@@ -87,6 +87,14 @@ impl TestBed {
         panic!("{seen}\n{}", self.log());
     }
 
+    /// Whether the role can log in, by the cluster's clock.
+    pub fn has_login(&self, role: &str) -> bool {
+        let query = format!(
+            "SELECT 1 FROM pg_roles WHERE rolname = '{role}' AND rolcanlogin AND rolvaliduntil > now()"
+        );
+        !self.postgres.sql("postgres", &query).is_empty()
+    }
+
     /// Whether the role can log in, or has a right by being in a group.
     pub fn has_access(&self, role: &str) -> bool {
         let query = format!(
