@@ -128,7 +128,7 @@ async fn a_crash_between_two_portions_of_much_that_is_dropped_is_made_good() {
         let held = story.issue("10m", None).await;
         let many = "DO $$BEGIN FOR n IN 1..MANY LOOP \
                     EXECUTE format('CREATE TABLE workbench.many%s ()', n); END LOOP; END$$";
-        let many = many.replace("MANY", "1100");
+        let many = many.replace("MANY", "500");
         let made = story.bed.postgres.sql_as(&held.role, &held.password, "orders", &many);
         assert_eq!(made, Ok(Vec::new()), "{place:?}");
         story.crash(place, turn, Request::to_revoke(&held)).await;

@@ -224,7 +224,7 @@ async fn access_ends_when_the_cluster_lets_nobody_in_any_more() {
         }
         // The answer may come before the role is gone; access ends by the connection that is kept.
         let ended = revoke(&bed, &token, &id).await;
-        assert_eq!(ended.status, 200, "{obstacle}: {ended:?}");
+        assert!([200, 202].contains(&ended.status), "{obstacle}: {ended:?}");
         wait_for("the end of access", SOON, || (!bed.has_access(&role)).then_some(()));
         drop(taken);
         match obstacle {
