@@ -29,7 +29,7 @@ pub(super) enum Debt {
     /// What was asked for, when it moves nothing by itself.
     Noted(Record),
     /// Every login of a person until a moment, and then every lease: `record` is for each of these.
-    Person { person: String, until: Timestamp, noted: Record, record: Record },
+    Person { person: String, until: Timestamp, noted: Box<Record>, record: Box<Record> },
     /// One lease.
     Lease { lease: LeaseId, reason: EndReason, record: Record },
 }
@@ -83,8 +83,8 @@ impl Broker {
                 Debt::Noted(record) => self.note_end(Vec::new(), record).await?,
                 Debt::Person { person, until, noted, record } => {
                     let logins = Change::EndLoginsOf { person: person.clone(), at: until };
-                    self.note_end(vec![logins], noted).await?;
-                    self.end_leases_of(&person, until, || record.clone()).await?;
+                    self.note_end(vec![logins], *noted).await?;
+                    self.end_leases_of(&person, until, || Record::clone(&record)).await?;
                 }
                 Debt::Lease { lease: id, reason, record } => {
                     let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
@@ -94,7 +94,7 @@ impl Broker {
                     };
                     match self.begin_end(lease, reason, Some(record)).await {
                         Ok(()) => {
-                            info!(lease = %id, "the end of a lease that the store did not take before is written down")
+                            info!(lease = %id, "the end of a lease that the store did not take before is written down");
                         }
                         // Somebody was quicker: it is looked at anew.
                         Err(StoreError::Moved { .. }) => continue,

@@ -168,8 +168,9 @@ impl Broker {
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: now };
         let logins = selection.noted(record(), "every login", 0);
         if let Err(failed) = self.store().commit(vec![ended], vec![logins.clone()]).await {
-            let (person, record) = (person.to_owned(), record());
-            self.0.owed.note(Debt::Person { person, until: now, noted: logins, record });
+            let (noted, record) = (Box::new(logins), Box::new(record()));
+            let person = person.to_owned();
+            self.0.owed.note(Debt::Person { person, until: now, noted, record });
             self.end_access_of(&self.selected(selection).await?).await;
             return Err(LeaseError::Store(failed));
         }

@@ -461,8 +461,11 @@ fn run_within(
         port.to_string(),
     ];
     let log = scratch.join("postgres.log");
-    let program = programs.join("postgres");
-    Daemon::start_within(&program, &arguments, user, &log, Signal::Interrupt, environment)
+    // Set behind the change of user, which is not to be under the spell of what is set.
+    let environment = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let program = programs.join("postgres").display().to_string();
+    let words: Vec<String> = environment.chain([program]).chain(arguments).collect();
+    Daemon::start(Path::new("env"), &words, user, &log, Signal::Interrupt)
 }
 
 /// Waits until the server lets the superuser in; `false` when it ended instead.

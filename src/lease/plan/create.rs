@@ -86,6 +86,7 @@ pub(super) fn let_broker_act_for(role: &str, version: ServerVersion) -> Statemen
 }
 
 /// The same for a person to run: in their session `CURRENT_USER` is not the broker.
+#[must_use]
 pub fn join_remedy(role: &str, broker: &str, version: ServerVersion) -> String {
     grant(&identifier(role), &identifier(broker), "INHERIT TRUE, SET TRUE", version)
 }
