@@ -74,7 +74,11 @@ impl Request {
 
 impl Story {
     async fn start(major: u32) -> Self {
-        let bed = TestBed::start_with(major, |config| once(&config));
+        Self::start_with(major, |config| config).await
+    }
+
+    async fn start_with(major: u32, edit: impl Fn(String) -> String) -> Self {
+        let bed = TestBed::start_with(major, |config| edit(once(&config)));
         let token = bed.login("bob").await;
         Self { bed, token, passwords: BTreeSet::new() }
     }
@@ -137,24 +141,6 @@ impl Story {
     }
 }
 
-/// The superuser's lock on the table of roles: nobody makes or changes one while it is held.
-async fn locked_roles(bed: &TestBed) -> tokio_postgres::Client {
-    let eye = bed.postgres.eye().await;
-    let lock = "BEGIN; LOCK TABLE pg_authid IN SHARE MODE";
-    eye.batch_execute(lock).await.expect("nobody holds a lock");
-    eye
-}
-
-/// The process of the broker's session that waits for a lock, once there is one.
-fn waiting(bed: &TestBed) -> String {
-    let waits = "SELECT pid FROM pg_stat_activity \
-                 WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'";
-    wait_for("the broker to wait for the lock", SOON, || {
-        let pids = bed.postgres.sql("postgres", waits).concat();
-        pids.first().cloned()
-    })
-}
-
 /// Each place belongs to a scenario, and a scenario fails that does not come to its place.
 #[test]
 fn every_place_is_crashed_at() {
@@ -162,6 +148,7 @@ fn every_place_is_crashed_at() {
         issue::PLACES,
         renew::PLACES,
         revoke::PLAIN,
+        revoke::MANY,
         revoke::PIECEMEAL,
         revoke::IN_THE_WAY,
         revoke::OTHERS,

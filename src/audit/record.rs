@@ -246,6 +246,8 @@ impl Record {
             | Action::LeaseRenewed
             | Action::RevokeRequested
             | Action::PersonGone
+            | Action::PeopleMissing
+            | Action::DeclaredGone
             | Action::ReviewRead
             | Action::AccessRefused => false,
         }

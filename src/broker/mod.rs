@@ -12,6 +12,7 @@ mod issue;
 mod missing;
 #[cfg(test)]
 mod model;
+mod owed;
 mod recheck;
 mod reconcile;
 mod renew;
@@ -109,6 +110,7 @@ struct Inner {
     health: health::Cache,
     turns: turns::Turns,
     hushed: hushed::Hushed,
+    owed: owed::Owed,
 }
 
 /// One cluster, and what the broker knows of it beside its settings.
@@ -215,6 +217,7 @@ impl Broker {
             moves: watch::Sender::new(0),
             health: health::Cache::default(),
             turns: turns::Turns::default(),
+            owed: owed::Owed::default(),
         }))
     }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::owed::Debt;
 use super::review::{check_person, is_of};
 use super::standing::Doubt;
 use super::{Broker, Caller, LeaseError, Request};
@@ -122,8 +124,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the caller is no operator, the selection names nothing or its person can name nobody,
-    /// or the store does not take it: then the access of every lease ends all the same, and an end
-    /// that is not written down can be asked for again.
+    /// or the store does not take it: then the access of every lease ends all the same, and the end
+    /// is written down once the store takes it.
     pub async fn revoke_selected(
         &self,
         request: &Request,
@@ -205,17 +207,32 @@ impl Broker {
         let now = self.now();
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: now };
         let logins = selection.noted(record(), "every login", 0);
-        if let Err(failed) = self.store().commit(vec![ended], vec![logins]).await {
+        if let Err(failed) = self.store().commit(vec![ended], vec![logins.clone()]).await {
+            let (noted, record) = (Box::new(logins), Box::new(record()));
+            let person = person.to_owned();
+            self.0.owed.note(Debt::Person { person, until: now, noted, record });
             self.end_access_of(&self.selected(selection).await?, &failed).await;
             return Err(LeaseError::Store(failed));
         }
         crash::at(Place::RevokePerson);
+        self.end_leases_of(person, now, record).await
+    }
+
+    /// Ends every lease that `person` asked for until then; none can begin any more by a login of
+    /// that time.
+    pub(super) async fn end_leases_of(
+        &self,
+        person: &str,
+        until: Timestamp,
+        record: impl Fn() -> Record,
+    ) -> Result<Vec<LeaseId>, LeaseError> {
+        let selection = Selection { person: Some(person.to_owned()), ..Selection::default() };
         let mut ids = Vec::new();
-        // Again until nothing is left: none can begin any more, but one may have just begun.
+        // Again until nothing is left: one may have just begun.
         loop {
-            let mut leases = self.selected(selection).await?;
+            let mut leases = self.selected(&selection).await?;
             // Whoever proves themselves again meanwhile begins anew.
-            leases.retain(|lease| lease.requested_at <= now);
+            leases.retain(|lease| lease.requested_at <= until);
             if leases.is_empty() {
                 return Ok(ids);
             }
@@ -231,7 +248,12 @@ impl Broker {
     ) -> Result<Vec<LeaseId>, LeaseError> {
         let leases = self.selected(selection).await?;
         let summary = selection.noted(record(), "revocation by selection", leases.len());
-        if let Err(failed) = self.store().commit(Vec::new(), vec![summary]).await {
+        if let Err(failed) = self.store().commit(Vec::new(), vec![summary.clone()]).await {
+            self.0.owed.note(Debt::Noted(summary));
+            for lease in &leases {
+                let (lease, reason) = (lease.id, EndReason::Operator);
+                self.0.owed.note(Debt::Lease { lease, reason, record: record() });
+            }
             self.end_access_of(&leases, &failed).await;
             return Err(LeaseError::Store(failed));
         }
@@ -319,6 +341,7 @@ impl Broker {
                     lease = now.ok_or(LeaseError::NotFound { lease: id })?;
                 }
                 Err(source) => {
+                    self.0.owed.note(Debt::Lease { lease: id, reason, record });
                     self.end_access_unwritten(&cluster, &target, &source).await;
                     return Err(LeaseError::Store(source));
                 }
@@ -327,7 +350,7 @@ impl Broker {
     }
 
     /// Ends the access of a lease whose end the store does not take: revoking never waits for it.
-    /// The lease stays as it was written until somebody asks again, or its time is over.
+    /// The lease stays as it was written until the store takes what is owed.
     async fn end_access_unwritten(
         &self,
         cluster: &ClusterName,

@@ -203,6 +203,11 @@ impl Broker {
         let broker = self.clone();
         workers.begin(move |stop| {
             let broker = broker.clone();
+            async move { broker.pay_for_ever(stop).await }
+        });
+        let broker = self.clone();
+        workers.begin(move |stop| {
+            let broker = broker.clone();
             async move { broker.sweep_for_ever(stop).await }
         });
         workers

@@ -162,6 +162,7 @@ impl Connections {
                 Err(failure) => return Err(failure),
             }
         }
+        crash::at(Place::RevokeDropSomeCommit);
         run("COMMIT".to_owned()).await?;
         stopped.map(|()| done)
     }

@@ -95,7 +95,6 @@ impl Cluster {
     ) -> Result<Vec<Blocker>, Overtaken> {
         let mut blockers = Vec::new();
         if estate.shared_privileges {
-            crash::at(Place::RevokeShared);
             blockers.extend(self.clear_shared(estate).await?);
         }
         for database in databases {
@@ -115,6 +114,7 @@ impl Cluster {
             };
             let plan = plan::clear_shared(estate, &grants);
             let (lane, limits) = (Lane::Remove, &self.limits);
+            crash::at(Place::RevokeShared);
             match self.connections.apply(lane, limits, &plan.statements, Duration::MAX).await {
                 Ok(_) => {}
                 Err(failure) if moved_on(&failure) => return Err(Overtaken),
@@ -199,6 +199,7 @@ impl Cluster {
                 work.pace = Pace::AtOnce;
             }
             let plan = plan::clear(work.estate, &contents, work.fate, work.pace);
+            crash::at(Place::RevokePortion);
             let run = self.connections.apply_on(
                 &work.client,
                 &self.limits,
@@ -254,6 +255,7 @@ impl Cluster {
             Err(failure) => return (Err(failure), Vec::new()),
         };
         let (first, each) = plan::drop_each(work.estate, role, &objects);
+        crash::at(Place::RevokeDropSome);
         let run = self.connections.apply_each(&work.client, &self.limits, &first, &each);
         let (dropped, waits) = self.while_looking(run, || self.waits(pid)).await;
         let done = dropped.map(|dropped| {

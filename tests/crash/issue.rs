@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Place, Request, Story, locked_roles, waiting};
-use crate::support::{TestBed, until};
+use super::{Place, Request, Story};
+use crate::support::{TestBed, locked_roles, until, waiting};
 
 pub(super) const PLACES: &[Place] = &[
     Place::IssueIntent,
@@ -45,6 +45,21 @@ async fn while_issuing(major: u32) {
         } else {
             story.is_in_order(&[]).await;
         }
+        let told = |action: &str| {
+            let records = story.bed.records();
+            records.iter().filter(|record| record["action"] == action).count()
+        };
+        match place {
+            // The intent was written, and nothing else.
+            Place::IssueRole => assert_eq!(told("lease.aborted"), 1),
+            // The role was there, found by its name, and taken away.
+            Place::IssueActivation => {
+                let records = story.bed.records();
+                let end = records.iter().rfind(|record| record["action"] == "lease.revoked");
+                assert_eq!(end.expect("it ended")["cause"], "undelivered", "{end:?}");
+            }
+            _ => {}
+        }
         asks_again(&mut story, place).await;
     }
 }
@@ -82,7 +97,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
     // The connection breaks while the role is made: nobody knows whether it was.
     let place = Place::IssueEndUndelivered;
     crash_while_locked(&mut story, place, async |story, lock, asked| {
-        let pid = waiting(&story.bed);
+        let pid = waiting(&story.bed).await;
         story.bed.postgres.sql("postgres", &format!("SELECT pg_terminate_backend({pid})"));
         drop(asked.await);
         drop(lock);
@@ -93,7 +108,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
     // The client goes away while the role is made: there is nobody to hand the password to.
     let place = Place::IssueEndUnheard;
     crash_while_locked(&mut story, place, async |story, lock, asked| {
-        waiting(&story.bed);
+        waiting(&story.bed).await;
         asked.abort();
         until("the broker to see that the client is gone", async || {
             (!is_anybody_connected(&story.bed)).then_some(())

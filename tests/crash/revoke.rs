@@ -15,6 +15,7 @@ pub(super) const PLAIN: &[Place] = &[
     Place::RevokePrepared,
     Place::RevokeShared,
     Place::RevokeDatabase,
+    Place::RevokePortion,
     Place::RevokeDrop,
     Place::RevokeVerify,
     Place::RevokeClose,
@@ -29,6 +30,10 @@ pub(super) const PIECEMEAL: &[Place] = &[
     Place::RevokeCloseAgain,
     Place::RevokeLateEnd,
 ];
+
+/// Come to when the role owns more than is dropped at once.
+pub(super) const MANY: &[Place] =
+    &[Place::RevokePortion, Place::RevokeDropSome, Place::RevokeDropSomeCommit];
 
 /// Come to when something holds a lock on the role.
 pub(super) const IN_THE_WAY: &[Place] = &[Place::RevokeWay, Place::RevokeJoin];
@@ -110,6 +115,29 @@ async fn a_crash_before_any_step_of_revoking_is_made_good_on_15() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_any_step_of_revoking_is_made_good_on_16() {
     while_revoking(16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_two_portions_of_much_that_is_dropped_is_made_good() {
+    let mut story = Story::start_with(16, |config| {
+        let drop = "role = \"orders_write\"\nowned_objects = \"drop\"";
+        config.replace("role = \"orders_write\"", drop)
+    })
+    .await;
+    for (place, turn) in MANY.iter().map(|place| (*place, 2)) {
+        let held = story.issue("10m", None).await;
+        let many = "DO $$BEGIN FOR n IN 1..MANY LOOP \
+                    EXECUTE format('CREATE TABLE workbench.many%s ()', n); END LOOP; END$$";
+        let many = many.replace("MANY", "500");
+        let made = story.bed.postgres.sql_as(&held.role, &held.password, "orders", &many);
+        assert_eq!(made, Ok(Vec::new()), "{place:?}");
+        story.crash(place, turn, Request::to_revoke(&held)).await;
+        story.bed.start_again();
+        story.revoke(&held).await;
+        story.is_in_order(&[]).await;
+        let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'many%'";
+        assert_eq!(story.bed.postgres.sql("orders", left), [["0"]], "{place:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

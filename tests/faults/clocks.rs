@@ -1,12 +1,13 @@
-//! The clock of the broker's machine is moved.
+//! The clock of a machine is moved: the broker's, the cluster's, or the store's.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use reqwest::Method;
+use serde_json::json;
 
 use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
-use crate::support::{Caller, TestBed, until, wait_for};
+use crate::support::{Caller, Postgres, StoreServer, TestBed, password_of, until, wait_for};
 
 /// The library that shows a program another time than the machine's.
 fn library() -> String {
@@ -16,28 +17,57 @@ fn library() -> String {
     found.expect("run scripts/install-packages test").display().to_string()
 }
 
+/// The clock of a machine, which a file holds.
+struct MachineClock(PathBuf);
+
+impl MachineClock {
+    /// The clock in the file `name` of `bed`, which is right.
+    fn of(bed: &TestBed, name: &str) -> Self {
+        let clock = Self(bed.file(name));
+        clock.show("+0");
+        clock
+    }
+
+    /// From now on it is `ahead`, such as `+1h`.
+    fn show(&self, ahead: &str) {
+        let new = self.0.with_extension("new");
+        fs::write(&new, format!("{ahead}\n")).expect("a file can be written");
+        fs::rename(&new, &self.0).expect("a file can be put in its place");
+    }
+
+    /// What lets a program go by this clock.
+    fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("LD_PRELOAD", library()),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            // What cannot be set on any machine is not set here either.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+    }
+}
+
+/// Starts a server again on a machine with `clock`.
+fn start_server_again(server: &mut Postgres, clock: &MachineClock) {
+    let environment = clock.environment();
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    server.stop();
+    server.start_again_within(&environment);
+}
+
 /// Starts the broker again on a machine whose clock is `ahead`, such as `+1h`.
 fn start_again_at(bed: &mut TestBed, ahead: &str) {
     bed.stop();
-    move_clock(bed, ahead);
-    let file = bed.file("clock").display().to_string();
-    let environment = [
-        ("LD_PRELOAD", library()),
-        ("FAKETIME_TIMESTAMP_FILE", file),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        // What cannot be set on any machine is not set here either.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
-    let environment: Vec<(&str, &str)> =
-        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let clock = MachineClock::of(bed, "clock");
+    clock.show(ahead);
+    let environment = clock.environment();
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     bed.start_again_within(&[], &environment);
 }
 
 /// Moves the clock of the broker's machine while it runs.
 fn move_clock(bed: &TestBed, ahead: &str) {
-    let (file, new) = (bed.file("clock"), bed.file("clock.new"));
-    fs::write(&new, format!("{ahead}\n")).expect("a file can be written");
-    fs::rename(Path::new(&new), file).expect("a file can be put in its place");
+    MachineClock(bed.file("clock")).show(ahead);
 }
 
 /// Returns once issuing is refused because clocks are apart.
@@ -110,4 +140,60 @@ async fn a_start_with_a_wrong_clock_ends_no_lease_that_is_not_over() {
     let [_, role, _] = held_in_the_end(&bed, &token, "2s").await;
     wait_for("the end of the role", SOON, || (!bed.lease_roles().contains(&role)).then_some(()));
     bed.in_order(&token, &[&kept_role]).await;
+}
+
+/// Moves `clock`, which is not the broker's: nothing is issued, what is over ends, and nothing else.
+async fn moves(bed: &TestBed, clock: &MachineClock, kept: &str, token: &str) {
+    for ahead in ["+1h", "-1h", "+10y"] {
+        let [other, _, _] = held_in_the_end(bed, token, "1h").await;
+        let [short, short_role, _] = held_in_the_end(bed, token, "4s").await;
+        clock.show(ahead);
+        // What must end can be ended.
+        assert_eq!(revoke(bed, token, &other).await.text("/state"), "revoked", "{ahead}");
+        is_refused_for_the_clocks(bed, token).await;
+        wait_for("the end of the role", SOON, || {
+            (!bed.lease_roles().contains(&short_role)).then_some(())
+        });
+        assert_eq!(is_in_state(bed, token, &short, "revoked").await.text("/end"), "expired");
+        assert_eq!(lease(bed, token, kept).await.text("/state"), "active", "{ahead}");
+        clock.show("+0");
+    }
+    assert!(bed.records().iter().all(|record| record["action"] != "clock.set"));
+    assert!(bed.records().iter().all(|record| record["action"] != "lease.lost"));
+}
+
+/// F-16, on the cluster's machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_a_cluster_that_jumps_ends_no_lease_and_prolongs_none() {
+    let mut bed = bed(16);
+    let clock = MachineClock::of(&bed, "cluster-clock");
+    start_server_again(&mut bed.postgres, &clock);
+    let token = bed.login("alice").await;
+    let [kept, kept_role, password] = held_in_the_end(&bed, &token, "1h").await;
+    moves(&bed, &clock, &kept, &token).await;
+    bed.in_order(&token, &[&kept_role]).await;
+    assert!(bed.postgres.sql_as(&kept_role, &password, "orders", "SELECT 1").is_ok());
+}
+
+/// F-16, on the machine of the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_the_store_that_jumps_ends_no_lease_and_prolongs_none() {
+    let mut server = StoreServer::start(16);
+    server.make("store");
+    let lines = server.lines("store");
+    let bed = TestBed::start_with(15, |config| {
+        super::often(&config.replace("path = \"pgbridge.db\"", &lines))
+    });
+    let clock = MachineClock::of(&bed, "store-clock");
+    start_server_again(&mut server.postgres, &clock);
+    let token = until("the store", async || {
+        let login = json!({ "username": "alice", "password": password_of("alice") });
+        let login = bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(login)).await;
+        (login.status == 200).then(|| login.text("/token"))
+    })
+    .await;
+    let [kept, kept_role, password] = held_in_the_end(&bed, &token, "1h").await;
+    moves(&bed, &clock, &kept, &token).await;
+    bed.in_order(&token, &[&kept_role]).await;
+    assert!(bed.postgres.sql_as(&kept_role, &password, "orders", "SELECT 1").is_ok());
 }

@@ -8,12 +8,29 @@ use std::process::{Child, Command, Stdio};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, revoke};
-use crate::support::{Caller, TestBed, am_root, password_of, until, wait_for};
+use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
+use crate::support::scratch::is_root;
+use crate::support::{
+    Caller, TestBed, am_root, locked_roles, password_of, until, wait_for, waiting,
+};
+
+/// What gives a process file systems of its own: root may, and others if the kernel lets them be
+/// root in a world of their own. Nothing, and a word about it, when this kernel does not.
+fn own_disks() -> Option<&'static [&'static str]> {
+    let options: &[&str] =
+        if is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
+    let mount = "mount -t tmpfs tmpfs /mnt";
+    let tried = Command::new("unshare").args(options).args(["sh", "-c", mount]).output();
+    let may = tried.is_ok_and(|output| output.status.success());
+    if !may {
+        eprintln!("not run: the kernel gives nobody but root a file system of their own");
+    }
+    may.then_some(options)
+}
 
 /// Moves the store of `bed` to a file system of its own, of two megabytes, that only the broker
 /// sees; gives the way there.
-fn on_a_small_disk(bed: &mut TestBed) -> PathBuf {
+fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     bed.stop();
     let disk = bed.file("disk");
     fs::create_dir(&disk).expect("a directory can be made");
@@ -24,10 +41,16 @@ fn on_a_small_disk(bed: &mut TestBed) -> PathBuf {
     // The store begins anew; the key of the marks stays.
     let mount =
         format!("mount -t tmpfs -o size=2m,mode=700 tmpfs {} && exec \"$@\"", disk.display());
-    let around = ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(str::to_owned);
+    let around = [&["unshare"], options, &["sh", "-c", &mount, "sh"]].concat();
+    let around: Vec<String> = around.into_iter().map(str::to_owned).collect();
     bed.start_again_within(&around, &[]);
     let root = PathBuf::from(format!("/proc/{}/root", bed.pid()));
-    root.join(disk.strip_prefix("/").expect("it is absolute"))
+    let seen = root.join(disk.strip_prefix("/").expect("it is absolute"));
+    let pid = bed.pid().to_string();
+    let user: &[&str] = if is_root() { &[] } else { &["--user", "--preserve-credentials"] };
+    let enter = [&["nsenter", "--mount", "--target", pid.as_str()], user].concat();
+    bed.see_by(enter.into_iter().map(str::to_owned).collect());
+    seen
 }
 
 /// Takes all room on `disk` until it is dropped.
@@ -53,11 +76,9 @@ impl Drop for Filler {
 /// F-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same() {
-    if !am_root() {
-        return;
-    }
+    let Some(options) = own_disks() else { return };
     let mut bed = bed(16);
-    let disk = on_a_small_disk(&mut bed);
+    let disk = on_a_small_disk(&mut bed, options);
     let token = bed.login("alice").await;
     let [_, long, _] = held(&bed, &token, "1h").await;
     let [asked, asked_role, _] = held(&bed, &token, "1h").await;
@@ -84,14 +105,110 @@ async fn on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same() {
     assert!(bed.has_access(&long));
 
     drop(filler);
+    // What was asked for is written down once there is room, without being asked for again.
     is_in_state(&bed, &token, &short, "revoked").await;
-    assert_eq!(revoke(&bed, &token, &asked).await.status, 200);
+    is_in_state(&bed, &token, &asked, "revoked").await;
+    assert_eq!(lease(&bed, &token, &asked).await.text("/end"), "released");
     let [_, after, _] = held_in_the_end(&bed, &token, "1h").await;
     let live = bed.live_roles(&token).await.expect("the store works");
     assert!(live.contains(&long) && live.contains(&after), "{live:?}");
     // The rest are those that were issued while the disk filled up.
     let live: Vec<&str> = live.iter().map(String::as_str).collect();
     bed.in_order(&token, &live).await;
+}
+
+/// F-13: the disk fills up between the intent and the move to active.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_disk_that_fills_up_while_a_role_is_made_nobody_gets_its_password_and_it_goes() {
+    let Some(options) = own_disks() else { return };
+    let mut bed = bed(15);
+    let disk = on_a_small_disk(&mut bed, options);
+    let token = bed.login("alice").await;
+    let [_, kept, _] = held(&bed, &token, "1h").await;
+    let lock = locked_roles(&bed).await;
+    let filled = async {
+        waiting(&bed).await;
+        let filler = Filler::fill(&disk);
+        lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
+        filler
+    };
+    let (answer, filler) = tokio::join!(issue(&bed, &token, "1h"), filled);
+    assert_refused(&answer);
+    assert!(answer.status >= 500, "{answer:?}");
+    drop(filler);
+    bed.in_order(&token, &[&kept]).await;
+    let records = bed.records();
+    let requested = records.iter().rfind(|record| record["action"] == "lease.requested");
+    let id = requested.and_then(|record| record["lease"].as_str()).expect("an intent").to_owned();
+    assert_eq!((bed.told("lease.issued", &id), bed.told("lease.revoked", &id)), (0, 1));
+    assert_eq!(lease(&bed, &token, &id).await.text("/end"), "undelivered");
+}
+
+/// F-13: the disk fills up after the end was asked for, and before anything of it has happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_disk_that_fills_up_while_a_lease_ends_its_access_ends_and_the_rest_is_written_later()
+{
+    let Some(options) = own_disks() else { return };
+    let mut bed = bed(16);
+    let disk = on_a_small_disk(&mut bed, options);
+    let token = bed.login("alice").await;
+    let [id, role, password] = held(&bed, &token, "1h").await;
+    let [_, kept, _] = held(&bed, &token, "1h").await;
+    let lock = locked_roles(&bed).await;
+    let filled = async {
+        waiting(&bed).await;
+        let filler = Filler::fill(&disk);
+        lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
+        filler
+    };
+    let (answer, filler) = tokio::join!(revoke(&bed, &token, &id), filled);
+    // That it must end was written in time.
+    assert_eq!((answer.status, answer.text("/state")), (202, "revoking".to_owned()), "{answer:?}");
+    wait_for("the end of access", SOON, || (!bed.has_access(&role)).then_some(()));
+    assert!(bed.postgres.sql_as(&role, &password, "orders", "SELECT 1").is_err());
+    assert_eq!(lease(&bed, &token, &id).await.text("/state"), "revoking");
+    drop(filler);
+    is_in_state(&bed, &token, &id, "revoked").await;
+    bed.in_order(&token, &[&kept]).await;
+    assert_eq!((bed.told("lease.access_ended", &id), bed.told("lease.revoked", &id)), (1, 1));
+}
+
+/// F-13: an operator ends what they must end, and the disk has no room for a word about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_what_an_operator_ends_has_no_access_and_is_written_down_later() {
+    let Some(options) = own_disks() else { return };
+    let mut bed = bed(15);
+    let disk = on_a_small_disk(&mut bed, options);
+    let operator = bed.login("carol").await;
+    for selection in [json!({ "cluster": "orders" }), json!({ "person": "ldap:corp:alice" })] {
+        let token = bed.login("alice").await;
+        let [first, first_role, _] = held(&bed, &token, "1h").await;
+        let [_, second_role, _] = held(&bed, &token, "1h").await;
+        let filler = Filler::fill(&disk);
+        let caller = Caller::Session(&operator);
+        let told = Some(selection.clone());
+        let ended = bed.call(Method::POST, "/v1/operator/revoke", caller, told).await;
+        assert!(ended.status >= 500, "{selection}: {ended:?}");
+        for role in [&first_role, &second_role] {
+            assert!(!bed.has_access(role), "{selection}");
+        }
+        // The store says what it knows: nothing has moved there.
+        assert_eq!(lease(&bed, &token, &first).await.text("/state"), "active");
+        drop(filler);
+        // Written once there is room, without being asked for again: leases, and logins.
+        wait_for("the end of the roles", SOON, || bed.lease_roles().is_empty().then_some(()));
+        until("the last record", async || (bed.told("lease.revoked", &first) == 1).then_some(()))
+            .await;
+        let ends = bed.records().into_iter().filter(|record| {
+            record["action"] == "lease.revoke_requested"
+                && record["lease"] == first
+                && record["subject"]["principal"]["account"] == "carol"
+        });
+        assert_eq!(ends.count(), 1, "{selection}");
+        let whoami = bed.call(Method::GET, "/v1/whoami", Caller::Session(&token), None).await;
+        let is_in = if selection["person"].is_null() { 200 } else { 401 };
+        assert_eq!(whoami.status, is_in, "{selection}");
+    }
 }
 
 /// Lets calls of the disk fail in a process that runs already; not any more once it is dropped.
@@ -157,7 +274,7 @@ async fn a_disk_that_fails_to_sync_stops_the_broker_and_the_next_start_mends() {
         {
             roles.push(answer.text("/lease/role_name"));
         }
-        let is_over = super::lease(&bed, &token, &id).await.text("/state") != "active";
+        let is_over = lease(&bed, &token, &id).await.text("/state") != "active";
         if let Ok(answer) = ended
             && answer.status == 200
         {
@@ -204,7 +321,7 @@ async fn a_store_that_another_process_holds_gives_an_error_and_nothing_half_done
         assert_refused(answer);
     }
     // Reading goes on, and access ends when its time is over.
-    assert_eq!(super::lease(&bed, &token, &id).await.status, 200);
+    assert_eq!(lease(&bed, &token, &id).await.status, 200);
     wait_for("the end of access", SOON, || (!bed.has_access(&short)).then_some(()));
     other.execute_batch("ROLLBACK").expect("it holds the store");
     drop(other);

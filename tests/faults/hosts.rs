@@ -1,6 +1,10 @@
 //! The broker itself is paused, overrun, set back to a backup, or there twice.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,7 +13,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{SOON, assert_refused, bed, held, held_in_the_end, is_in_state, issue, lease, revoke};
-use crate::support::{Caller, Signal, TestBed, password_of, until, wait_for};
+use crate::support::{
+    Caller, Fellow, Signal, StoreServer, TestBed, locked_roles, password_of, until, wait_for,
+    waiting,
+};
 
 /// F-06.
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +50,161 @@ async fn a_broker_that_was_paused_past_the_end_of_a_lease_leaves_nothing_of_it()
     }
 }
 
+/// F-06, between the role and the move to active: the role is made while the broker is paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_paused_while_its_role_was_made_hands_out_nothing_that_works() {
+    let bed = bed(15);
+    let token = bed.login("alice").await;
+    let lock = locked_roles(&bed).await;
+    let request = TestBed::client().post(format!("{}/v1/leases", bed.url()));
+    let request = request.bearer_auth(&token).json(&super::wish("1s")).send();
+    let asked = tokio::spawn(request);
+    waiting(&bed).await;
+    bed.signal(Signal::Freeze);
+    lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
+    let roles = wait_for("the role", SOON, || {
+        let roles = bed.lease_roles();
+        (!roles.is_empty()).then_some(roles)
+    });
+    wait_for("its time to be over", SOON, || (!bed.has_login(&roles[0])).then_some(()));
+    bed.signal(Signal::Thaw);
+    let answer = asked.await.expect("it does not panic").expect("the broker answers");
+    let issued = answer.status() == 201;
+    let body: serde_json::Value = answer.json().await.expect("JSON");
+    if issued {
+        let password = body["password"].as_str().expect("a password");
+        assert!(bed.postgres.sql_as(&roles[0], password, "orders", "SELECT 1").is_err());
+    }
+    bed.in_order(&token, &[]).await;
+    bed.assert_audit_is_whole();
+}
+
+/// A broker and another one, which have one store.
+fn two() -> (TestBed, Fellow, StoreServer) {
+    let server = StoreServer::start(16);
+    server.make("store");
+    let lines = server.lines("store");
+    let bed = TestBed::start_with(15, |config| {
+        super::often(&config.replace("path = \"pgbridge.db\"", &lines))
+    });
+    let fellow = bed.fellow();
+    (bed, fellow, server)
+}
+
+/// F-17: with their audit, which tells it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_brokers_that_revoke_the_same_lease_tell_it_once() {
+    let (bed, fellow, _server) = two();
+    let token = bed.login("alice").await;
+    for _ in 0..10 {
+        let [id, _, _] = held(&bed, &token, "1h").await;
+        let path = format!("/v1/leases/{id}");
+        let there = fellow.call(Method::DELETE, &path, Caller::Session(&token), None);
+        let (here, there) = tokio::join!(revoke(&bed, &token, &id), there);
+        for answer in [here, there] {
+            assert!([200, 202].contains(&answer.status), "{answer:?}");
+        }
+        is_in_state(&bed, &token, &id, "revoked").await;
+        for action in ["lease.revoke_requested", "lease.access_ended", "lease.revoked"] {
+            assert_eq!(bed.told(action, &id), 1, "{action}");
+        }
+    }
+    bed.in_order(&token, &[]).await;
+}
+
+/// F-01, F-02: by the other broker, as soon as the time to make a role is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broker_had_begun_that_was_killed_another_one_aborts_or_ends() {
+    let (bed, mut fellow, _server) = two();
+    let token = bed.login("alice").await;
+    for (place, action) in
+        [(Place::IssueRole, "lease.aborted"), (Place::IssueActivation, "lease.revoked")]
+    {
+        fellow.crash_at(place);
+        let asked = fellow.calling(Method::POST, "/v1/leases", &token, super::wish("1h"));
+        assert!(asked.await.expect("it does not panic").is_none(), "{place:?}");
+        fellow.wait_for_crash(place);
+        let told =
+            |action: &str| bed.records().iter().filter(|record| record["action"] == action).count();
+        wait_for(action, SOON, || (told(action) == 1).then_some(()));
+        assert_eq!(told("lease.issued"), 0);
+        bed.in_order(&token, &[]).await;
+        assert!(fellow.start(), "{}", fellow.log());
+    }
+}
+
+/// F-19: whenever the person ends, an issue that meets it gives nothing, or what it gave is revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_meets_the_end_of_its_person_leaves_no_lease() {
+    let bed = bed(16);
+    let operator = bed.login("carol").await;
+    let (mut issued, mut refused) = (0, 0);
+    for pause in 0..24 {
+        let token = bed.login("alice").await;
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let person = Some(json!({ "person": "ldap:corp:alice" }));
+            let caller = Caller::Session(&operator);
+            bed.call(Method::POST, "/v1/operator/revoke", caller, person).await
+        };
+        let (answer, ended) = tokio::join!(issue(&bed, &token, "1h"), ends);
+        assert_eq!(ended.status, 200, "{ended:?}");
+        let got = usize::from(answer.status == 201);
+        (issued, refused) = (issued + got, refused + 1 - got);
+        // No role is left, and none comes any more.
+        wait_for("the end of the role", SOON, || bed.lease_roles().is_empty().then_some(()));
+        let token = bed.login("alice").await;
+        bed.in_order(&token, &[]).await;
+        if got == 1 {
+            assert_eq!(bed.told("lease.revoked", &answer.text("/lease/id")), 1);
+        }
+    }
+    println!("{issued} were issued and revoked, {refused} refused");
+    assert!(issued > 0 && refused > 0, "they never met");
+    bed.assert_audit_is_whole();
+}
+
+/// F-19: the directory disables the person while they ask again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_disabled_while_they_ask_has_no_lease_within_the_period() {
+    let bed = TestBed::start_with(15, |config| {
+        let often = super::often(&config);
+        let looks = "[broker]\nrecheck_every = \"10s\"\nrecheck_grace = \"20s\"";
+        often
+            .replace("[broker]", looks)
+            .replace("role = \"orders_read\"", "role = \"orders_read\"\nmax_leases = 1000")
+    });
+    let token = bed.login("alice").await;
+    let asks = async || {
+        let mut issued = 0;
+        loop {
+            let answer = issue(&bed, &token, "1h").await;
+            if answer.status != 201 {
+                return (issued, answer);
+            }
+            issued += 1;
+        }
+    };
+    let disable = async {
+        until("a lease", async || (!bed.lease_roles().is_empty()).then_some(())).await;
+        bed.directory.change(
+            "dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: modify\n\
+             add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z\n",
+        );
+    };
+    let ((issued, refused), ()) = tokio::join!(asks(), disable);
+    assert!(issued > 0);
+    assert!([401, 403].contains(&refused.status), "{refused:?}");
+    wait_for("the end of every role", SOON, || bed.lease_roles().is_empty().then_some(()));
+    until("the last record", async || {
+        let records = bed.records();
+        let told = |action| records.iter().filter(|record| record["action"] == action).count();
+        (told("lease.revoked") == issued && told("lease.issued") == issued).then_some(())
+    })
+    .await;
+    bed.assert_audit_is_whole();
+}
+
 /// F-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_holds() {
@@ -64,6 +226,86 @@ async fn asking_again_after_an_answer_that_was_lost_ends_the_lease_that_nobody_h
     let role = again.text("/lease/role_name");
     assert!(!before.contains(&role));
     bed.in_order(&token, &[&role]).await;
+
+    // Whoever does not ask again: the lease that nobody holds ends with its time.
+    bed.crash_at(Place::IssueAnswer, 1);
+    let lost = bed.try_call(Method::POST, "/v1/leases", caller, Some(super::wish("5s"))).await;
+    assert!(lost.is_err(), "{lost:?}");
+    bed.wait_for_crash(Place::IssueAnswer);
+    assert_eq!(bed.lease_roles().len(), 2);
+    bed.start_again();
+    bed.in_order(&token, &[&role]).await;
+}
+
+/// F-36: the broker asks for memory that the machine does not have, dies of it in the middle of its
+/// work, and is started again. What it leaves is what `kill -9` leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_for_lack_of_memory_leaves_no_role_without_a_lease() {
+    let mut bed = TestBed::start_with(16, |config| {
+        let many = "role = \"orders_read\"\nmax_leases = 1000";
+        super::often(&config.replace("role = \"orders_read\"", many))
+    });
+    let token = bed.login("alice").await;
+    let [_, kept, kept_password] = held(&bed, &token, "1h").await;
+    // As much as it has now, and a little more: what comes next does not fit.
+    let more = memory_of(bed.pid()) + 512 * 1024;
+    let limit = ["--pid".to_owned(), bed.pid().to_string(), format!("--data={more}")];
+    let limited = Command::new("prlimit").args(limit).status().expect("there is prlimit");
+    assert!(limited.success());
+    let (url, over) = (format!("{}/v1/leases", bed.url()), Arc::new(AtomicBool::new(false)));
+    let asking = (0..64).map(|_| {
+        let (url, token, over) = (url.clone(), token.clone(), Arc::clone(&over));
+        tokio::spawn(async move {
+            let mut handed_out = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let wish = TestBed::client().post(&url).bearer_auth(&token);
+                let Ok(answer) = wish.json(&super::wish("1h")).send().await else { continue };
+                if answer.status() == 201
+                    && let Ok(lease) = answer.json::<serde_json::Value>().await
+                {
+                    handed_out.push(lease);
+                }
+            }
+            handed_out
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    bed.wait_for_its_end();
+    over.store(true, Ordering::Relaxed);
+    assert!(bed.log().contains("memory allocation of"), "{}", bed.log());
+    let mut roles = vec![kept.clone()];
+    let mut passwords = BTreeSet::from([kept_password]);
+    for asked in asking {
+        for answer in asked.await.expect("it does not panic") {
+            let text = |pointer: &str| {
+                let text = answer.pointer(pointer).and_then(serde_json::Value::as_str);
+                text.expect("it was issued").to_owned()
+            };
+            roles.push(text("/lease/role_name"));
+            assert!(passwords.insert(text("/password")));
+        }
+    }
+    bed.start_again();
+    // Whoever was handed a password has a lease. An answer may be lost whose lease was issued.
+    let live = until("nothing to be on its way", async || {
+        let path = "/v1/leases?state=intent,revoking,quarantined";
+        let way = bed.call(Method::GET, path, Caller::Session(&token), None).await;
+        let none = way.json()["leases"].as_array().is_some_and(Vec::is_empty);
+        if none { bed.live_roles(&token).await } else { None }
+    })
+    .await;
+    assert!(roles.iter().all(|role| live.contains(role)), "{roles:?} {live:?}");
+    let live: Vec<&str> = live.iter().map(String::as_str).collect();
+    bed.in_order(&token, &live).await;
+    bed.assert_audit_is_whole();
+}
+
+/// The memory that a process can write to and nobody else, in bytes.
+fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).expect("it has some");
+    let kilobytes = line.trim().trim_end_matches("kB").trim();
+    kilobytes.parse::<u64>().expect("a number") * 1024
 }
 
 /// F-31.

@@ -40,6 +40,7 @@ pub struct TestBed {
     port: u16,
     role_prefix: String,
     daemon: Daemon,
+    around: Vec<String>,
 }
 
 /// Who makes a call.
@@ -100,7 +101,8 @@ impl TestBed {
             scratch.write("pgbridge.toml", &config, None);
             let mut daemon = run(&scratch);
             if is_ready(&mut daemon, &scratch, port) {
-                return Self { postgres, directory, scratch, port, role_prefix, daemon };
+                let around = Vec::new();
+                return Self { postgres, directory, scratch, port, role_prefix, daemon, around };
             }
         }
         let log = fs::read_to_string(scratch.join("pgbridge.log")).unwrap_or_default();
@@ -120,6 +122,21 @@ impl TestBed {
     /// A file of the broker: `pgbridge.toml`, `pg_ident.conf`, `pgbridge.db`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
+    }
+
+    /// From now on the program sees the files that the running broker sees: `around` is the command
+    /// that brings it there, such as `["nsenter", "--mount", "--target", "12"]`.
+    pub fn see_by(&mut self, around: Vec<String>) {
+        self.around = around;
+    }
+
+    /// The program, where it sees the files that the broker sees.
+    pub(super) fn program(&self) -> Command {
+        let own = env!("CARGO_BIN_EXE_pgbridge").to_owned();
+        let mut words = self.around.iter().cloned().chain([own]);
+        let mut command = Command::new(words.next().expect("there is one"));
+        command.args(words);
+        command
     }
 
     /// Everything the broker has logged so far.
@@ -151,18 +168,12 @@ impl TestBed {
 
     /// From now on the broker ends itself when it comes to `place` for the `turn`th time.
     pub fn crash_at(&self, place: Place, turn: u32) {
-        let (file, new) = (self.file(CRASH_FILE), self.file("crash.new"));
-        fs::write(&new, format!("{}#{turn}", place.name())).expect("a file can be written");
-        fs::rename(new, file).expect("a file can be put in its place");
+        crash_at(&self.scratch, place, turn);
     }
 
     /// Waits until the broker has ended itself at `place`, and lets it come there again.
     pub fn wait_for_crash(&mut self, place: Place) {
-        wait_for(place.name(), STARTING, || (!self.daemon.is_running()).then_some(()));
-        let file = self.file(CRASH_FILE);
-        let told = fs::read_to_string(&file).expect("it was written");
-        assert_eq!(told, format!("crashed {}", place.name()), "{}", self.log());
-        fs::remove_file(file).expect("it can be removed");
+        wait_for_crash(&self.scratch, &mut self.daemon, place);
     }
 
     /// Starts the broker again by the command `around`, such as `["nice"]`, and with `environment`.
@@ -343,6 +354,16 @@ impl Fellow {
         }
     }
 
+    /// From now on it ends itself when it comes to `place`.
+    pub fn crash_at(&self, place: Place) {
+        crash_at(&self.scratch, place, 1);
+    }
+
+    /// Waits until it has ended itself at `place`, and lets it come there again.
+    pub fn wait_for_crash(&mut self, place: Place) {
+        wait_for_crash(&self.scratch, self.daemon.as_mut().expect("it was started"), place);
+    }
+
     /// Kills it: no line of it runs any more.
     pub fn kill(&mut self) {
         if let Some(daemon) = &mut self.daemon {
@@ -382,6 +403,20 @@ impl Fellow {
     pub async fn login(&self, person: &str) -> String {
         login(self.port, person).await
     }
+}
+
+fn crash_at(scratch: &Scratch, place: Place, turn: u32) {
+    let (file, new) = (scratch.join(CRASH_FILE), scratch.join("crash.new"));
+    fs::write(&new, format!("{}#{turn}", place.name())).expect("a file can be written");
+    fs::rename(new, file).expect("a file can be put in its place");
+}
+
+fn wait_for_crash(scratch: &Scratch, daemon: &mut Daemon, place: Place) {
+    wait_for(place.name(), STARTING, || (!daemon.is_running()).then_some(()));
+    let file = scratch.join(CRASH_FILE);
+    let told = fs::read_to_string(&file).expect("it was written");
+    assert_eq!(told, format!("crashed {}", place.name()), "{}", daemon.log());
+    fs::remove_file(file).expect("it can be removed");
 }
 
 async fn login(port: u16, person: &str) -> String {

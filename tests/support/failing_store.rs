@@ -55,12 +55,7 @@ impl FailingStore {
         Arc::new(Self { inner, state: Mutex::default() })
     }
 
-    /// From now on calls are counted, and some of them fail.
-    pub fn fail(&self, faults: Faults) {
-        *self.state() = State { faults: Some(faults), ..State::default() };
-    }
-
-    /// The same, but only calls of these names are counted, and may fail.
+    /// From now on calls of these names are counted, or all if there are none, and some of them fail.
     pub fn fail_in(&self, among: &[&'static str], faults: Faults) {
         let (faults, among) = (Some(faults), among.to_vec());
         *self.state() = State { faults, among, ..State::default() };
@@ -81,7 +76,7 @@ impl FailingStore {
         self.state().panics.is_none()
     }
 
-    /// From now on nothing fails; which calls have failed since [`Self::fail`], and how often.
+    /// From now on nothing fails; which calls have failed since [`Self::fail_in`], and how often.
     pub fn heal(&self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut *self.state()).failed
     }
@@ -93,12 +88,12 @@ impl FailingStore {
     /// When this call fails, if it does.
     fn fate(&self, call: &'static str) -> Option<Moment> {
         let mut state = self.state();
+        let faults = state.faults?;
         if !state.among.is_empty() && !state.among.contains(&call) {
             return None;
         }
         state.calls += 1;
         let calls = state.calls;
-        let faults = state.faults?;
         let moment = (faults.first..faults.first.saturating_add(faults.count))
             .contains(&calls)
             .then_some(faults.moment)?;

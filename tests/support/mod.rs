@@ -24,7 +24,7 @@ pub use daemon::{Signal, send};
 pub use directory::{Directory, SERVICE_DN, SERVICE_PASSWORD, password_of};
 pub use failing_store::{FailingStore, Faults, Moment};
 pub use inside::Inside;
-pub use order::until;
+pub use order::{locked_roles, until, waiting};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use proxy::{CutAfter, Proxy, Towards};
 pub use scratch::Scratch;

@@ -1,7 +1,6 @@
 //! What a test asks to know whether a broker and its cluster are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -28,10 +27,28 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// The superuser's lock on the table of roles: nobody makes or changes one while it is held.
+pub async fn locked_roles(bed: &TestBed) -> tokio_postgres::Client {
+    let eye = bed.postgres.eye().await;
+    let lock = "BEGIN; LOCK TABLE pg_authid IN SHARE MODE";
+    eye.batch_execute(lock).await.expect("nobody holds a lock");
+    eye
+}
+
+/// The process of the broker's session that waits for a lock, once there is one.
+pub async fn waiting(bed: &TestBed) -> String {
+    let waits = "SELECT pid FROM pg_stat_activity \
+                 WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'";
+    until("the broker to wait for the lock", async || {
+        bed.postgres.sql("postgres", waits).concat().first().cloned()
+    })
+    .await
+}
+
 impl TestBed {
     /// Every record of the audit, with its number.
     pub fn records(&self) -> Vec<Value> {
-        let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
+        let mut export = self.program();
         export.args(["audit", "export", "--config"]).arg(self.file("pgbridge.toml"));
         let output = export.output().expect("pgbridge can be run");
         assert!(output.status.success(), "{output:?}");
@@ -68,6 +85,14 @@ impl TestBed {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{seen}\n{}", self.log());
+    }
+
+    /// Whether the role can log in, by the cluster's clock.
+    pub fn has_login(&self, role: &str) -> bool {
+        let query = format!(
+            "SELECT 1 FROM pg_roles WHERE rolname = '{role}' AND rolcanlogin AND rolvaliduntil > now()"
+        );
+        !self.postgres.sql("postgres", &query).is_empty()
     }
 
     /// Whether the role can log in, or has a right by being in a group.

@@ -149,8 +149,13 @@ impl Postgres {
 
     /// Starts the server again after [`Self::stop`] or [`Self::crash`], on the same port.
     pub fn start_again(&mut self) {
+        self.start_again_within(&[]);
+    }
+
+    /// The same with `environment` beside the test's own.
+    pub fn start_again_within(&mut self, environment: &[(&str, &str)]) {
         assert!(!self.daemon.is_running(), "PostgreSQL runs already");
-        self.daemon = run(&self.programs, &self.scratch, self.user, self.port);
+        self.daemon = run_within(&self.programs, &self.scratch, self.user, self.port, environment);
         let up = accepts_connections(&mut self.daemon, self.scratch.path(), self.port);
         assert!(up, "PostgreSQL does not start again:\n{}", self.log());
     }
@@ -433,6 +438,16 @@ fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, settings: &str)
 }
 
 fn run(programs: &Path, scratch: &Scratch, user: Option<ServiceUser>, port: u16) -> Daemon {
+    run_within(programs, scratch, user, port, &[])
+}
+
+fn run_within(
+    programs: &Path,
+    scratch: &Scratch,
+    user: Option<ServiceUser>,
+    port: u16,
+    environment: &[(&str, &str)],
+) -> Daemon {
     let data = scratch.join("data");
     let socket = scratch.join("socket");
     let arguments = [
@@ -446,7 +461,11 @@ fn run(programs: &Path, scratch: &Scratch, user: Option<ServiceUser>, port: u16)
         port.to_string(),
     ];
     let log = scratch.join("postgres.log");
-    Daemon::start(&programs.join("postgres"), &arguments, user, &log, Signal::Interrupt)
+    // Set behind the change of user, which is not to be under the spell of what is set.
+    let environment = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let program = programs.join("postgres").display().to_string();
+    let words: Vec<String> = environment.chain([program]).chain(arguments).collect();
+    Daemon::start(Path::new("env"), &words, user, &log, Signal::Interrupt)
 }
 
 /// Waits until the server lets the superuser in; `false` when it ended instead.

@@ -62,8 +62,8 @@ struct Shared {
 #[derive(Clone, Copy)]
 struct Rules {
     door: Door,
-    /// Nothing goes on this way, but connections stay.
-    held: [bool; 2],
+    /// Nothing goes on this way on connections up to this number, but they stay.
+    held: [u64; 2],
     /// Connections of an older epoch end.
     epoch: u64,
 }
@@ -72,6 +72,8 @@ struct Rules {
 struct State {
     connections: u64,
     counted: [u64; 2],
+    /// Bytes that were sent this way, and are held back.
+    held_back: [u64; 2],
     cut: Option<CutAfter>,
     /// Whether the cut that was told last has happened.
     has_cut: bool,
@@ -90,7 +92,7 @@ impl Towards {
 impl Proxy {
     /// A proxy before `127.0.0.1:PORT`, on a port of its own.
     pub fn before(port: u16) -> Self {
-        let rules = Rules { door: Door::Open, held: [false; 2], epoch: 0 };
+        let rules = Rules { door: Door::Open, held: [0; 2], epoch: 0 };
         let shared = Arc::new(Shared {
             target: (Ipv4Addr::LOCALHOST, port).into(),
             state: Mutex::default(),
@@ -147,7 +149,18 @@ impl Proxy {
 
     /// Nothing goes `towards` there any more, until [`Self::heal`]. Connections stay.
     pub fn hold(&self, towards: Towards) {
-        self.shared.rules.send_modify(|rules| rules.held[towards.index()] = true);
+        self.shared.rules.send_modify(|rules| rules.held[towards.index()] = u64::MAX);
+    }
+
+    /// The same for the connections that there are now; others get through.
+    pub fn hold_present(&self, towards: Towards) {
+        let present = self.shared.state().connections;
+        self.shared.rules.send_modify(|rules| rules.held[towards.index()] = present);
+    }
+
+    /// How many bytes that were sent `towards` there are held back.
+    pub fn held_back(&self, towards: Towards) -> u64 {
+        self.shared.state().held_back[towards.index()]
     }
 
     /// All connections end, and new ones get no answer but a reset, until [`Self::heal`].
@@ -161,7 +174,7 @@ impl Proxy {
     /// What was held goes on, and new connections get through.
     pub fn heal(&self) {
         self.shared.rules.send_modify(|rules| {
-            (rules.door, rules.held) = (Door::Open, [false; 2]);
+            (rules.door, rules.held) = (Door::Open, [0; 2]);
         });
     }
 }
@@ -224,8 +237,10 @@ impl Shared {
         let mut rules = self.rules.subscribe();
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            let free = rules.wait_for(|rules| !rules.held[towards.index()]).await;
-            free.expect("the proxy has its rules");
+            self.state().held_back[towards.index()] += count as u64;
+            let free = rules.wait_for(|rules| connection > rules.held[towards.index()]).await;
+            drop(free.expect("the proxy has its rules"));
+            self.state().held_back[towards.index()] -= count as u64;
             let bytes = &buffer[..count];
             let (go_on, is_cut) = self.count(connection, towards, bytes);
             if to.write_all(&bytes[..go_on]).await.is_err() || is_cut {

@@ -21,7 +21,16 @@ pub struct StoreServer {
 impl StoreServer {
     /// Starts a server of `major`.
     pub fn start(major: u32) -> Self {
-        let (postgres, scratch) = (Postgres::start(major), Scratch::new("store"));
+        Self::on(Postgres::start(major))
+    }
+
+    /// Starts a server of `major` that has connections for many stores at once.
+    pub fn start_for_many(major: u32) -> Self {
+        Self::on(Postgres::start_with(major, "max_connections = 300"))
+    }
+
+    fn on(postgres: Postgres) -> Self {
+        let scratch = Scratch::new("store");
         let login = format!("CREATE ROLE {STORE_LOGIN} LOGIN PASSWORD '{STORE_PASSWORD}'");
         postgres.sql("postgres", &login);
         scratch.write("store.password", STORE_PASSWORD, None);
@@ -39,6 +48,14 @@ impl StoreServer {
     /// Makes the database `name` and gives what a store needs to open it.
     pub fn fresh(&self, name: &str) -> PostgresSettings {
         self.make(name);
+        self.settings(&self.url(name))
+    }
+
+    /// Makes the database `name` as `from` is, which nobody may be connected to, and gives what a
+    /// store needs to open it.
+    pub fn copy(&self, from: &str, name: &str) -> PostgresSettings {
+        let make = format!("CREATE DATABASE {name} OWNER {STORE_LOGIN} TEMPLATE {from}");
+        self.postgres.sql("postgres", &make);
         self.settings(&self.url(name))
     }
 

@@ -59,6 +59,7 @@ impl Two {
             reconcile_every: ttl("1m"),
             recheck_every: ttl("1m"),
             recheck_grace: ttl("15m"),
+            max_missing: 5,
             max_clock_skew: ttl("2m"),
         });
         Self { time, orders, beta, store, clock, broker, _workers: None }
