@@ -84,6 +84,8 @@ impl Cluster {
     /// row (its holder can, by `ALTER ROLE CURRENT_USER PASSWORD`) is ended meanwhile.
     async fn close(&self, target: &RoleTarget, search: Search) -> Result<Closed, ClusterError> {
         let (begun, mut tries) = (Stopwatch::start(), 0);
+        // What was seen last: between two tries nobody waits, so nobody is seen in the way.
+        let mut in_the_way = Vec::new();
         loop {
             let role = match self.locate(Lane::Revoke, target).await? {
                 Located::Ours(role) => role,
@@ -94,8 +96,11 @@ impl Cluster {
             let oid = role.oid;
             let Some(view) = self.view(&role, search).await? else { continue };
             let plan = plan::end_access(&view);
-            let (closed, mut in_the_way) = self.close_by_force(&role, &plan).await;
+            let (closed, seen) = self.close_by_force(&role, &plan).await;
             tries += 1;
+            if !seen.is_empty() {
+                in_the_way = seen;
+            }
             match closed {
                 Ok(refused) => {
                     let blockers = plan.blockers.into_iter().chain(refused).collect();
@@ -108,7 +113,12 @@ impl Cluster {
                     return Ok(Closed::Not { oid, failure, in_the_way });
                 }
                 // Should the connection for help not be had, this one is there.
-                Err(_) => in_the_way = self.clear_the_way(Lane::Revoke, &role).await,
+                Err(_) => {
+                    let seen = self.clear_the_way(Lane::Revoke, &role).await;
+                    if !seen.is_empty() {
+                        in_the_way = seen;
+                    }
+                }
             }
             debug!(cluster = %self.name, %oid, ?in_the_way, "closing a role is tried again");
         }
@@ -131,7 +141,9 @@ impl Cluster {
             tokio::select! {
                 biased;
                 closed = &mut closing => return (closed, in_the_way),
-                left = clearing => in_the_way = left,
+                left = clearing => if !left.is_empty() {
+                    in_the_way = left;
+                },
             }
         }
     }
