@@ -617,7 +617,7 @@ async fn where_nobody_can_be_found_nobody_is_gone() {
         LdapSettings { bind, account_attribute: attribute.into(), ..clear(&directory) }
     };
     let everybody = || searched(PEOPLE, "uid");
-    assert_eq!(stands(everybody(), "nobody").await.unwrap_err(), "gone: unknown_account");
+    assert_eq!(stands(everybody(), "nobody").await.unwrap_err(), "missing: unknown_account");
     assert_eq!(stands(everybody(), "alice").await.unwrap(), [READERS]);
     for (base_dn, attribute) in [(GROUPS, "uid"), (PEOPLE, "mailbox")] {
         let standing = stands(searched(base_dn, attribute), "alice").await;

@@ -33,7 +33,7 @@ async fn metric(bed: &TestBed, named: &str) -> String {
 }
 
 /// Returns once the metric has this value, or the broker takes too long.
-async fn until_metric(bed: &TestBed, named: &str, is: impl Fn(f64) -> bool) {
+async fn until_metric(bed: &TestBed, named: &str, is: impl Fn(u64) -> bool) {
     let deadline = tokio::time::Instant::now() + super::SOON;
     loop {
         let value = metric(bed, named).await;
@@ -65,15 +65,15 @@ async fn when_many_are_missing_nothing_ends_and_all_is_as_before_once_they_are_s
     assert_eq!(metric(&bed, HELD_BACK).await, "0");
     rename(&bed, &AWAY);
 
-    until_metric(&bed, HELD_BACK, |held| held == 2.0).await;
+    until_metric(&bed, HELD_BACK, |held| held == 2).await;
     // At once nothing is renewed and nothing issued.
     for (caller, id) in [(alice, &alices), (bob, &bobs)] {
         assert_eq!(renew(&bed, caller, id, json!({})).await.status, 401);
         assert_eq!(issue(&bed, caller, "orders_read").await.status, 401);
     }
     // Nothing ends, however often they are looked for.
-    let looks: f64 = metric(&bed, MISSING).await.parse().expect("a number");
-    until_metric(&bed, MISSING, |now| now > looks + 12.0).await;
+    let looks: u64 = metric(&bed, MISSING).await.parse().expect("a number");
+    until_metric(&bed, MISSING, |now| now > looks + 12).await;
     only_roles(&bed, &[&alices_role, &bobs_role]);
     assert_eq!(show(&bed, carol, "/v1/whoami").await.status, 200);
     let now = bed.records();
@@ -86,7 +86,7 @@ async fn when_many_are_missing_nothing_ends_and_all_is_as_before_once_they_are_s
     rename(&bed, &BACK);
     answer_of(200, || renew(&bed, alice, &alices, json!({}))).await;
     answer_of(200, || renew(&bed, bob, &bobs, json!({}))).await;
-    until_metric(&bed, HELD_BACK, |held| held == 0.0).await;
+    until_metric(&bed, HELD_BACK, |held| held == 0).await;
     only_roles(&bed, &[&alices_role, &bobs_role]);
     let over = ("done".to_owned(), "over".to_owned());
     assert_eq!(told(&bed.records()).last(), Some(&over));
@@ -107,7 +107,7 @@ async fn an_operator_ends_what_those_have_who_are_held_back_and_nothing_else() {
     let nobody = revoke(carol, json!({ "missing_from": "corp" })).await;
     assert_eq!((nobody.status, nobody.json()["leases"].clone()), (200, json!([])));
     rename(&bed, &AWAY);
-    until_metric(&bed, HELD_BACK, |held| held == 2.0).await;
+    until_metric(&bed, HELD_BACK, |held| held == 2).await;
 
     let dry = revoke(carol, json!({ "missing_from": "corp", "dry_run": true })).await;
     assert_eq!(dry.json()["leases"].as_array().map(Vec::len), Some(2), "{dry:?}");
@@ -125,7 +125,7 @@ async fn an_operator_ends_what_those_have_who_are_held_back_and_nothing_else() {
     only_roles(&bed, &[&carols]);
 
     // Their logins are over, and so there is nobody to be held back.
-    until_metric(&bed, HELD_BACK, |held| held == 0.0).await;
+    until_metric(&bed, HELD_BACK, |held| held == 0).await;
     rename(&bed, &BACK);
     for gone in [alice, bob] {
         assert_eq!(show(&bed, gone, "/v1/whoami").await.status, 401);
