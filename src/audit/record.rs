@@ -224,6 +224,35 @@ impl Record {
         }
     }
 
+    /// Whether a broker writes such a record only once it has compared the clocks, so that `at` has
+    /// passed for certain. Before, it goes by its machine's clock alone, which may be ahead.
+    #[must_use]
+    pub fn is_by_compared_clocks(&self) -> bool {
+        match self.action {
+            Action::LeaseIssued
+            | Action::AccessEnded
+            | Action::LeaseQuarantined
+            | Action::LeaseRevoked
+            | Action::LeaseLost
+            | Action::OrphanFound
+            | Action::OrphanRemoved
+            | Action::ClockSet => true,
+            Action::BrokerStopped => self.cause.is_none(),
+            Action::BrokerStarted
+            | Action::Login
+            | Action::Logout
+            | Action::LeaseRequested
+            | Action::LeaseAborted
+            | Action::LeaseRenewed
+            | Action::RevokeRequested
+            | Action::PersonGone
+            | Action::PeopleMissing
+            | Action::DeclaredGone
+            | Action::ReviewRead
+            | Action::AccessRefused => false,
+        }
+    }
+
     /// The same, refused or failed for `cause` (a stable word) with `detail` for a reader.
     #[must_use]
     pub fn ended(self, outcome: Outcome, cause: &str, detail: &str) -> Self {

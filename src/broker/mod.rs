@@ -239,12 +239,15 @@ impl Broker {
         self.store().commit(Vec::new(), vec![record]).await
     }
 
-    /// Notes that this broker stops in good order.
+    /// Notes that this broker stops in good order, and whether by a time that can be believed.
     ///
     /// # Errors
     /// When the store does not take the record.
     pub async fn record_stop(&self) -> Result<(), StoreError> {
-        let record = Record::new(self.now(), Action::BrokerStopped, Subject::Broker);
+        let mut record = Record::new(self.now(), Action::BrokerStopped, Subject::Broker);
+        if !self.0.time.is_settled() {
+            record.cause = Some("clocks_not_compared".to_owned());
+        }
         self.store().commit(Vec::new(), vec![record]).await
     }
 

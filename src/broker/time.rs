@@ -2,10 +2,15 @@
 //! machine's wall moves it only when another clock, of a cluster or of the store, agrees. So a
 //! clock that jumps, here or there, neither prolongs a lease nor ends all of them.
 //!
-//! While clocks are too far apart nothing is issued. What must end, ends.
+//! At the start all clocks are asked, for a few seconds, and what most of them show counts. As long
+//! as no two agree they are asked on: one clock alone, whoever has it in hand, decides only until
+//! another one can be read.
+//!
+//! While clocks are too far apart nothing is issued: on one cluster when its clock is off, on all
+//! when the machine's is, or that of the store, which every broker on it hears. What must end, ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +22,7 @@ use tracing::{info, warn};
 use super::{Broker, Site};
 use crate::audit::{Action, Record, Subject};
 use crate::causes::with_causes;
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::names::ClusterName;
 
 /// How often the clocks are compared.
@@ -38,11 +43,26 @@ const SAME: SignedDuration = SignedDuration::from_secs(30);
 /// For how long a reading of another clock is good, counted on from when it was read.
 const GOOD_FOR: Duration = Duration::from_secs(30);
 
+/// For how long the start waits for clocks that do not answer, once one other has.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+
+/// How far the middle two of an even number of clocks may be apart for the later to be believed:
+/// by so much a single clock that is ahead may end leases too early. Were it the earlier, a single
+/// clock that is behind could prolong them.
+const DISPUTED: SignedDuration = SignedDuration::from_mins(2);
+
 /// What is known of the time.
 #[derive(Default)]
 pub(super) struct Time {
     /// Whether another clock was asked since the start. Nothing is due before.
     settled: watch::Sender<bool>,
+    /// Whether two clocks or more have agreed on the time since the start. Until then the broker
+    /// goes by one, and looks for others.
+    agreed: AtomicBool,
+    /// When clocks were compared first.
+    began: OnceLock<Stopwatch>,
+    /// What had passed for certain at the start.
+    passed: OnceLock<Option<Reading>>,
     /// Wakes whoever compares the clocks: one was read.
     read: Notify,
     /// Whether the wall tells another time than the broker, and was said to.
@@ -63,11 +83,31 @@ impl Time {
     }
 }
 
+/// What a clock showed when it was read.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Timestamp,
+    read: Stopwatch,
+}
+
+impl Reading {
+    fn new(at: Timestamp) -> Self {
+        Self { at, read: Stopwatch::start() }
+    }
+
+    /// What the clock shows now.
+    fn now(self) -> Timestamp {
+        self.at.saturating_add(self.read.elapsed()).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// The clock of a cluster or of the store.
 #[derive(Default)]
 pub(super) struct OtherClock {
     /// What it showed when it was last read.
-    read: Mutex<Option<(Timestamp, Stopwatch)>>,
+    read: Mutex<Option<Reading>>,
+    /// Whether there is no such clock, so that nobody waits for it.
+    is_missing: AtomicBool,
     /// Whether it tells another time than the broker, and was said to.
     is_apart: AtomicBool,
 }
@@ -75,14 +115,13 @@ pub(super) struct OtherClock {
 impl OtherClock {
     /// Notes that it shows `at` now.
     pub(super) fn note(&self, at: Timestamp) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, Stopwatch::start()));
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading::new(at));
     }
 
     /// What it shows now, if it was read lately.
     fn now(&self) -> Option<Timestamp> {
-        let (at, read) = (*self.read.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let fresh = read.elapsed() < GOOD_FOR;
-        fresh.then(|| at.saturating_add(read.elapsed()).unwrap_or(Timestamp::MAX))
+        let reading = (*self.read.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (reading.read.elapsed() < GOOD_FOR).then(|| reading.now())
     }
 }
 
@@ -113,21 +152,43 @@ fn judge(now: Timestamp, wall: Timestamp, others: &[Timestamp]) -> Verdict {
     if for_wall > for_now { Verdict::Set(ahead) } else { Verdict::Doubt }
 }
 
-/// The time to begin with: what most clocks show, of two the earlier, so that a clock that is
-/// ahead ends nothing; but none that is before `latest`, a time that has passed for certain, if
-/// another is not. Nothing while no other clock was read.
-fn begin(wall: Timestamp, others: &[Timestamp], latest: Option<Timestamp>) -> Option<Timestamp> {
+/// What the time is, as far as clocks agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Choice {
+    time: Timestamp,
+    /// How many clocks show it.
+    voices: usize,
+    /// How many were asked whose word counts.
+    of: usize,
+}
+
+impl Choice {
+    /// Whether two clocks show it, and more than half of `asked`.
+    fn is_agreed(self, asked: usize) -> bool {
+        self.voices >= 2 && self.voices * 2 > asked
+    }
+}
+
+/// The time that most clocks show, the wall and `others`. Where they do not agree it is what the
+/// one in the middle shows; of two in the middle the later, if they are not far apart, so that
+/// nobody prolongs leases by setting one clock back, or else the earlier, so that a clock that is
+/// far ahead ends nothing. A clock that is before `passed`, a time that has passed for certain, has
+/// no word if another is not. Nothing while no other clock was read.
+fn choose(wall: Timestamp, others: &[Timestamp], passed: Option<Timestamp>) -> Option<Choice> {
     if others.is_empty() {
         return None;
     }
     let mut clocks: Vec<Timestamp> = others.iter().copied().chain([wall]).collect();
     clocks.sort_unstable();
-    let is_late = |clock: &&Timestamp| latest.is_none_or(|latest| **clock + SAME >= latest);
+    let is_late = |clock: &&Timestamp| passed.is_none_or(|passed| **clock + SAME >= passed);
     let late: Vec<Timestamp> = clocks.iter().filter(is_late).copied().collect();
-    let candidates = if late.is_empty() { &clocks } else { &late };
-    let chosen = candidates.get((candidates.len() - 1) / 2).copied()?;
-    let wall_agrees = wall.duration_since(chosen).abs() <= SAME;
-    Some(if wall_agrees { wall } else { chosen })
+    let heard = if late.is_empty() { &clocks } else { &late };
+    let (earlier, later) = (*heard.get((heard.len() - 1) / 2)?, *heard.get(heard.len() / 2)?);
+    let middle = if later.duration_since(earlier) <= DISPUTED { later } else { earlier };
+    let shows = |clock: &Timestamp, time: Timestamp| clock.duration_since(time).abs() <= SAME;
+    let time = if shows(&wall, middle) { wall } else { middle };
+    let voices = heard.iter().filter(|clock| shows(clock, time)).count();
+    Some(Choice { time, voices, of: heard.len() })
 }
 
 impl Broker {
@@ -169,10 +230,15 @@ impl Broker {
     /// Reads the clock of the store for ever, if it has one.
     pub(super) async fn read_store_clock_for_ever(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Ok(Some(shown)) = self.store().clock().await {
-                self.0.store_clock.note(shown);
-                self.was_read();
-                show_ahead("store", shown.duration_since(self.now()));
+            match self.store().clock().await {
+                Ok(Some(shown)) => {
+                    self.0.store_clock.note(shown);
+                    self.was_read();
+                    show_ahead("store", shown.duration_since(self.now()));
+                }
+                Ok(None) => self.0.store_clock.is_missing.store(true, Ordering::Release),
+                // Whoever needs the store says so.
+                Err(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -209,7 +275,10 @@ impl Broker {
         let others: Vec<Timestamp> = others.filter_map(OtherClock::now).collect();
         let (now, wall) = (clock.now(), clock.wall());
         if !time.is_settled() {
-            return self.begin_time(clock, now, wall, &others).await;
+            return self.begin_time(wall, &others).await;
+        }
+        if !time.agreed.load(Ordering::Acquire) && self.agree_on_time(wall, &others).await {
+            return;
         }
         show_ahead("wall", wall.duration_since(now));
         match judge(now, wall, &others) {
@@ -236,15 +305,12 @@ impl Broker {
         }
     }
 
-    async fn begin_time(
-        &self,
-        clock: &Clock,
-        now: Timestamp,
-        wall: Timestamp,
-        others: &[Timestamp],
-    ) {
-        let latest = match self.store().latest().await {
-            Ok(latest) => latest,
+    /// Sets the time to begin with, as soon as enough clocks have answered.
+    async fn begin_time(&self, wall: Timestamp, others: &[Timestamp]) {
+        let time = &self.0.time;
+        let began = *time.began.get_or_init(Stopwatch::start);
+        let passed = match self.store().latest().await {
+            Ok(passed) => passed,
             Err(failed) => {
                 warn!(
                     cause = with_causes(&failed),
@@ -253,13 +319,49 @@ impl Broker {
                 return;
             }
         };
-        let Some(begin) = begin(wall, others, latest) else { return };
-        let by = begin.duration_since(now);
-        if by.abs() > SAME {
-            clock.set_by(by);
-            self.note_set(by, "the machine's clock does not tell the time of other clocks").await;
+        let Some(choice) = choose(wall, others, passed) else { return };
+        let asked = self.others_asked();
+        let agreed = choice.is_agreed(asked + 1);
+        if !agreed && others.len() < asked && began.elapsed() < ASKED_FOR {
+            return;
         }
-        self.0.time.settled.send_replace(true);
+        let _ = time.passed.set(passed.map(Reading::new));
+        self.take(choice, "the machine's clock does not tell the time of other clocks").await;
+        time.settled.send_replace(true);
+    }
+
+    /// How many clocks there are beside the machine's own.
+    fn others_asked(&self) -> usize {
+        let store = !self.0.store_clock.is_missing.load(Ordering::Acquire);
+        self.0.clusters.len() + usize::from(store)
+    }
+
+    /// Sets the time to what clocks agree on by now, if they do; gives whether it was moved. For as
+    /// long as no two did, the time is that of one clock, which nothing speaks for but itself.
+    async fn agree_on_time(&self, wall: Timestamp, others: &[Timestamp]) -> bool {
+        let passed = self.0.time.passed.get().copied().flatten().map(Reading::now);
+        match choose(wall, others, passed).filter(|choice| choice.is_agreed(choice.of)) {
+            Some(choice) => self.take(choice, "more clocks were read, and agree").await,
+            None => false,
+        }
+    }
+
+    /// Lets the time be what was chosen; gives whether that moves it.
+    async fn take(&self, choice: Choice, why: &str) -> bool {
+        let agreed = choice.is_agreed(choice.of);
+        self.0.time.agreed.store(agreed, Ordering::Release);
+        if !agreed {
+            warn!(
+                "no two clocks that are to be believed agree; the broker goes by one and asks on"
+            );
+        }
+        let by = choice.time.duration_since(self.now());
+        let moves = by.abs() > SAME;
+        if moves {
+            self.0.clock.set_by(by);
+            self.note_set(by, why).await;
+        }
+        moves
     }
 
     async fn note_set(&self, by: SignedDuration, why: &str) {
@@ -272,7 +374,7 @@ impl Broker {
     }
 
     /// How far the clock of `site`, of the store or of the machine is from the broker's time, when
-    /// that is too far for anything to be issued.
+    /// that is too far for anything to be issued there. The clock of another cluster has no say.
     pub(super) fn clocks_apart(&self, site: &Site) -> Option<SignedDuration> {
         let most = self.0.max_clock_skew.span();
         let now = self.now();
@@ -341,29 +443,94 @@ mod tests {
         check(HOUR, &[DECADE, -HOUR], Verdict::Doubt);
     }
 
+    /// What the time becomes, by how many voices, and whether the start waits for no other clock
+    /// then, of those that do not answer.
+    #[track_caller]
+    fn begins(
+        wall: i64,
+        others: &[i64],
+        silent: usize,
+        passed: Option<i64>,
+        expected: Option<(i64, Settles)>,
+    ) {
+        let shown: Vec<Timestamp> = others.iter().copied().map(at).collect();
+        let choice = choose(at(wall), &shown, passed.map(at));
+        let begun = choice.map(|choice| {
+            let agreed = choice.is_agreed(others.len() + silent + 1);
+            let settles = match (agreed, choice.is_agreed(choice.of)) {
+                (true, _) => Settles::AtOnce,
+                (false, _) if silent > 0 => Settles::AfterAWhile,
+                (false, true) => Settles::WithAll,
+                (false, false) => Settles::WithAllAndAsksOn,
+            };
+            (choice.time.duration_since(at(0)).as_secs(), settles)
+        });
+        assert_eq!(begun, expected, "{wall} {others:?} {silent} {passed:?}");
+    }
+
+    /// When the time is settled.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Settles {
+        /// More than half of all clocks agree.
+        AtOnce,
+        /// Others are waited for, a few seconds.
+        AfterAWhile,
+        /// All have answered, and those that are to be believed agree.
+        WithAll,
+        /// All have answered; no two agree, so they are asked on.
+        WithAllAndAsksOn,
+    }
+
     #[test]
     fn the_time_begins_with_what_most_clocks_show() {
-        let begins = |wall: i64, others: &[i64], latest: Option<i64>| {
-            let others: Vec<Timestamp> = others.iter().copied().map(at).collect();
-            let begun = begin(at(wall), &others, latest.map(at));
-            begun.map(|begun| begun.duration_since(at(0)).as_secs())
-        };
-        for (wall, others, latest, begun) in [
-            (0, vec![], None, None),
-            (0, vec![5], None, Some(0)),
-            (5, vec![0], None, Some(5)),
-            // Of two that do not agree the earlier: a clock that is ahead ends nothing.
-            (DECADE, vec![0], None, Some(0)),
-            (0, vec![DECADE], None, Some(0)),
-            // But time does not go back behind what was written down.
-            (0, vec![-HOUR], Some(-1), Some(0)),
-            (-HOUR, vec![0], Some(-1), Some(0)),
-            // Unless all clocks say so: then it was written down with a clock that was ahead.
-            (0, vec![0], Some(DECADE), Some(0)),
-            (HOUR, vec![0, 1], None, Some(1)),
-            (0, vec![HOUR, DECADE, 1], None, Some(0)),
+        use Settles::{AfterAWhile, AtOnce, WithAll, WithAllAndAsksOn};
+        const NIGHT: i64 = 8 * HOUR;
+        for (wall, others, silent, passed, begun) in [
+            // Nobody else was asked.
+            (0, vec![], 0, None, None),
+            (0, vec![], 2, Some(-1), None),
+            // All agree.
+            (0, vec![5], 0, None, Some((0, AtOnce))),
+            (5, vec![0], 0, None, Some((5, AtOnce))),
+            (0, vec![1, 2, 3], 0, Some(0), Some((0, AtOnce))),
+            // Enough agree, and a cluster that is down holds nothing up.
+            (0, vec![1], 1, None, Some((0, AtOnce))),
+            (0, vec![1], 2, None, Some((0, AfterAWhile))),
+            (0, vec![1, 2], 2, None, Some((0, AtOnce))),
+            // One cluster is behind: others are waited for, and outvote it.
+            (0, vec![-77], 1, None, Some((0, AfterAWhile))),
+            (0, vec![-77, 1], 0, None, Some((0, AtOnce))),
+            (0, vec![-NIGHT, 1], 0, Some(-NIGHT), Some((0, AtOnce))),
+            // No others come. So little it cannot prolong anything; a lot only if nothing was
+            // written down since.
+            (0, vec![-77], 0, None, Some((0, WithAllAndAsksOn))),
+            (0, vec![-NIGHT], 0, None, Some((-NIGHT, WithAllAndAsksOn))),
+            (0, vec![-NIGHT], 0, Some(-HOUR), Some((0, WithAllAndAsksOn))),
+            (0, vec![-HOUR], 0, Some(-1), Some((0, WithAllAndAsksOn))),
+            // One cluster is ahead, or the wall: leases end too early by two minutes at most.
+            (0, vec![HOUR, 1], 0, None, Some((0, AtOnce))),
+            (0, vec![DECADE], 0, None, Some((0, WithAllAndAsksOn))),
+            (0, vec![119], 0, None, Some((119, WithAllAndAsksOn))),
+            (0, vec![121], 0, None, Some((0, WithAllAndAsksOn))),
+            (DECADE, vec![0], 0, None, Some((0, WithAllAndAsksOn))),
+            (DECADE, vec![0], 1, None, Some((0, AfterAWhile))),
+            // Two clusters disagree, here and there.
+            (0, vec![HOUR, -HOUR], 0, None, Some((0, WithAllAndAsksOn))),
+            (0, vec![HOUR, DECADE, 1], 0, None, Some((0, WithAllAndAsksOn))),
+            (0, vec![-77, -77, 1], 0, None, Some((0, WithAllAndAsksOn))),
+            // All agree against the wall.
+            (HOUR, vec![0, 1], 0, None, Some((1, AtOnce))),
+            (-HOUR, vec![0, 1], 0, None, Some((0, AtOnce))),
+            // The wall is back at boot, in 1970 or by a zone.
+            (-5 * DECADE, vec![0, 1], 0, Some(-NIGHT), Some((1, AtOnce))),
+            (-5 * DECADE, vec![0, 1, -5 * DECADE], 0, Some(-NIGHT), Some((1, WithAll))),
+            (-5 * DECADE, vec![0], 0, Some(-NIGHT), Some((0, WithAllAndAsksOn))),
+            (-5 * DECADE, vec![0], 1, Some(-NIGHT), Some((0, AfterAWhile))),
+            (-HOUR, vec![0], 0, Some(-1), Some((0, WithAllAndAsksOn))),
+            // All say that it is earlier: then it was written down by a clock that was ahead.
+            (0, vec![0], 0, Some(DECADE), Some((0, AtOnce))),
         ] {
-            assert_eq!(begins(wall, &others, latest), begun, "{wall} {others:?} {latest:?}");
+            begins(wall, &others, silent, passed, begun);
         }
     }
 }

@@ -42,6 +42,9 @@ use crate::names::{
 /// Leases of one role that one person may have that are not over, beside those that are live.
 pub const ENDING_MOST: u32 = 20;
 
+/// Of so many of the newest audit records [`Store::latest`] looks for one that tells the time.
+pub const LATEST_AMONG: u32 = 1000;
+
 /// How long a claim lasts unless it is given back.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
 
@@ -422,8 +425,9 @@ pub trait Store: Send + Sync + Debug {
     /// When the engine fails.
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 
-    /// When the newest lease was asked for. Nobody is given one before the clocks were compared, so
-    /// it was at least so late, whatever a clock shows now.
+    /// How late it was at least, whatever a clock shows now: the newest time of a lease that was
+    /// asked for, and of the newest [`LATEST_AMONG`] records those that a broker writes only once it
+    /// has compared the clocks ([`Record::is_by_compared_clocks`]).
     ///
     /// # Errors
     /// When the engine fails.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::AuditEntry;
 use super::refusal::Refusal;
+use crate::audit::Record;
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
 use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
@@ -242,6 +243,14 @@ pub(super) fn audit_entry(row: &dyn Row) -> Result<AuditEntry, Refusal> {
     let columns = Columns { row, of: "an audit record".to_owned() };
     let line = columns.read_if("record", |line| Ok::<_, Infallible>(line.to_owned()))?;
     Ok(AuditEntry { seq: columns.number("seq")?, json: columns.there("record", line)? })
+}
+
+/// The newest time in `entries` that was written by compared clocks. A line that cannot be read
+/// tells nothing.
+pub(super) fn latest(entries: &[AuditEntry]) -> Option<Timestamp> {
+    let record = |entry: &AuditEntry| serde_json::from_str::<Record>(&entry.json).ok();
+    let records = entries.iter().filter_map(record);
+    records.filter(Record::is_by_compared_clocks).map(|record| record.at).max()
 }
 
 /// A time from `at`.

@@ -8,6 +8,7 @@
 //! `MODEL_SEED` replays one run, `MODEL_STEPS` sets how many commands all runs make together.
 
 mod chance;
+mod clocks;
 mod directory;
 mod server;
 mod store;

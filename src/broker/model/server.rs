@@ -76,7 +76,7 @@ struct Settings {
 }
 
 impl Server {
-    pub(super) fn new(time: Clock, chance: Chance) -> Self {
+    pub(super) fn new(name: &str, time: Clock, chance: Chance) -> Self {
         let state = State {
             roles: BTreeMap::new(),
             sessions: Vec::new(),
@@ -85,7 +85,7 @@ impl Server {
         };
         let settings = Settings { is_up: true, clock_ahead: SignedDuration::ZERO };
         Self {
-            name: "orders".parse().unwrap(),
+            name: name.parse().unwrap(),
             state: Arc::new(Mutex::new(state)),
             settings: Arc::new(Mutex::new(settings)),
             time,

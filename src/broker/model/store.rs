@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
-    AuditEntry, CLAIM_LASTS, Change, Claimant, ENDING_MOST, LeaseFilter, Login, OneTimeValue, Room,
-    Store, StoreError,
+    AuditEntry, CLAIM_LASTS, Change, Claimant, ENDING_MOST, LATEST_AMONG, LeaseFilter, Login,
+    OneTimeValue, Room, Store, StoreError,
 };
 
 /// The audit, and all other rows of a store.
@@ -427,8 +427,13 @@ impl Store for ModelStore {
     }
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
-        let times = |rows: &Rows| rows.tables.leases.values().map(|lease| lease.requested_at).max();
-        self.read(times).await
+        self.read(|rows| {
+            let leases = rows.tables.leases.values().map(|lease| lease.requested_at);
+            let newest = rows.audit.iter().rev().take(LATEST_AMONG as usize);
+            let records = newest.filter(|record| record.is_by_compared_clocks());
+            leases.chain(records.map(|record| record.at)).max()
+        })
+        .await
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -112,7 +112,7 @@ impl World {
         let time = Clock::manual(start);
         let mut world = Self {
             seed,
-            server: Server::new(time.clone(), chance.clone()),
+            server: Server::new("orders", time.clone(), chance.clone()),
             store: ModelStore::new(time.clone(), chance.clone()),
             directory: Directory::new(&PEOPLE, &GROUPS, chance.clone()),
             brokers: Vec::new(),
@@ -846,7 +846,7 @@ impl World {
 
 // --------------------------------------------------------------------------------- what it is of
 
-fn ttl(text: &str) -> Ttl {
+pub(super) fn ttl(text: &str) -> Ttl {
     text.parse().unwrap()
 }
 
@@ -854,7 +854,7 @@ fn request() -> Request {
     Request { id: "r".to_owned(), client: [127, 0, 0, 1].into(), agent: None }
 }
 
-fn client() -> ClientConnection {
+pub(super) fn client() -> ClientConnection {
     ClientConnection {
         host: "orders".to_owned(),
         port: 5432,
@@ -864,12 +864,12 @@ fn client() -> ClientConnection {
     }
 }
 
-fn lockout() -> Lockout {
+pub(super) fn lockout() -> Lockout {
     let rule = LockoutRule { failures: 1_000_000, window: ttl("15m"), pause: ttl("15m") };
     Lockout { account: rule, everywhere: rule, source: rule }
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     let profiles = ROLES.map(|(role, max_ttl)| {
         Arc::new(Profile {
             role: role.parse().unwrap(),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{at, audit, claim, claimant, intent, key, micros, opened, person, record, try_move};
+use crate::audit::{Action, Record};
 use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, LiveLease};
 use crate::mapping::{ObjectPolicy, RuleRef};
 use crate::names::{Principal, RoleOid, SessionToken};
-use crate::store::{Change, LeaseFilter, Store, StoreError};
+use crate::store::{Change, LATEST_AMONG, LeaseFilter, Store, StoreError};
 
 const ENDS: [EndReason; 7] = [
     EndReason::Expired,
@@ -246,11 +247,30 @@ pub async fn a_role_that_is_gone_is_known_by_its_oid_and_cluster(store: Arc<dyn 
     assert!(!store.had_role(&reports, RoleOid(77)).await.unwrap());
 }
 
-pub async fn the_newest_lease_tells_how_late_it_was_at_least(store: Arc<dyn Store>) {
-    store.commit(vec![], vec![record(9)]).await.unwrap();
-    assert_eq!(store.latest().await.unwrap(), None);
+pub async fn what_was_written_by_compared_clocks_tells_how_late_it_was_at_least(
+    store: Arc<dyn Store>,
+) {
+    let write = async |at_second: i64, action: Action, cause: Option<&str>| {
+        let cause = cause.map(str::to_owned);
+        let record = Record { action, cause, ..record(at_second) };
+        store.commit(vec![], vec![record]).await.unwrap();
+        store.latest().await.unwrap()
+    };
+    // What is written before the clocks are compared may bear any time.
+    for action in [Action::BrokerStarted, Action::Login, Action::RevokeRequested] {
+        assert_eq!(write(90, action, None).await, None);
+    }
+    assert_eq!(write(90, Action::BrokerStopped, Some("clocks_not_compared")).await, None);
     for (asked, latest) in [(5, 5), (9, 9), (7, 9)] {
         opened(&*store, &Lease { requested_at: at(asked), ..intent("alice") }).await;
         assert_eq!(store.latest().await.unwrap(), Some(at(latest)));
     }
+    assert_eq!(write(8, Action::LeaseRevoked, None).await, Some(at(9)));
+    assert_eq!(write(12, Action::AccessEnded, None).await, Some(at(12)));
+    assert_eq!(write(11, Action::ClockSet, None).await, Some(at(12)));
+    assert_eq!(write(15, Action::BrokerStopped, None).await, Some(at(15)));
+    // Behind very many others only the lease counts.
+    let many = (0..LATEST_AMONG).map(|_| record(90)).collect();
+    store.commit(vec![], many).await.unwrap();
+    assert_eq!(store.latest().await.unwrap(), Some(at(9)));
 }

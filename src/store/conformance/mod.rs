@@ -46,7 +46,7 @@ macro_rules! with_every_promise {
                 live_leases_are_those_that_are_not_final
                 leases_are_listed_newest_first_by_what_the_filter_names
                 a_role_that_is_gone_is_known_by_its_oid_and_cluster
-                the_newest_lease_tells_how_late_it_was_at_least
+                what_was_written_by_compared_clocks_tells_how_late_it_was_at_least
             }
             people {
                 a_person_has_no_more_live_leases_of_a_role_than_there_is_room_for

@@ -238,7 +238,7 @@ impl Store for PostgresStore {
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
         let latest = reads::latest(&self.pool).await;
-        self.told("reading the time of the newest lease", latest)
+        self.told("reading how late it was at least", latest)
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -12,7 +12,7 @@ use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Row};
-use crate::store::{AuditEntry, LeaseFilter};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter};
 
 pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = $1");
@@ -146,8 +146,11 @@ pub(super) async fn audit_after(
 }
 
 pub(super) async fn latest(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
-    const SQL: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
-    first(&pool.read(SQL, &[]).await?, rows::time)
+    const LEASE: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
+    const AUDIT: &str = "SELECT seq, record FROM audit ORDER BY seq DESC LIMIT $1";
+    let lease = first(&pool.read(LEASE, &[]).await?, rows::time)?;
+    let newest = all(&pool.read(AUDIT, &[&i64::from(LATEST_AMONG)]).await?, rows::audit_entry)?;
+    Ok(lease.max(rows::latest(&newest)))
 }
 
 pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {

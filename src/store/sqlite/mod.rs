@@ -250,7 +250,7 @@ impl Store for SqliteStore {
     }
 
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.readers.call("reading the time of the newest lease", reads::latest).await
+        self.readers.call("reading how late it was at least", reads::latest).await
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {

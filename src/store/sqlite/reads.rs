@@ -11,7 +11,7 @@ use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Row};
-use crate::store::{AuditEntry, LeaseFilter};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = ?1");
@@ -172,10 +172,13 @@ pub(super) fn audit_after(
     all(connection, SQL, params![after, limit], rows::audit_entry)
 }
 
-/// When the newest lease was asked for.
+/// How late it was at least.
 pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
-    const SQL: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
-    Ok(all(connection, SQL, [], rows::time)?.pop())
+    const LEASE: &str = "SELECT requested_at AS at FROM lease ORDER BY requested_at DESC LIMIT 1";
+    const AUDIT: &str = "SELECT seq, record FROM audit ORDER BY seq DESC LIMIT ?1";
+    let lease = all(connection, LEASE, [], rows::time)?.pop();
+    let newest = all(connection, AUDIT, [LATEST_AMONG], rows::audit_entry)?;
+    Ok(lease.max(rows::latest(&newest)))
 }
 
 pub(super) fn marker_key(connection: &Connection) -> Result<Option<KeyFingerprint>, Problem> {
