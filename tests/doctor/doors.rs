@@ -1,6 +1,6 @@
 //! What is found at the door, by knocking as a lease role would come.
 
-use super::{Clinic, SIDES};
+use super::{Clinic, MAJORS, SIDES};
 use crate::support::{Postgres, TestCa};
 
 #[test]
@@ -62,11 +62,53 @@ fn the_file_is_read_line_by_line_where_the_login_may() {
             ("host all someone 10.0.0.0/8 trust", "pass"),
             ("hostssl all all 10.0.0.0/8 radius radiusservers=127.0.0.1 radiussecrets=x", "warn"),
             ("host replication all 10.0.0.0/8 trust", "pass"),
-            ("host all all all reject\nhost all all 10.0.0.0/8 trust", "pass"),
+            ("host all all all reject\nhost all all 10.0.0.0/8 trust", "note"),
+            // Quotes make names of these, which the server does not show.
+            ("host all \"all\" all reject\nhost all all 10.0.0.0/8 trust", "note"),
+            ("host \"all\" all all reject\nhost all all 10.0.0.0/8 trust", "note"),
+            ("hostgssenc all all all reject\nhost all all 10.0.0.0/8 trust", "fail"),
+            ("local all all peer map=staff", "warn"),
+            ("host all all 127.0.0.0/0 scram-sha-256", "fail"),
         ] {
             clinic.postgres.set_hba(&format!("{good}\n{lines}"));
             clinic.findings().hold("hba-file", verdict);
         }
+    }
+}
+
+#[test]
+fn a_pattern_keeps_leases_out_from_16_on_and_the_file_is_judged_by_that() {
+    for major in MAJORS {
+        let clinic = Clinic::open(major);
+        clinic.dba(
+            "GRANT SELECT ON pg_catalog.pg_hba_file_rules TO pgbridge;
+             GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules() TO pgbridge;
+             CREATE ROLE pgb_eve_aaaaaaaaaaaaaaaa LOGIN;
+             CREATE ROLE nested ROLE pgb_eve_aaaaaaaaaaaaaaaa; CREATE ROLE outer_ ROLE nested;",
+        );
+        // Whether it gets in by the socket, where the broker does not come from.
+        let judged = |lines: &str, verdict: &str, comes_in: bool| {
+            let broker = "hostssl all all 127.0.0.1/32 scram-sha-256";
+            clinic.postgres.set_hba(&format!("{broker}\n{lines}"));
+            clinic.findings().hold("hba-file", verdict);
+            let mut psql = clinic.postgres.superuser("postgres");
+            psql.env("PGUSER", "pgb_eve_aaaaaaaaaaaaaaaa").args(["-c", "SELECT 1"]);
+            let answer = psql.output().expect("psql is installed");
+            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+            assert_eq!(answer.status.success(), comes_in, "{major} {lines}: {said}");
+        };
+        let old = major < 16;
+        for pattern in ["/^pgb_", "\"/^pgb_\""] {
+            let lines = format!("local all {pattern} reject\nlocal all all trust");
+            judged(&lines, if old { "fail" } else { "note" }, old);
+        }
+        judged("local all \"all\" reject\nlocal all all trust", "note", true);
+        judged("local all all reject\nlocal all all trust", "note", false);
+        judged("local all +outer_ trust", "fail", true);
+        judged("local all /^pgb_eve trust", if old { "warn" } else { "fail" }, !old);
+        judged("local all /^app_ trust", if old { "warn" } else { "pass" }, false);
+        judged("local \"replication\" all trust", "pass", false);
+        judged("local all nobody trust", "pass", false);
     }
 }
 

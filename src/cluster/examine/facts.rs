@@ -143,6 +143,8 @@ pub(super) struct HbaLine {
     pub(super) address: Option<String>,
     pub(super) netmask: Option<String>,
     pub(super) method: String,
+    /// Such as `map=staff`.
+    pub(super) options: Vec<String>,
     /// Why the server does not understand it.
     pub(super) error: Option<String>,
 }

@@ -207,6 +207,7 @@ impl Reader<'_> {
                 address: field(row, "address")?,
                 netmask: field(row, "netmask")?,
                 method: field(row, "method")?,
+                options: field(row, "options")?,
                 error: field(row, "error")?,
             })
         };

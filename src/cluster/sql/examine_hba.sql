@@ -8,6 +8,7 @@ SELECT to_jsonb(h) ->> 'file_name' AS file,
        h.address,
        h.netmask,
        coalesce(h.auth_method, '') AS method,
+       coalesce(h.options, '{}') AS options,
        h.error
 FROM pg_hba_file_rules AS h
 ORDER BY (to_jsonb(h) ->> 'rule_number')::int NULLS FIRST, h.line_number

@@ -554,12 +554,25 @@ fn lines_of_pg_hba_that_let_a_lease_in_without_tls_or_scram_are_told() {
         (Fail, line("hostssl", &["+reader"], any, "trust")),
         (Fail, line("hostssl", &["/^pgb_"], any, "trust")),
         (Fail, line("hostssl", &["/^(unreadable(?<=x)"], any, "trust")),
+        // Some lease role's name may begin so.
+        (Fail, line("hostssl", &["/^pgb_bob"], any, "trust")),
+        (Fail, line("hostssl", &["/^p"], any, "trust")),
+        (Fail, line("hostssl", &["/^app_|^pgb_"], any, "trust")),
+        (Fail, line("hostssl", &["/^pgx?b"], any, "trust")),
+        (Fail, line("hostssl", &["/(?i)^PGB"], any, "trust")),
+        (Fail, line("hostssl", &["/alice"], any, "trust")),
         (Fail, line("hostssl", &["postgres", "pgb_alice_x"], any, "trust")),
         (Fail, line("local", &["all"], None, "trust")),
         (Fail, line("host", &["all"], any, "ident")),
         (Fail, line("hostssl", &["all"], any, "password")),
         (Warn, line("hostssl", &["all"], any, "ldap")),
         (Warn, line("host", &["all"], Some("127.0.0.1"), "scram-sha-256")),
+        (Warn, masked("127.0.0.0", "255.0.0.0")),
+        (Warn, masked("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+        (Fail, masked("127.0.0.0", "0.0.0.0")),
+        (Fail, masked("::1", "::")),
+        (Warn, with_map(line("local", &["all"], None, "peer"))),
+        (Warn, with_map(line("hostssl", &["all"], any, "cert"))),
         (Fail, HbaLine { error: Some("odd".into()), ..line("host", &[], None, "") }),
     ] {
         let shown = format!("{line:?}");
@@ -574,28 +587,116 @@ fn lines_of_pg_hba_that_let_a_lease_in_without_tls_or_scram_are_told() {
         line("host", &["all"], any, "reject"),
         line("hostgssenc", &["all"], any, "scram-sha-256"),
         line("local", &["all"], None, "peer"),
+        line("hostssl", &["all"], any, "cert"),
         line("local", &["all"], None, "scram-sha-256"),
         line("host", &["postgres"], any, "trust"),
         line("host", &["/^app_"], any, "trust"),
+        line("host", &["/^pgbouncer$"], any, "trust"),
         HbaLine { databases: vec!["replication".into()], ..line("host", &["all"], any, "trust") },
     ] {
         hold_changed(&expected(), Check::HbaFile, Pass, "", only(vec![line]));
     }
 }
 
+fn masked(address: &str, netmask: &str) -> HbaLine {
+    let netmask = Some(netmask.to_owned());
+    HbaLine { netmask, ..line("host", &["all"], Some(address), "scram-sha-256") }
+}
+
+fn with_map(line: HbaLine) -> HbaLine {
+    HbaLine { options: vec!["map=staff".to_owned()], ..line }
+}
+
 #[test]
-fn a_line_behind_one_that_rejects_every_lease_does_not_count() {
+fn a_line_behind_one_that_rejects_every_lease_counts_only_if_that_is_in_quotes() {
     let trust = || line("host", &["all"], Some("0.0.0.0/0"), "trust");
     let reject = |users, address| line("host", users, address, "reject");
-    let judged = |lines: Vec<HbaLine>, verdict| {
-        hold_changed(&expected(), Check::HbaFile, verdict, "", |facts| facts.hba = Ok(Some(lines)));
+    let judged = |lines: Vec<HbaLine>, verdict, mend: &str| {
+        let only = |facts: &mut Facts| facts.hba = Ok(Some(lines));
+        hold_changed(&expected(), Check::HbaFile, verdict, mend, only);
     };
-    judged(vec![reject(&["/^pgb_"], Some("all")), trust()], Pass);
-    judged(vec![reject(&["all"], Some("all")), trust()], Pass);
-    judged(vec![trust(), reject(&["all"], Some("all"))], Fail);
-    judged(vec![reject(&["/^pgb_"], Some("10.0.0.0/8")), trust()], Fail);
-    judged(vec![reject(&["+reader"], Some("all")), trust()], Fail);
-    judged(vec![line("hostssl", &["all"], Some("all"), "reject"), trust()], Fail);
+    // A server shows no quotes, so it may be a role of the name `all`.
+    judged(vec![reject(&["/^pgb_"], Some("all")), trust()], Note, "no quotes");
+    judged(vec![reject(&["all"], Some("all")), trust()], Note, "no quotes");
+    // Behind it nothing weak comes.
+    let good = || line("hostssl", &["all"], Some("0.0.0.0/0"), "scram-sha-256");
+    judged(vec![reject(&["all"], Some("all")), good()], Pass, "");
+    judged(vec![trust(), reject(&["all"], Some("all"))], Fail, "");
+    judged(vec![reject(&["/^pgb_"], Some("10.0.0.0/8")), trust()], Fail, "");
+    judged(vec![reject(&["/^pgb_b"], Some("all")), trust()], Fail, "");
+    judged(vec![reject(&["+reader"], Some("all")), trust()], Fail, "");
+    // By each way that the one is not for, the other lets in.
+    for (kind, verdict) in [
+        ("hostssl", Fail),
+        ("hostnossl", Fail),
+        ("hostgssenc", Fail),
+        ("hostnogssenc", Fail),
+        ("local", Fail),
+        ("host", Note),
+    ] {
+        judged(vec![line(kind, &["all"], Some("all"), "reject"), trust()], verdict, "");
+    }
+    let split = ["hostssl", "hostnossl"].map(|kind| line(kind, &["all"], Some("all"), "reject"));
+    judged(split.into_iter().chain([trust()]).collect(), Note, "no quotes");
+}
+
+#[test]
+fn before_16_a_pattern_is_a_name_and_keeps_nobody_out() {
+    let lines = || {
+        let any = Some("0.0.0.0/0");
+        vec![
+            line("local", &["/^pgb_"], None, "reject"),
+            line("host", &["/^pgb_"], Some("all"), "reject"),
+            line("local", &["all"], None, "trust"),
+            line("host", &["all"], any, "trust"),
+        ]
+    };
+    let on = |version: u32, lines: Vec<HbaLine>| {
+        move |facts: &mut Facts| {
+            server(facts).version = version;
+            facts.hba = Ok(Some(lines));
+        }
+    };
+    for old in [130_023, 150_018] {
+        hold_changed(&expected(), Check::HbaFile, Fail, "", on(old, lines()));
+        let only = || vec![line("host", &["/^pgb_"], Some("all"), "trust")];
+        hold_changed(&expected(), Check::HbaFile, Warn, "--print-hba", on(old, only()));
+        let database = vec!["/^orders".to_owned()];
+        let only =
+            vec![HbaLine { databases: database, ..line("host", &["bob"], Some("all"), "reject") }];
+        hold_changed(&expected(), Check::HbaFile, Warn, "--print-hba", on(old, only));
+    }
+    for new in [160_014, 180_004] {
+        hold_changed(&expected(), Check::HbaFile, Note, "no quotes", on(new, lines()));
+    }
+    // Where nobody knows which it is, it is neither.
+    let unknown = |facts: &mut Facts| {
+        on(160_014, lines())(facts);
+        facts.server = Err(Failure {
+            kind: FailureKind::Rejected,
+            code: None,
+            constraint: None,
+            text: "denied".into(),
+        });
+    };
+    hold_changed(&expected(), Check::HbaFile, Fail, "", unknown);
+}
+
+#[test]
+fn a_line_for_replication_lets_leases_in_where_a_database_has_that_name() {
+    let replication = |facts: &mut Facts| {
+        let line = line("host", &["all"], Some("0.0.0.0/0"), "trust");
+        facts.hba = Ok(Some(vec![HbaLine { databases: vec!["replication".into()], ..line }]));
+    };
+    hold_changed(&expected(), Check::HbaFile, Pass, "", replication);
+    hold_changed(&expected(), Check::HbaFile, Fail, "", |facts| {
+        replication(facts);
+        facts.databases.as_mut().unwrap().push(Database {
+            name: "replication".to_owned(),
+            known: true,
+            ..Database::default()
+        });
+    });
 }
 
 #[test]
