@@ -7,8 +7,7 @@
 //! another one can be read.
 //!
 //! While clocks are too far apart nothing is issued: on one cluster when its clock is off, on all
-//! when the machine's or the store's is, since then a broker's own records are not to be trusted.
-//! What must end, ends.
+//! when the machine's is, or that of the store, which every broker on it hears. What must end, ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -13,14 +13,14 @@ use super::args::{Doctor, DoctorAnswer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::operate::configuration;
-use super::terminal::{self, Shown, safe_json};
+use super::terminal::{self, Shown, pasted, safe_json};
 use crate::clock::Clock;
 use crate::cluster::{
     Check, ClusterError, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict,
 };
 use crate::config::Config;
 use crate::lease::MarkerKey;
-use crate::names::ClusterName;
+use crate::names::{ClusterName, printable_sql};
 use crate::store::StoreSettings;
 use crate::store::postgres::PostgresSettings;
 
@@ -60,7 +60,7 @@ pub(super) async fn run(doctor: Doctor, clock: &Clock) -> Result<Exit, Failure> 
         }
         DoctorAnswer::Sql => {
             let scripts: Vec<String> = examinations.iter().map(Examination::preparation).collect();
-            done(&scripts.join("\n"))
+            done(&shown_alike(&scripts.join("\n")))
         }
     }
 }
@@ -158,7 +158,7 @@ fn text(report: &Report<'_>) -> String {
             }
         }
         for line in &finding.mend {
-            let _ = writeln!(text, "            {}", Shown::new(line));
+            let _ = writeln!(text, "            {}", pasted(line));
         }
     }
     let [passed, notes, warnings, failed] =
@@ -206,6 +206,13 @@ async fn hba(examination: &Examination, major: Option<u32>, clock: &Clock) -> St
             )
         }
     }
+}
+
+/// A script of SQL that is the same where nothing can be seen of some letters.
+fn shown_alike(script: &str) -> String {
+    use io::IsTerminal;
+
+    if io::stdout().is_terminal() { printable_sql(script) } else { script.to_owned() }
 }
 
 /// A script is printed as it is: a line of it that was changed to be shown would be another one.

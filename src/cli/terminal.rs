@@ -7,6 +7,8 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
 use serde::Deserialize;
 
+use crate::names::{literal, printable, printable_sql, steers};
+
 /// Text that is safe to show, whoever wrote it: control characters, ANSI sequences, changes of
 /// the writing direction and invisible characters are escaped. One line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -47,16 +49,6 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Whether a character does something to a terminal or to the reader other than being seen:
-/// Unicode categories Cc, Zl, Zp and what matters of Cf (UTR #36 section 3).
-fn steers(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
-}
-
 /// JSON with the same characters escaped as `\uXXXX`. Outside of strings JSON has none of them,
 /// so the value stays the same.
 pub(super) fn safe_json(json: &str) -> String {
@@ -72,6 +64,23 @@ pub(super) fn safe_json(json: &str) -> String {
         }
     }
     safe
+}
+
+/// One line that mends something, to be pasted into psql: a statement, a command of psql or a
+/// comment. It is safe to show, and as it is shown it names what it is about.
+pub(super) fn pasted(line: &str) -> String {
+    match line.strip_prefix('\\').and_then(|command| command.split_once(' ')) {
+        Some((command, name)) if printable(line) != line => named_by_variable(command, name),
+        _ if line.starts_with('#') => printable(line),
+        _ => Shown::new(printable_sql(line)).0,
+    }
+}
+
+/// A command of psql on a name, which it takes as it stands: no escapes, but a variable.
+fn named_by_variable(command: &str, quoted: &str) -> String {
+    let name = quoted.trim_matches('"').replace("\"\"", "\"");
+    let name = printable_sql(&literal(&name));
+    format!("SELECT {name} AS pgbridge_name \\gset \\{command} :\"pgbridge_name\"")
 }
 
 /// Writes an answer to standard output.
@@ -126,6 +135,23 @@ mod tests {
         let shown = Shown::new(hostile);
         assert_eq!(shown.as_str(), "a\\u{1b}[2Jb\\nc\\u{9b}31m\\u{202e}d\\u{200b}\\u{d}");
         assert_eq!(Shown::new("Zoë 中 \\n").as_str(), "Zoë 中 \\n");
+    }
+
+    #[test]
+    fn what_is_to_be_pasted_names_the_same_as_it_is_shown() {
+        for (line, shown) in [
+            ("GRANT \"it's\" TO \"größe\";", "GRANT \"it's\" TO \"größe\";"),
+            ("GRANT \"a\u{61c}\nb\" TO c;", "GRANT U&\"a\\+00061c\\+00000ab\" TO c;"),
+            ("\\connect \"orders\"", "\\connect \"orders\""),
+            (
+                "\\connect \"a\"\"'\u{61c}\"",
+                "SELECT U&'a\"''\\+00061c' AS pgbridge_name \\gset \\connect :\"pgbridge_name\"",
+            ),
+            ("-- it's \u{61c}", "-- it's \\u{61c}"),
+            ("# it's \u{61c}", "# it's \\u{61c}"),
+        ] {
+            assert_eq!(pasted(line), shown);
+        }
     }
 
     #[test]

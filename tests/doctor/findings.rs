@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgbridge::clock::Clock;
 use pgbridge::cluster::{Check, ClientConnection, ClientSslMode, Examination, Examiner, Verdict};
-use pgbridge::names::RolePrefix;
+use pgbridge::names::{RolePrefix, identifier, literal, steers};
 
 use super::{Clinic, DURABLE, MAJORS, SIDES};
 use crate::cluster::{profile, settings};
@@ -387,5 +387,62 @@ fn a_configuration_with_mistakes_is_told_and_nobody_is_asked() {
         let visit = clinic.visit(arguments);
         assert_eq!((visit.code, visit.stdout.as_str()), (Some(1), ""), "{}", visit.stderr);
         assert!(visit.stderr.contains("did you mean `admin_role`?"), "{}", visit.stderr);
+    }
+}
+
+/// Every letter that is not shown as it is.
+fn letters() -> Vec<char> {
+    ('\u{1}'..=char::MAX).filter(|letter| steers(*letter)).collect()
+}
+
+/// The lines that mend `check`, as a person sees them.
+fn shown(text: &str, check: &str) -> String {
+    let mut lines = String::new();
+    let mut is_of_check = false;
+    for line in text.lines() {
+        if let Some(mend) = line.strip_prefix("            ").filter(|_| is_of_check) {
+            lines.push_str(mend);
+            lines.push('\n');
+        } else if !line.starts_with("        ") {
+            is_of_check = line.split_whitespace().nth(1) == Some(check);
+        }
+    }
+    lines
+}
+
+#[test]
+fn what_mends_a_name_that_cannot_be_seen_is_pasted_as_it_is_shown() {
+    let toml = |name: &str| {
+        let one = |letter: char| format!("\\U{:08X}", u32::from(letter));
+        format!("\"{}\"", name.chars().map(one).collect::<String>())
+    };
+    let named = |letters: &[char]| format!("a'\"\\{}z", letters.iter().collect::<String>());
+    let roles: Vec<String> = letters().chunks(12).map(named).collect();
+    let database = "b'\"\\ \u{61c}\u{e0001}";
+    for major in SIDES {
+        let clinic = Clinic::open(major);
+        clinic.dba(&format!("CREATE DATABASE {};", identifier(database)));
+        let open = "CREATE SCHEMA s; GRANT CREATE ON SCHEMA s TO PUBLIC";
+        clinic.postgres.sql(database, open);
+        clinic.configure_with(|cluster| {
+            let profile = |role: &String| {
+                let (role, database) = (toml(role), toml(database));
+                format!("[[cluster.profile]]\nrole = {role}\ndatabases = [{database}]\n")
+            };
+            cluster + &roles.iter().map(profile).collect::<String>()
+        });
+        let text = clinic.visit(&[]).stdout;
+        assert!(!text.contains(|letter| letter != '\n' && steers(letter)), "{text}");
+
+        clinic.dba(&shown(&text, "group-role"));
+        for role in &roles {
+            let sql = format!("SELECT count(*) FROM pg_roles WHERE rolname = {}", literal(role));
+            assert_eq!(clinic.postgres.sql("postgres", &sql), [["1"]], "{major} {role:?}");
+        }
+        let mend = shown(&text, "public-create");
+        assert!(mend.contains("\\gset \\connect"), "{mend}");
+        clinic.dba(&mend);
+        let sql = "SELECT has_schema_privilege('public', 's', 'CREATE')";
+        assert_eq!(clinic.postgres.sql(database, sql), [["f"]], "{major} {mend}");
     }
 }
