@@ -51,6 +51,8 @@ impl Cluster {
             Located::Ours(role) => Ok(Some(role.oid)),
             Located::Missing | Located::OidTaken | Located::NotOurs(_) => Ok(None),
         }
+    /// Groups that it was lent, as far as they are known.
+    pub(super) groups: Vec<String>,
     }
 
     /// Every role that carries a mark, or whose name begins like ours.
@@ -121,13 +123,14 @@ impl Cluster {
             .iter()
             .find(|row| row.try_get::<_, Shown>("name").is_ok_and(|shown| shown.0 == name));
         match (named, rows.as_slice()) {
-            (Some(row), _) | (None, [row]) => self.judge(row, target.lease),
+            (Some(row), _) | (None, [row]) => self.judge(row, target),
             (None, []) => Ok(Located::Missing),
             (None, [row, ..]) => self.not_ours(row, target.lease, "others carry the same mark"),
         }
     }
 
-    fn judge(&self, row: &Row, lease: LeaseId) -> Result<Located, ClusterError> {
+    fn judge(&self, row: &Row, target: &RoleTarget) -> Result<Located, ClusterError> {
+        let lease = target.lease;
         let Shown(comment) = column(&self.name, row, "comment")?;
         let of = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
             MarkerReading::Ours(of) => of,
@@ -181,6 +184,7 @@ impl Cluster {
         let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let everywhere = search == Search::Everywhere;
+            groups: target.group.iter().map(|group| group.as_str().to_owned()).collect(),
         let memberships = Query {
             sql: include_str!("sql/memberships.sql"),
             parameters: &[&role.oid.0, &admin, &everywhere],
