@@ -17,7 +17,7 @@ use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure};
 use super::explain::{not_reached, not_read};
 use super::locks::LockHolder;
-use super::observe::{column, moved_on, named, named_here, named_portion};
+use super::observe::{column, count, moved_on, named, named_here, named_portion};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
 use crate::lease::plan::{
@@ -387,11 +387,6 @@ impl Cluster {
 /// its stack (54001, a long chain of dependencies), or the time there is for a statement (57014).
 fn is_too_much(failure: &Failure) -> bool {
     failure.is_one_of(&["53200", "54001", "57014"])
-}
-
-/// A number of rows as the server takes it.
-fn count(rows: usize) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 fn goes_on(database: &str) -> Blocker {

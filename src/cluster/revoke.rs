@@ -12,7 +12,7 @@ use tracing::debug;
 use super::apply::{Limits, Refused};
 use super::connect::Lane;
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{Located, Search, SeenRole, moved_on};
+use super::observe::{Located, MEMBERSHIPS, Search, SeenRole, moved_on};
 use super::remove::cannot_act;
 use super::sessions::{Whose, not_permitted};
 use super::{AccessEnd, Cluster, RoleTarget};
@@ -127,8 +127,11 @@ impl Cluster {
                 in_the_way = seen;
             }
             match closed {
+                // There may be more than are dealt with at once.
+                Ok(_) if view.memberships() >= MEMBERSHIPS && begun.elapsed() < CLOSES_WITHIN => {}
                 Ok(refused) => {
-                    let blockers = plan.blockers.into_iter().chain(refused).collect();
+                    let more = (view.memberships() >= MEMBERSHIPS).then(more_memberships);
+                    let blockers = plan.blockers.into_iter().chain(refused).chain(more).collect();
                     return Ok(Closed::Done { role, blockers });
                 }
                 Err(failure) if !contended(&failure) => {
@@ -155,10 +158,10 @@ impl Cluster {
         &self,
         role: &SeenRole,
         plan: &AccessPlan,
+        rights: &mut Option<AccessPlan>,
     ) -> (Result<Vec<Blocker>, Failure>, Vec<Blocker>) {
         let mut closing = pin!(self.close_by(Lane::Revoke, &self.limits, plan));
         let mut in_the_way = Vec::new();
-        rights: &mut Option<AccessPlan>,
         loop {
             let clearing = async {
                 sleep(PATIENCE).await;
@@ -204,9 +207,6 @@ impl Cluster {
         left
     }
 
-    /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
-    /// would make it a member of the role, but that one waits.
-    async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), Blocker> {
     /// Takes the role out of its groups, once. What stands in the way of that has little time: the
     /// connection is needed to end what the log-in waits for.
     async fn end_rights(&self, lane: Lane, rights: &mut Option<AccessPlan>) -> Vec<Blocker> {
@@ -224,6 +224,9 @@ impl Cluster {
         }
     }
 
+    /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
+    /// would make it a member of the role, but that one waits.
+    async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), Blocker> {
         let estate = self.estate(lane, role).await.map_err(|error| away(&error))?;
         let join = estate.as_ref().map(plan::join).unwrap_or_default();
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
@@ -275,6 +278,11 @@ enum Closed {
 /// Whether a role was not closed because somebody keeps its row locked or changing.
 fn contended(failure: &Failure) -> bool {
     moved_on(failure) || failure.is_one_of(&["55P03", "57014"])
+}
+
+fn more_memberships() -> Blocker {
+    let detail = "the role has more members than went at once; the next attempt goes on";
+    Blocker::new(BlockerKind::Membership, detail)
 }
 
 /// A cluster that cannot be asked, as what keeps the role.

@@ -39,8 +39,9 @@ SELECT now() AS server_time,
               OR r.rolname IN (current_user, $2::text::name, $3::text::name,
                       'pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')
               OR coalesce((
-                  SELECT starts_with(d.description, $4) FROM pg_shdescription AS d
+                  SELECT starts_with(left(d.description, 300), $4) FROM pg_shdescription AS d
                   WHERE d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
               ), false)
            ORDER BY r.rolname
        )::text[] AS too_powerful
+           LIMIT 25
