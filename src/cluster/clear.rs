@@ -166,12 +166,20 @@ impl Cluster {
             Ok(client) => client,
             Err(failure) => return Ok(vec![not_reached(estate, database, &failure)]),
         };
+        let mut told = Vec::new();
+        if fate == Fate::Drop {
+            told = match self.taken_along(&client, estate, database).await {
+                Ok(told) => told,
+                Err(error) => vec![not_read(estate, database, &error)],
+            };
+        }
+        let fate = if told.is_empty() { fate } else { Fate::Leave };
         let (limit, pace, before) = (PORTION, Pace::InPortions, None);
         let mut clearance =
             Clearance { lease, client, estate, database, fate, limit, pace, before };
         let mut blockers = match self.clear_in_portions(&mut clearance).await? {
-            Cleared::All(blockers) => blockers,
-            Cleared::Not(blockers) => return Ok(blockers),
+            Cleared::All(blockers) => [told, blockers].concat(),
+            Cleared::Not(blockers) => return Ok([told, blockers].concat()),
         };
         match self.contents(&clearance, Which::All).await {
             Ok(Some(Found { contents, .. })) => {
