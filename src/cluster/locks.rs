@@ -115,7 +115,7 @@ impl Cluster {
             let session = |lease| OurDoing::Session { pid, lease, oid };
             return Ok(lease.filter(|_| for_row).map(session));
         }
-        let of_group: bool = column(&self.name, row, "of_group")?;
+        let of_group = column::<Option<bool>>(&self.name, row, "of_group")? == Some(true);
         if !column::<bool>(&self.name, row, "may_become")? || (lease.is_none() && !of_group) {
             return Ok(None);
         }

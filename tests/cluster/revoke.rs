@@ -597,6 +597,35 @@ async fn an_accomplice_with_a_lease_does_not_keep_the_role_open() {
     }
 }
 
+/// Nor does a second lease of another group.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_accomplice_prepares_does_not_keep_the_role_open() {
+    for major in [13, 14] {
+        let site = Site::start(major);
+        for become_it in ["RESET ROLE", "SET ROLE reports_read"] {
+            let (held, accomplice) =
+                (site.hold("orders_read").await, site.hold("reports_read").await);
+            let grant = format!("GRANT {} TO {}", held.name(), accomplice.name());
+            site.use_it(&held, "orders", &grant).unwrap();
+            let prepare = format!(
+                "BEGIN; SET ROLE {0}; ALTER ROLE {0} PASSWORD 'x'; {become_it};
+                 PREPARE TRANSACTION 'hold'",
+                held.name()
+            );
+            site.use_it(&accomplice, "reports", &prepare).unwrap();
+            site.row_is_locked(&held);
+            let ended = AccessEnd::Ended(held.created.role_oid);
+            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            site.assert_closed(&held);
+            site.use_it(&accomplice, "reports", "SELECT 1").unwrap();
+        }
+        let left = "SELECT count(*) FROM pg_auth_members WHERE member = 'pgbridge'::regrole
+                        AND roleid <> 'pg_signal_backend'::regrole";
+        let before = Site::start(major).see(left);
+        assert_eq!(site.see(left), before);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_end_although_somebody_else_keeps_the_log_in_open() {
     for major in [13, 16, 18] {

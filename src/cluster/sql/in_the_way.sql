@@ -3,7 +3,8 @@
 --
 -- Process 0 stands for prepared transactions: they have no process, and each a lock on itself.
 -- `of_group` are those of a group that it was lent, or that such a one is in: before 16 the role
--- can become it. One that may log in or has attributes may have other reasons for what it does.
+-- can become it. One that may log in or has attributes may have other reasons for what it does;
+-- but who may not make roles and has changed the row of this one did so in its name.
 WITH RECURSIVE lent (oid) AS (
     SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY ($2::text[]::name[])
   UNION
@@ -27,7 +28,12 @@ WITH RECURSIVE lent (oid) AS (
     FROM pg_stat_activity AS o CROSS JOIN LATERAL unnest(pg_blocking_pids(o.pid)) AS h (pid)
     WHERE o.usename = current_user AND o.wait_event_type = 'Lock' AND strpos(o.query, $1::text) > 0
 ), prepared AS (
-    SELECT DISTINCT h.waiting, x.gid, x.transaction, x.ownerid, x.dbid
+    SELECT DISTINCT h.waiting, x.gid, x.transaction, x.ownerid, x.dbid,
+           l.locktype = 'transactionid' AND EXISTS (
+               SELECT FROM locks AS a
+               WHERE a.virtualtransaction = l.virtualtransaction AND a.pid IS NULL
+                 AND a.locktype = 'relation' AND a.relation = 'pg_authid'::regclass
+                 AND a.mode = 'RowExclusiveLock') AS changed_row
     FROM holder AS h JOIN locks AS o ON o.pid = h.waiting AND NOT o.granted
     JOIN conflicts AS c ON c.mode = o.mode
     JOIN locks AS l ON l.pid IS NULL AND l.granted AND l.mode = ANY (c.taken)
@@ -46,9 +52,10 @@ SELECT DISTINCT h.pid, coalesce(r.rolname, s.usename)::text AS owner, r.oid AS o
        left(d.description, 300) AS owner_comment,
        p.gid, p.transaction::text AS transaction, b.datname::text AS database,
        current_setting('server_version_num')::int < 160000 AS may_become,
-       EXISTS (SELECT FROM lent WHERE lent.oid = r.oid) AND r.rolname <> current_user
-           AND NOT (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls)
-           AS of_group,
+       r.rolname <> current_user AND NOT (r.rolsuper OR r.rolcreaterole)
+           AND CASE WHEN r.oid IN (SELECT lent.oid FROM lent)
+               THEN p.changed_row OR NOT (r.rolcanlogin OR r.rolreplication OR r.rolbypassrls)
+               ELSE p.changed_row AND NOT r.rolcanlogin END AS of_group,
        EXISTS (SELECT FROM locks AS o WHERE o.pid = h.waiting AND NOT o.granted
                AND o.locktype IN ('transactionid', 'tuple')) AS for_row,
        EXISTS (SELECT FROM pg_auth_members AS m
