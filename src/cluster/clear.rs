@@ -17,7 +17,7 @@ use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure};
 use super::explain::{not_reached, not_read};
 use super::locks::LockHolder;
-use super::observe::{column, moved_on, named, named_here, named_portion};
+use super::observe::{column, count, moved_on, named, named_here, named_portion};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
 use crate::lease::plan::{
@@ -166,12 +166,20 @@ impl Cluster {
             Ok(client) => client,
             Err(failure) => return Ok(vec![not_reached(estate, database, &failure)]),
         };
+        let mut told = Vec::new();
+        if fate == Fate::Drop {
+            told = match self.taken_along(&client, estate, database).await {
+                Ok(told) => told,
+                Err(error) => vec![not_read(estate, database, &error)],
+            };
+        }
+        let fate = if told.is_empty() { fate } else { Fate::Leave };
         let (limit, pace, before) = (PORTION, Pace::InPortions, None);
         let mut clearance =
             Clearance { lease, client, estate, database, fate, limit, pace, before };
         let mut blockers = match self.clear_in_portions(&mut clearance).await? {
-            Cleared::All(blockers) => blockers,
-            Cleared::Not(blockers) => return Ok(blockers),
+            Cleared::All(blockers) => [told, blockers].concat(),
+            Cleared::Not(blockers) => return Ok([told, blockers].concat()),
         };
         match self.contents(&clearance, Which::All).await {
             Ok(Some(Found { contents, .. })) => {
@@ -387,11 +395,6 @@ impl Cluster {
 /// its stack (54001, a long chain of dependencies), or the time there is for a statement (57014).
 fn is_too_much(failure: &Failure) -> bool {
     failure.is_one_of(&["53200", "54001", "57014"])
-}
-
-/// A number of rows as the server takes it.
-fn count(rows: usize) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 fn goes_on(database: &str) -> Blocker {

@@ -91,6 +91,29 @@ impl Cluster {
         rows.iter().map(blocker).collect()
     }
 
+    /// What of others' would go with what the role owns, although nobody says so: nothing is
+    /// dropped before they have dealt with it.
+    pub(super) async fn taken_along(
+        &self,
+        client: &ClientWrapper,
+        estate: &Estate,
+        database: &str,
+    ) -> Result<Vec<Blocker>, ClusterError> {
+        let sql = include_str!("sql/taken_along.sql");
+        let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+            &[&estate.oid.0, &DEPENDANTS];
+        let rows = self.ask(client, Query { sql, parameters }).await?;
+        let blocker = |row: &Row| {
+            let Shown(dependant) = column(&self.name, row, "dependant")?;
+            let Shown(object) = column(&self.name, row, "object")?;
+            let remedy: String = column(&self.name, row, "remedy")?;
+            let detail = format!("{dependant} would be dropped with {object} of the role");
+            let blocker = Blocker::new(BlockerKind::Object, detail).within(database);
+            Ok(blocker.about(object).remedy_sql(&remedy))
+        };
+        rows.iter().map(blocker).collect()
+    }
+
     async fn dependants(
         &self,
         client: &ClientWrapper,
@@ -106,12 +129,30 @@ impl Cluster {
             let remedy: Option<String> = column(&self.name, row, "remedy")?;
             let detail = format!("{dependant} depends on {object} of the role");
             let blocker = Blocker::new(BlockerKind::Object, detail).about(object);
+            let loses: Option<String> = column(&self.name, row, "loses")?;
             Ok(match remedy {
                 Some(sql) => blocker.remedy_sql(&sql),
-                None => blocker.remedy("drop it, or give the role's object another owner"),
+                None => blocker.remedy(instead_of_dropping(loses.as_deref())),
             })
         };
         rows.iter().map(blocker).collect()
+    }
+}
+
+/// What to do about a dependant for which no statement can be told: a statement that is pasted must
+/// not cost others what they have stored.
+fn instead_of_dropping(loses: Option<&str>) -> &'static str {
+    match loses {
+        Some("column") => {
+            "have its owner give the column another type or expression (ALTER TABLE … ALTER \
+             COLUMN …), or give the role's object to a role without rights; dropping the column \
+             loses what it holds"
+        }
+        Some(_) => {
+            "have its owner make it do without the role's object, or give that to a role without \
+             rights; dropping it loses what it holds"
+        }
+        None => "drop it, or give the role's object another owner",
     }
 }
 

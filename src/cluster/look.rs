@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
+use tracing::warn;
 
-use super::Cluster;
+use super::apply::Limits;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, CreateRefusal};
-use super::observe::column;
+use super::observe::{Located, Search, Shown, column};
+use super::{Cluster, RoleTarget};
 use crate::clock::Stopwatch;
-use crate::lease::Marker;
-use crate::lease::plan::ServerVersion;
-use crate::names::{RoleName, printable};
+use crate::lease::plan::{self, ServerVersion};
+use crate::lease::{Marker, MarkerReading};
+use crate::names::{RoleName, RoleOid, printable};
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long taking back what a lease role gave away may wait for a lock.
+const TAKES_BACK_WITHIN: Duration = Duration::from_millis(500);
 
 /// Roles whose looks are kept, more than a cluster has profiles.
 const KEPT: u64 = 1000;
@@ -43,6 +48,8 @@ pub(super) struct Look {
     standby: bool,
     known: bool,
     too_powerful: Vec<String>,
+    /// Roles with a mark that the role reaches, and their comments.
+    lease_roles: Vec<(RoleOid, String)>,
 }
 
 impl Look {
@@ -79,17 +86,64 @@ impl Cluster {
     }
 
     async fn look_anew(&self, group: &RoleName) -> Result<Look, ClusterError> {
+        let look = self.look_past(group, &[]).await?;
+        let gave_themselves = self.take_back_gifts(&look.lease_roles).await?;
+        if gave_themselves.is_empty() {
+            Ok(look)
+        } else {
+            self.look_past(group, &gave_themselves).await
+        }
+    }
+
+    /// Takes out of each of the roles that is ours whom it made its member itself. Gives those
+    /// roles: should one do it again at once, that is no reason not to lend others.
+    async fn take_back_gifts(&self, roles: &[(RoleOid, String)]) -> Result<Vec<u32>, ClusterError> {
+        let mut gave_themselves = Vec::new();
+        for (oid, comment) in roles {
+            let reading = Marker::read(comment, &self.key, &self.broker, &self.name);
+            let MarkerReading::Ours(lease) = reading else { continue };
+            let target = RoleTarget::found(lease, *oid);
+            let Located::Ours(role) = self.locate(Lane::Issue, &target).await? else { continue };
+            let Some(view) = self.view(&role, Search::IfItMay).await? else { continue };
+            let statements = plan::take_back_gifts(&view);
+            if statements.is_empty() {
+                continue;
+            }
+            gave_themselves.push(oid.0);
+            let limits = Limits::new(TAKES_BACK_WITHIN, TAKES_BACK_WITHIN);
+            let run = self.connections.apply(Lane::Issue, &limits, &statements, Duration::MAX);
+            let (cluster, role) = (&self.name, printable(&role.name));
+            match run.await {
+                Ok(_) => {
+                    warn!(%cluster, %lease, role, "a lease role made others its members; that is taken back");
+                }
+                Err(failure) => {
+                    warn!(%cluster, %lease, role, %failure, "a lease role made others its members; that is not taken back yet");
+                }
+            }
+        }
+        Ok(gave_themselves)
+    }
+
+    async fn look_past(
+        &self,
+        group: &RoleName,
+        gave_themselves: &[u32],
+    ) -> Result<Look, ClusterError> {
         let name = |role: &Option<RoleName>| {
             role.as_ref().map(|role| role.as_str().to_owned()).unwrap_or_default()
         };
         let (admin, attic) = (name(&self.admin_role), name(&self.attic_role));
         let query = Query {
             sql: include_str!("sql/before_create.sql"),
-            parameters: &[&group.as_str(), &admin, &attic, &Marker::BEGIN],
+            parameters: &[&group.as_str(), &admin, &attic, &Marker::BEGIN, &gave_themselves],
         };
         let [rows] =
             self.connections.read(Lane::Issue, "looking at the role to lend", [query]).await?;
         let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let oids: Vec<u32> = column(&self.name, row, "lease_roles")?;
+        let comments: Vec<Shown> = column(&self.name, row, "lease_comments")?;
+        let comments = comments.into_iter().map(|Shown(comment)| comment);
         Ok(Look {
             version: self.version(row)?,
             server_time: self.time(row, "server_time")?,
@@ -97,6 +151,7 @@ impl Cluster {
             standby: column(&self.name, row, "standby")?,
             known: column(&self.name, row, "known")?,
             too_powerful: column(&self.name, row, "too_powerful")?,
+            lease_roles: oids.into_iter().map(RoleOid).zip(comments).collect(),
         })
     }
 }

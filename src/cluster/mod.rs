@@ -82,6 +82,8 @@ pub struct RoleTarget {
     pub oid: Option<RoleOid>,
     /// The name it was made with, if known.
     pub name: Option<LeaseRoleName>,
+    /// The group role that it was lent, if known.
+    pub group: Option<RoleName>,
     /// For how long its access has been over, if known.
     pub closed_for: Option<Duration>,
 }
@@ -90,14 +92,14 @@ impl RoleTarget {
     /// The role of `lease`.
     #[must_use]
     pub fn of(lease: &Lease) -> Self {
-        let name = Some(lease.role_name.clone());
-        Self { lease: lease.id, oid: lease.role_oid, name, closed_for: None }
+        let (name, group) = (Some(lease.role_name.clone()), Some(lease.role.clone()));
+        Self { lease: lease.id, oid: lease.role_oid, name, group, closed_for: None }
     }
 
     /// A role found on the cluster whose mark names `lease`.
     #[must_use]
     pub fn found(lease: LeaseId, oid: RoleOid) -> Self {
-        Self { lease, oid: Some(oid), name: None, closed_for: None }
+        Self { lease, oid: Some(oid), name: None, group: None, closed_for: None }
     }
 
     /// Its access has been over for `closed_for`.

@@ -18,6 +18,18 @@ use crate::lease::plan::{
 use crate::lease::{Blocker, BlockerKind, FoundRole, Lease, Marker, MarkerReading};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, identifier, printable};
 
+/// Roles that are read at once.
+const PAGE: usize = 2000;
+
+/// Roles with a mark of ours and another name that are told.
+const RENAMED: usize = 1000;
+
+/// Roles that only look like ours that are told.
+const STRANGERS: usize = 100;
+
+/// Memberships of one role that are dealt with at once.
+pub(super) const MEMBERSHIPS: usize = 1000;
+
 /// The role that a target names.
 pub(super) enum Located {
     /// No role has its OID, its name or its mark.
@@ -39,6 +51,8 @@ pub(super) struct SeenRole {
     pub(super) can_login: bool,
     pub(super) has_replication: bool,
     pub(super) server_time: Timestamp,
+    /// Groups that it was lent, as far as they are known.
+    pub(super) groups: Vec<String>,
 }
 
 impl Cluster {
@@ -53,17 +67,41 @@ impl Cluster {
         }
     }
 
-    /// Every role that carries a mark, or whose name begins like ours.
+    /// Every role that has the mark and the name of a lease of ours, and of others that carry a
+    /// mark, or whose names begin like ours, the first: whoever may make roles can make any number.
     ///
     /// # Errors
     /// When the cluster failed.
     pub async fn lease_roles(&self) -> Result<Vec<FoundRole>, ClusterError> {
-        let query = Query {
-            sql: include_str!("sql/lease_roles.sql"),
-            parameters: &[&Marker::BEGIN, &self.role_prefix.as_str()],
-        };
-        let [rows] = self.connections.read(Lane::Revoke, "listing lease roles", [query]).await?;
-        rows.iter().map(|row| self.found_role(row)).collect()
+        let (prefix, page) = (self.role_prefix.as_str(), count(PAGE));
+        let mut last = 0_u32;
+        let (mut found, mut copies, mut others) = (Vec::new(), 0, 0);
+        loop {
+            let query = Query {
+                sql: include_str!("sql/lease_roles.sql"),
+                parameters: &[&Marker::BEGIN, &prefix, &last, &page],
+            };
+            let doing = "listing lease roles";
+            let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
+            for row in &rows {
+                let role = self.found_role(row)?;
+                last = role.oid.0;
+                let kept = match role.marker {
+                    MarkerReading::Ours(lease) if leads_to(&role.name, lease) => true,
+                    // The role may have been renamed, or a mark was copied.
+                    MarkerReading::Ours(_) => is_within(&mut copies, RENAMED),
+                    MarkerReading::Foreign | MarkerReading::Invalid => {
+                        is_within(&mut others, STRANGERS)
+                    }
+                };
+                if kept {
+                    found.push(role);
+                }
+            }
+            if rows.len() < PAGE {
+                return Ok(found);
+            }
+        }
     }
 
     /// Reads the cluster's clock.
@@ -121,13 +159,14 @@ impl Cluster {
             .iter()
             .find(|row| row.try_get::<_, Shown>("name").is_ok_and(|shown| shown.0 == name));
         match (named, rows.as_slice()) {
-            (Some(row), _) | (None, [row]) => self.judge(row, target.lease),
+            (Some(row), _) | (None, [row]) => self.judge(row, target),
             (None, []) => Ok(Located::Missing),
             (None, [row, ..]) => self.not_ours(row, target.lease, "others carry the same mark"),
         }
     }
 
-    fn judge(&self, row: &Row, lease: LeaseId) -> Result<Located, ClusterError> {
+    fn judge(&self, row: &Row, target: &RoleTarget) -> Result<Located, ClusterError> {
+        let lease = target.lease;
         let Shown(comment) = column(&self.name, row, "comment")?;
         let of = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
             MarkerReading::Ours(of) => of,
@@ -145,6 +184,7 @@ impl Cluster {
             can_login: column(&self.name, row, "can_login")?,
             has_replication: column(&self.name, row, "replication")?,
             server_time: self.time(row, "server_time")?,
+            groups: target.group.iter().map(|group| group.as_str().to_owned()).collect(),
         };
         let superuser: bool = column(&self.name, row, "superuser")?;
         if of == lease && superuser {
@@ -183,7 +223,7 @@ impl Cluster {
         let everywhere = search == Search::Everywhere;
         let memberships = Query {
             sql: include_str!("sql/memberships.sql"),
-            parameters: &[&role.oid.0, &admin, &everywhere],
+            parameters: &[&role.oid.0, &admin, &everywhere, &count(MEMBERSHIPS)],
         };
         let doing = "reading a role's memberships";
         let [broker, memberships] =
@@ -228,7 +268,7 @@ impl Cluster {
         let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
         let memberships = Query {
             sql: include_str!("sql/memberships.sql"),
-            parameters: &[&role.oid.0, &admin, &true],
+            parameters: &[&role.oid.0, &admin, &true, &count(MEMBERSHIPS)],
         };
         let doing = "reading what a role leaves behind";
         let queries = [broker, dependencies, prepared, memberships];
@@ -444,6 +484,17 @@ impl<'a> FromSql<'a> for Shown {
     fn accepts(of: &Type) -> bool {
         matches!(*of, Type::TEXT | Type::NAME | Type::VARCHAR)
     }
+}
+
+/// Whether there is room for one more of `most`, which it then takes.
+fn is_within(seen: &mut usize, most: usize) -> bool {
+    *seen += 1;
+    *seen <= most
+}
+
+/// A number of rows as the server takes it.
+pub(super) fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 /// Whether the name is that of a role made for `lease`: mark and name agree.

@@ -8,7 +8,8 @@
 //! - who made a replication slot. Only a role that a DBA gave REPLICATION can have, and that one is
 //!   held until the DBA takes it back;
 //! - before 16, what a session made after `SET ROLE` to its group: that is the group's, prepared
-//!   transactions too. Since 16 a lease role cannot become its group;
+//!   transactions too (one that keeps a role of ours locked is ended all the same). Since 16 a
+//!   lease role cannot become its group;
 //! - what a log-in that was held back until its role is gone prepares in the second before it is
 //!   seen: a transaction without locks on anything, which only a superuser can end.
 
@@ -169,7 +170,7 @@ impl Cluster {
         statements: &[Statement],
     ) -> Result<Removed, ClusterError> {
         let run = self.connections.apply(Lane::Remove, &self.limits, statements, Duration::MAX);
-        let (done, waits) = self.while_looking(run, || self.in_the_way(Lane::Help, role)).await;
+        let (done, waits) = self.while_looking(run, || self.make_way(Lane::Help, role)).await;
         match done {
             Ok(_) => Ok(Removed::Dropped),
             Err(failure) if moved_on(&failure) => Ok(Removed::Moved),
@@ -208,7 +209,7 @@ impl Cluster {
     }
 
     /// Each statement on its own: a prepared transaction ends outside of any other.
-    async fn roll_back(&self, rollback: &Rollback) -> Result<(), Failure> {
+    pub(super) async fn roll_back(&self, rollback: &Rollback) -> Result<(), Failure> {
         let client = self.connections.open(&rollback.database).await?;
         for statement in &rollback.statements {
             let run = client.batch_execute(statement.sql());

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::apply::Refused;
+use super::apply::{Limits, Refused};
 use super::connect::Lane;
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{Located, Search, SeenRole, moved_on};
+use super::observe::{Located, MEMBERSHIPS, Search, SeenRole, moved_on};
 use super::remove::cannot_act;
 use super::sessions::{Whose, not_permitted};
 use super::{AccessEnd, Cluster, RoleTarget};
@@ -34,6 +34,9 @@ const CLOSING_TRIES: u32 = 2;
 /// How long closing a role may take before what it waits for is ended, and the pause between two
 /// such blows. Short, or a client that reconnects at once keeps the row locked.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long ending a role's rights alone may wait for a lock.
+const RIGHTS_WITHIN: Duration = Duration::from_millis(500);
 
 impl Cluster {
     /// Ends the access that a role gives: log-in, memberships, and then every session, by OID.
@@ -66,12 +69,15 @@ impl Cluster {
                 blockers.extend(self.slots(Lane::Revoke, &role).await?);
                 Ok(blocked(blockers))
             }
-            Closed::Not { oid, failure, in_the_way } => {
+            Closed::Not { role, failure, in_the_way } => {
+                let oid = role.oid;
                 let sessions = self.end_sessions(Lane::Revoke, oid, Whose::TheRoles).await;
                 if !contended(&failure) {
                     return Err(failure.on(&self.name, CLOSING));
                 }
-                let detail = format!("the role (OID {oid}) cannot be closed to log-ins: {failure}");
+                let rights = self.rights_left(&role).await;
+                let detail =
+                    format!("the role (OID {oid}) cannot be closed to log-ins{rights}: {failure}");
                 let mut blockers = vec![Blocker::new(BlockerKind::Role, detail)];
                 blockers.extend(in_the_way);
                 blockers.extend(sessions?);
@@ -80,14 +86,31 @@ impl Cluster {
         }
     }
 
+    /// What a role gives that cannot be closed yet.
+    async fn rights_left(&self, role: &SeenRole) -> String {
+        match self.view(role, Search::IfItMay).await {
+            Ok(Some(view)) if view.groups.is_empty() => {
+                "; its rights have ended, it is in no group".to_owned()
+            }
+            Ok(Some(view)) => {
+                let groups: Vec<&str> = view.groups.iter().map(|one| one.group.as_str()).collect();
+                format!("; it is still in {}", groups.join(", "))
+            }
+            Ok(None) | Err(_) => String::new(),
+        }
+    }
+
     /// Takes log-in and memberships away, in one transaction. Whoever holds a lock on the role's
-    /// row (its holder can, by `ALTER ROLE CURRENT_USER PASSWORD`) is ended meanwhile.
+    /// row (its holder can, by `ALTER ROLE CURRENT_USER PASSWORD`) is ended meanwhile, and its
+    /// memberships go at once.
     async fn close(&self, target: &RoleTarget, search: Search) -> Result<Closed, ClusterError> {
         let (begun, mut tries) = (Stopwatch::start(), 0);
         // What was seen last: between two tries nobody waits, so nobody is seen in the way.
         let mut in_the_way = Vec::new();
+        // Those that it was in when it was first seen: they are taken away on the way.
+        let mut groups = Vec::new();
         loop {
-            let role = match self.locate(Lane::Revoke, target).await? {
+            let mut role = match self.locate(Lane::Revoke, target).await? {
                 Located::Ours(role) => role,
                 Located::Missing => return Ok(Closed::Absent { oid: target.oid }),
                 Located::OidTaken => return Ok(Closed::Absent { oid: None }),
@@ -95,26 +118,31 @@ impl Cluster {
             };
             let oid = role.oid;
             let Some(view) = self.view(&role, search).await? else { continue };
-            let plan = plan::end_access(&view);
-            let (closed, seen) = self.close_by_force(&role, &plan).await;
+            groups.extend(view.groups.iter().map(|membership| membership.group.clone()));
+            role.groups.extend(groups.iter().cloned());
+            let (plan, mut rights) = (plan::end_access(&view), Some(plan::end_rights(&view)));
+            let (closed, seen) = self.close_by_force(&role, &plan, &mut rights).await;
             tries += 1;
             if !seen.is_empty() {
                 in_the_way = seen;
             }
             match closed {
+                // There may be more than are dealt with at once.
+                Ok(_) if view.memberships() >= MEMBERSHIPS && begun.elapsed() < CLOSES_WITHIN => {}
                 Ok(refused) => {
-                    let blockers = plan.blockers.into_iter().chain(refused).collect();
+                    let more = (view.memberships() >= MEMBERSHIPS).then(more_memberships);
+                    let blockers = plan.blockers.into_iter().chain(refused).chain(more).collect();
                     return Ok(Closed::Done { role, blockers });
                 }
                 Err(failure) if !contended(&failure) => {
-                    return Ok(Closed::Not { oid, failure, in_the_way });
+                    return Ok(Closed::Not { role, failure, in_the_way });
                 }
                 Err(failure) if tries >= CLOSING_TRIES && begun.elapsed() > CLOSES_WITHIN => {
-                    return Ok(Closed::Not { oid, failure, in_the_way });
+                    return Ok(Closed::Not { role, failure, in_the_way });
                 }
                 // Should the connection for help not be had, this one is there.
                 Err(_) => {
-                    let seen = self.clear_the_way(Lane::Revoke, &role).await;
+                    let seen = self.clear_the_way(Lane::Revoke, &role, &mut rights).await;
                     if !seen.is_empty() {
                         in_the_way = seen;
                     }
@@ -130,13 +158,14 @@ impl Cluster {
         &self,
         role: &SeenRole,
         plan: &AccessPlan,
+        rights: &mut Option<AccessPlan>,
     ) -> (Result<Vec<Blocker>, Failure>, Vec<Blocker>) {
-        let mut closing = pin!(self.close_by(plan));
+        let mut closing = pin!(self.close_by(Lane::Revoke, &self.limits, plan));
         let mut in_the_way = Vec::new();
         loop {
             let clearing = async {
                 sleep(PATIENCE).await;
-                self.clear_the_way(Lane::Help, role).await
+                self.clear_the_way(Lane::Help, role, rights).await
             };
             tokio::select! {
                 biased;
@@ -148,11 +177,17 @@ impl Cluster {
         }
     }
 
-    /// Ends, once, what can hold a lock in the role's name: its sessions and its prepared
-    /// transactions. Gives each that does not give way, and who else holds one.
-    async fn clear_the_way(&self, lane: Lane, role: &SeenRole) -> Vec<Blocker> {
+    /// Ends, once, the `rights` that need no lock, and what can hold one in the role's name: its
+    /// sessions and its prepared transactions, and what it did by another role of ours or as its
+    /// group. Gives each that does not give way, and who else holds a lock.
+    async fn clear_the_way(
+        &self,
+        lane: Lane,
+        role: &SeenRole,
+        rights: &mut Option<AccessPlan>,
+    ) -> Vec<Blocker> {
         crash::at(Place::RevokeWay);
-        let mut left = Vec::new();
+        let mut left = self.end_rights(lane, rights).await;
         match self.signal_sessions(lane, role.oid).await {
             Ok(_) => {}
             Err(error) if not_permitted(&error) => {
@@ -165,11 +200,28 @@ impl Cluster {
             Ok(None) => {}
             Err(error) => left.push(away(&error)),
         }
-        match self.in_the_way(lane, role).await {
+        match self.make_way(lane, role).await {
             Ok(holders) => left.extend(holders),
             Err(error) => left.push(away(&error)),
         }
         left
+    }
+
+    /// Takes the role out of its groups, once. What stands in the way of that has little time: the
+    /// connection is needed to end what the log-in waits for.
+    async fn end_rights(&self, lane: Lane, rights: &mut Option<AccessPlan>) -> Vec<Blocker> {
+        let Some(plan) = rights.take_if(|plan| !plan.statements.is_empty()) else {
+            return Vec::new();
+        };
+        let limits = Limits::new(RIGHTS_WITHIN, RIGHTS_WITHIN);
+        match self.close_by(lane, &limits, &plan).await {
+            Ok(refused) => refused,
+            Err(failure) => {
+                *rights = Some(plan);
+                let detail = format!("its rights cannot be ended by themselves: {failure}");
+                vec![Blocker::new(BlockerKind::Membership, detail)]
+            }
+        }
     }
 
     /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
@@ -186,8 +238,12 @@ impl Cluster {
     }
 
     /// All at once; when the server refuses one of them, as many as it lets us.
-    async fn close_by(&self, plan: &AccessPlan) -> Result<Vec<Blocker>, Failure> {
-        let (lane, limits) = (Lane::Revoke, &self.limits);
+    async fn close_by(
+        &self,
+        lane: Lane,
+        limits: &Limits,
+        plan: &AccessPlan,
+    ) -> Result<Vec<Blocker>, Failure> {
         let AccessPlan { statements, vital, .. } = plan;
         match self.connections.apply(lane, limits, statements, Duration::MAX).await {
             Ok(_) => Ok(Vec::new()),
@@ -216,7 +272,7 @@ enum Closed {
     /// They are gone, but for the blockers.
     Done { role: SeenRole, blockers: Vec<Blocker> },
     /// They are not, and each of these may be in the way.
-    Not { oid: RoleOid, failure: Failure, in_the_way: Vec<Blocker> },
+    Not { role: SeenRole, failure: Failure, in_the_way: Vec<Blocker> },
 }
 
 /// Whether a role was not closed because somebody keeps its row locked or changing.
@@ -224,8 +280,13 @@ fn contended(failure: &Failure) -> bool {
     moved_on(failure) || failure.is_one_of(&["55P03", "57014"])
 }
 
+fn more_memberships() -> Blocker {
+    let detail = "the role has more members than went at once; the next attempt goes on";
+    Blocker::new(BlockerKind::Membership, detail)
+}
+
 /// A cluster that cannot be asked, as what keeps the role.
-fn away(error: &ClusterError) -> Blocker {
+pub(super) fn away(error: &ClusterError) -> Blocker {
     Blocker::new(BlockerKind::Cluster, error.with_cause())
 }
 

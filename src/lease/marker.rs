@@ -198,6 +198,17 @@ mod tests {
         assert_eq!(mark.read(&mark.text()), MarkerReading::Ours(mark.lease));
     }
 
+    /// `left(…, 300)` in sql/*.sql: no mark is cut, and no comment is read that could be longer.
+    #[test]
+    fn the_longest_mark_is_shorter_than_what_is_read_of_a_comment() {
+        let broker: BrokerId = "b".repeat(63).parse().unwrap();
+        let mark = Mark { broker, ..mark() };
+        assert!(mark.text().len() < 300);
+        let padded = format!("{}{}", mark.text(), "x".repeat(300));
+        let cut = padded.get(..300).unwrap();
+        assert_eq!(mark.read(cut), MarkerReading::Invalid);
+    }
+
     #[test]
     fn a_changed_mark_is_nobodys() {
         let mark = mark();

@@ -295,3 +295,34 @@ async fn a_role_is_made_without_brokers_group_and_by_a_login_with_its_own_settin
         assert_eq!(site.see(&as_told), "t");
     }
 }
+
+/// Until 14 a role can make others its members: so a holder cannot stop what others are lent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_role_that_gives_itself_to_groups_stops_nobody_and_is_taken_back() {
+    for major in [13, 14] {
+        let site = Site::start(major);
+        site.dba("CREATE ROLE eve LOGIN PASSWORD 'eve'");
+        site.postgres.sql("orders", "GRANT CONNECT ON DATABASE orders TO eve");
+        let held = site.hold("orders_read").await;
+        let (role, oid) = (held.name(), held.created.role_oid);
+        let give = format!(
+            "GRANT {role} TO orders_write, reports_read; GRANT {role} TO eve WITH ADMIN OPTION"
+        );
+        let members = format!("SELECT count(*) FROM pg_auth_members WHERE roleid = {oid}");
+        site.use_it(&held, "orders", &give).unwrap();
+        site.hold("orders_write").await;
+        assert_eq!(site.see(&members), "0");
+        // Nor through somebody else whom it made its member.
+        site.use_it(&held, "orders", &give).unwrap();
+        let on = format!("REVOKE {role} FROM reports_read; GRANT {role} TO reports_read");
+        site.postgres.sql_as("eve", "eve", "orders", &on).unwrap();
+        site.hold("reports_read").await;
+        assert_eq!(site.see(&members), "0");
+        // The lease goes on, and what a DBA gives away is looked at as ever.
+        site.use_it(&held, "orders", "SELECT count(*) FROM sales.customer").unwrap();
+        site.group("ordinary");
+        site.dba(&format!("GRANT {role} TO ordinary"));
+        let through = refusal(site.try_hold("ordinary").await);
+        assert!(through.to_string().contains("is a lease role"), "{through}");
+    }
+}

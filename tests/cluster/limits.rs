@@ -96,6 +96,131 @@ async fn a_prepared_transaction_of_somebody_else_that_holds_a_lock_is_named() {
     }
 }
 
+/// Objects of two databases can have the same OIDs: a copy of a database has those of its template.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_of_another_database_is_not_taken_for_the_one_that_waits() {
+    for major in [13, 18] {
+        let mut site = Site::start(major);
+        let mut quick = settings(&site.postgres);
+        quick.lock_timeout = Duration::from_secs(1);
+        site.cluster = open(quick, "b1", '7');
+        let held = site.maker().await;
+        site.dba("CREATE DATABASE copy TEMPLATE orders");
+        let prepare = |gid: &str, mode: &str| {
+            format!("BEGIN; LOCK TABLE workbench.mine IN {mode} MODE; PREPARE TRANSACTION '{gid}'")
+        };
+        site.postgres.sql("copy", &prepare("a", "ACCESS EXCLUSIVE"));
+        site.postgres.sql("orders", &prepare("b", "ACCESS SHARE"));
+        let left = blockers(site.remove(&held, ObjectPolicy::Drop).await);
+        assert!(!left.is_empty());
+        for blocker in left {
+            let gid = if blocker.database.as_deref() == Some("copy") { "a" } else { "b" };
+            let remedy = format!("ROLLBACK PREPARED '{gid}'");
+            assert_eq!(blocker.remedy.as_deref(), Some(&*remedy), "{blocker:?}");
+        }
+        site.postgres.sql("orders", "ROLLBACK PREPARED 'b'");
+        site.postgres.sql("copy", "ROLLBACK PREPARED 'a'");
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+/// What is pasted must not cost others what they have stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_stored_is_never_dropped_by_a_statement_that_is_told() {
+    for major in ALL_MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let make = "CREATE TYPE workbench.mood AS ENUM ('a', 'b');
+                    CREATE TYPE workbench.pair AS (x integer);
+                    CREATE TABLE workbench.parent (n integer);
+                    CREATE SEQUENCE workbench.numbers;
+                    CREATE FUNCTION workbench.one() RETURNS integer
+                        IMMUTABLE LANGUAGE sql AS 'SELECT 1'";
+        site.use_it(&held, "orders", make).unwrap();
+        let build = "CREATE TABLE sales.invoices (amount integer, \"m;\" workbench.mood);
+                     CREATE TABLE sales.child () INHERITS (workbench.parent);
+                     CREATE TABLE sales.typed OF workbench.pair;
+                     CREATE TABLE sales.numbered (n integer DEFAULT nextval('workbench.numbers'),
+                         g integer GENERATED ALWAYS AS (workbench.one()) STORED);
+                     CREATE MATERIALIZED VIEW sales.copied AS TABLE workbench.parent;
+                     CREATE INDEX found ON sales.invoices ((amount + workbench.one()));
+                     CREATE VIEW sales.seen AS TABLE workbench.parent;
+                     INSERT INTO sales.invoices VALUES (1, 'a');
+                     INSERT INTO sales.child VALUES (2);
+                     INSERT INTO sales.typed VALUES (3);
+                     INSERT INTO sales.numbered VALUES (4)";
+        site.postgres.sql("orders", build);
+        let stored = "SELECT (SELECT sum(amount) FROM sales.invoices),
+                             (SELECT sum(n) FROM sales.child), (SELECT sum(x) FROM sales.typed),
+                             (SELECT sum(n + g) FROM sales.numbered)";
+        let before = site.postgres.sql("orders", stored);
+        let is_sql = |blocker: &Blocker| {
+            let remedy = blocker.remedy.as_deref().expect("a remedy");
+            assert!(!remedy.contains("DROP TABLE"), "{blocker:?}");
+            remedy.starts_with("DROP ") || remedy.starts_with("ALTER ")
+        };
+        let mut left = blockers(site.remove(&held, ObjectPolicy::Drop).await);
+        for _ in 0..10 {
+            for blocker in left.iter().filter(|blocker| is_sql(blocker)) {
+                let remedy = blocker.remedy.as_deref().unwrap_or_default();
+                site.postgres.try_sql("orders", remedy).expect(remedy);
+            }
+            left = blockers(site.remove(&held, ObjectPolicy::Drop).await);
+            if !left.iter().any(is_sql) {
+                break;
+            }
+        }
+        let told: Vec<_> = left.iter().map(|blocker| blocker.detail.as_str()).collect();
+        assert_eq!(
+            told,
+            [
+                "column m; of table sales.invoices depends on type workbench.mood of the role",
+                "materialized view sales.copied depends on table workbench.parent of the role",
+            ]
+        );
+        let words = left.iter().map(|blocker| blocker.remedy.as_deref().unwrap_or_default());
+        assert!(words.clone().all(|words| words.contains("loses what it holds")), "{left:?}");
+        assert!(words.clone().any(|words| words.contains("ALTER COLUMN")), "{left:?}");
+        assert_eq!(site.postgres.sql("orders", stored), before);
+        let mend = "ALTER TABLE sales.invoices ALTER COLUMN \"m;\" TYPE text;
+                    DROP MATERIALIZED VIEW sales.copied";
+        site.postgres.sql("orders", mend);
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.assert_gone(&held);
+    }
+}
+
+/// A partition goes with its table, whoever owns it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_of_somebody_else_is_not_dropped_with_the_roles_table() {
+    for major in [13, 18] {
+        let site = Site::start(major);
+        let held = site.hold("orders_write").await;
+        let make = "CREATE TABLE workbench.parent (n integer) PARTITION BY RANGE (n);
+                    CREATE TABLE workbench.own PARTITION OF workbench.parent DEFAULT";
+        site.use_it(&held, "orders", make).unwrap();
+        let attach = "CREATE TABLE sales.theirs (n integer);
+                      INSERT INTO sales.theirs VALUES (5);
+                      ALTER TABLE workbench.parent ATTACH PARTITION sales.theirs
+                          FOR VALUES FROM (0) TO (10)";
+        site.postgres.sql("orders", attach);
+        let left = blockers(site.remove(&held, ObjectPolicy::Drop).await);
+        let told = Blocker::new(
+            BlockerKind::Object,
+            "table sales.theirs would be dropped with table workbench.parent of the role",
+        )
+        .within("orders")
+        .about("table workbench.parent")
+        .remedy_sql("ALTER TABLE workbench.parent DETACH PARTITION sales.theirs");
+        assert_eq!(left, [told]);
+        site.postgres.sql("orders", left[0].remedy.as_deref().unwrap_or_default());
+        assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
+        site.assert_gone(&held);
+        assert_eq!(site.postgres.sql("orders", "SELECT n FROM sales.theirs"), [["5"]]);
+    }
+}
+
 /// F-21: the rest is cleaned, and each database that is out of reach is told with the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_database_out_of_reach_is_told_and_the_others_are_cleared() {

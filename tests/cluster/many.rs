@@ -1,10 +1,11 @@
 //! A holder who has made more of something than goes into one transaction, or into the broker's
 //! memory. Servers have their usual number of locks (`max_locks_per_transaction = 64`).
 
-use pgbridge::cluster::Removal;
-use pgbridge::lease::BlockerKind;
+use pgbridge::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
 use pgbridge::lease::plan::PORTION;
+use pgbridge::lease::{BlockerKind, MarkerReading};
 use pgbridge::mapping::ObjectPolicy;
+use pgbridge::names::RoleOid;
 
 use super::residue::Residue;
 use super::{Held, Site};
@@ -359,4 +360,118 @@ async fn thousands_of_privileges_go_although_others_among_them_cannot() {
         assert_eq!(site.remove(&held, ObjectPolicy::Reassign).await, Removal::Gone, "{major}");
         site.assert_gone(&held);
     }
+}
+
+/// How much memory this process has had at most, in bytes.
+fn most_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("there is /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is told");
+    let kilobytes = line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number");
+    kilobytes * 1024
+}
+
+impl Site {
+    fn mark_of(&self, held: &Held) -> String {
+        self.see(&format!("SELECT shobj_description({}, 'pg_authid')", held.created.role_oid))
+    }
+
+    async fn assert_ends(&self, held: &Held) {
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(self.cluster.end_access(&held.target()).await.unwrap(), ended);
+    }
+}
+
+/// Whoever may make roles can write what they like into their comments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comment_of_any_length_is_read_as_far_as_a_mark_goes() {
+    const LONG: usize = 100_000_000;
+    for major in MAJORS {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        let mark = site.mark_of(&held);
+        let comment = |role: &str| {
+            format!("EXECUTE format('COMMENT ON ROLE {role} IS %L', rpad('{mark}', {LONG}, 'x'))")
+        };
+        let (one, two) = (comment("fat"), comment("pgb_fat"));
+        site.dba(&format!(
+            "CREATE ROLE fat; CREATE ROLE pgb_fat; GRANT orders_read TO fat;
+             DO $$ BEGIN {one}; {two}; END $$"
+        ));
+        let before = most_memory();
+        let roles = site.cluster.lease_roles().await.unwrap();
+        let marks: Vec<_> = roles.iter().map(|role| (&*role.name, role.marker.clone())).collect();
+        let of = MarkerReading::Ours(held.lease.id);
+        let invalid = MarkerReading::Invalid;
+        assert_eq!(marks, [(held.name(), of), ("fat", invalid.clone()), ("pgb_fat", invalid)]);
+        let oid = site.see("SELECT 'fat'::regrole::oid").parse().unwrap();
+        let target = RoleTarget { oid: Some(RoleOid(oid)), ..held.target() };
+        let error = site.cluster.end_access(&target).await.unwrap_err();
+        assert!(matches!(error, ClusterError::NotOurs { .. }), "{error:?}");
+        site.hold("orders_read").await;
+        site.assert_ends(&held).await;
+        let grown = most_memory() - before;
+        assert!(grown < LONG / 2, "{grown} bytes more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_roles_that_look_like_ours_hides_none_of_ours() {
+    let site = Site::start(18);
+    let first = site.hold("orders_read").await;
+    let mark = site.mark_of(&first);
+    site.dba(&format!(
+        "DO $$ BEGIN FOR i IN 1..2500 LOOP
+             EXECUTE format('CREATE ROLE pgb_like_%s', i);
+             EXECUTE format('CREATE ROLE copy_%s', i);
+             EXECUTE format('COMMENT ON ROLE copy_%s IS %L', i, '{mark}');
+         END LOOP; END $$"
+    ));
+    let last = site.hold("orders_read").await;
+    let roles = site.cluster.lease_roles().await.unwrap();
+    for held in [&first, &last] {
+        assert!(roles.iter().any(|role| role.oid == held.created.role_oid));
+    }
+    // Some of the others, so that somebody looks.
+    let invalid = roles.iter().filter(|role| role.marker == MarkerReading::Invalid).count();
+    assert_eq!((invalid, roles.len() - invalid), (100, 1002));
+    site.assert_ends(&first).await;
+}
+
+/// Until 14 a role can make any other its member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_more_members_than_go_at_once_is_closed() {
+    let site = Site::start(13);
+    let make = "EXECUTE format('CREATE ROLE member_%s', i)";
+    site.dba(&format!("DO $$ BEGIN FOR i IN 1..2500 LOOP {make}; END LOOP; END $$"));
+    let held = site.hold("orders_read").await;
+    let give = format!("EXECUTE format('GRANT {} TO member_%s', i)", held.name());
+    site.make_many(&held, 2500, &give);
+    site.assert_ends(&held).await;
+    let oid = held.created.role_oid;
+    let members = format!("SELECT count(*) FROM pg_auth_members WHERE roleid = {oid}");
+    assert_eq!(site.see(&members), "0");
+    let gone = site.cluster.remove(&held.target(), ObjectPolicy::Drop).await.unwrap();
+    assert_eq!(gone, Removal::Gone);
+}
+
+/// Every file is read here, so that a new one cannot forget it.
+#[test]
+fn every_comment_is_cut_where_it_is_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/sql");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| !line.starts_with("--")) {
+            // What is compared with a whole mark is compared by its length first.
+            let rest = line
+                .replace("left(d.description, 300)", "")
+                .replace("left(shobj_description(g.oid, 'pg_authid'), 300)", "")
+                .replace("d.description = $2", "");
+            seen += usize::from(rest != line);
+            let whole = rest.contains("_description(g") || rest.contains("d.description");
+            assert!(!whole, "{}: {line}", path.display());
+        }
+    }
+    assert!(seen >= 8, "{seen}");
 }

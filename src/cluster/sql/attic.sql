@@ -8,7 +8,7 @@ SELECT a.oid, a.rolcanlogin AS can_login,
              JOIN pg_roles AS g ON g.oid = m.roleid
              LEFT JOIN pg_shdescription AS d
                ON d.objoid = g.oid AND d.classoid = 'pg_authid'::regclass
-             WHERE m.member = a.oid AND NOT coalesce(starts_with(d.description, $2), false)
-             GROUP BY g.rolname ORDER BY g.rolname)::text[] AS groups
+             WHERE m.member = a.oid AND NOT coalesce(starts_with(left(d.description, 300), $2), false)
+             GROUP BY g.rolname ORDER BY g.rolname LIMIT 25)::text[] AS groups
 FROM pg_roles AS a
 WHERE a.rolname = $1::text::name

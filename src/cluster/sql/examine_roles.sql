@@ -23,13 +23,13 @@ SELECT w.name,
        ) AS can_be_granted,
        ARRAY(
            SELECT DISTINCT g.rolname::text FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
-           WHERE m.member = r.oid ORDER BY 1
+           WHERE m.member = r.oid ORDER BY 1 LIMIT 1000
        ) AS groups,
        ARRAY(
            SELECT DISTINCT g.rolname::text FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.member
            WHERE m.roleid = r.oid AND g.rolname <> current_user
-             AND NOT coalesce(starts_with(shobj_description(g.oid, 'pg_authid'), $2), false)
-           ORDER BY 1
+             AND NOT coalesce(starts_with(left(shobj_description(g.oid, 'pg_authid'), 300), $2), false)
+           ORDER BY 1 LIMIT 1000
        ) AS members
 FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place)
 LEFT JOIN pg_roles AS r ON r.rolname = w.name::name

@@ -1,6 +1,7 @@
 -- All memberships that a role has, gives or has handed on.
 --   $1  its OID   $2  the brokers' group, or ''   $3  whether to look for those it has handed on
 --                                                     although it has ADMIN on nothing now
+--   $4  how many at most: its groups first
 --
 -- Three parts, each by an index of its own, and names looked up one at a time. What it has handed
 -- on has no index before 16; the table is read for it only when asked for ($3), or when the role
@@ -33,4 +34,5 @@ SELECT m.member = $1 AS is_member, m.roleid = $1 AS is_group,
                    (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = $2::text::name)
               ) > 0 AS member_is_broker
 FROM found AS m
-ORDER BY group_name, member_name, grantor_name
+ORDER BY m.member = $1 DESC, group_name, member_name, grantor_name
+LIMIT $4

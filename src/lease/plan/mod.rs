@@ -7,6 +7,7 @@
 mod clear;
 mod create;
 mod guard;
+mod held;
 mod portion;
 mod remove;
 mod revoke;
@@ -18,12 +19,13 @@ pub use clear::{
 };
 pub use create::{Creation, create, extend, join_remedy};
 pub use guard::FAILED as CHECK_FAILED;
+pub use held::{HeldByPrepared, roll_back_as_owner};
 pub use portion::{COUNTED, PORTION};
 pub use remove::{
     Attic, Dependency, Estate, Fate, Named, PreparedTransaction, RemovalPlan, Rollback, join,
     remove, roll_back,
 };
-pub use revoke::{AccessPlan, Membership, RoleView, end_access};
+pub use revoke::{AccessPlan, Membership, RoleView, end_access, end_rights, take_back_gifts};
 
 /// One statement, and what it is for.
 #[derive(Clone, PartialEq, Eq)]

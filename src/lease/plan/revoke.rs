@@ -30,6 +30,14 @@ pub struct RoleView {
     pub handed_on: Vec<Membership>,
 }
 
+impl RoleView {
+    /// How many memberships were read.
+    #[must_use]
+    pub fn memberships(&self) -> usize {
+        self.groups.len() + self.members.len() + self.handed_on.len()
+    }
+}
+
 /// One row of `pg_auth_members`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -102,6 +110,48 @@ pub fn end_access(role: &RoleView) -> AccessPlan {
     }
     let join_remedy = join_remedy(&role.name, &role.broker, role.version);
     AccessPlan { statements, vital, blockers, join_remedy }
+}
+
+/// Plans how to end the rights of a role alone, while somebody keeps its row locked and so its
+/// log-in open: taking it out of a group needs no lock on that row (measured on every major).
+/// Empty when it is in no group.
+#[must_use]
+pub fn end_rights(role: &RoleView) -> AccessPlan {
+    let groups = role.groups.iter().filter(|membership| !membership.member_is_broker);
+    let revoke =
+        |one| Statement::new("take it out of a group", revoke_membership(one, role.version));
+    let mut statements: Vec<Statement> = groups.map(revoke).collect();
+    if !statements.is_empty() {
+        // Nothing locks the role's row: the name must be its own before and after.
+        let guard = || guard::same_role(&role.name, role.oid);
+        statements.insert(0, guard());
+        statements.push(guard());
+    }
+    let join_remedy = join_remedy(&role.name, &role.broker, role.version);
+    AccessPlan { vital: statements.len().min(1), statements, blockers: Vec::new(), join_remedy }
+}
+
+/// Plans how to take out of a role whom it made its member itself, and whom those did: until 14 a
+/// role can. Empty when there is nobody. Since 16 what a role may hand on comes from others.
+#[must_use]
+pub fn take_back_gifts(role: &RoleView) -> Vec<Statement> {
+    let members = role.members.iter().filter(|membership| !membership.member_is_broker);
+    let names: Vec<&str> = members.clone().map(|membership| membership.member.as_str()).collect();
+    let is_gift = |membership: &&Membership| {
+        let grantor = membership.grantor.as_deref();
+        grantor.is_some_and(|grantor| grantor == role.name || names.contains(&grantor))
+    };
+    let gifts = members.filter(is_gift).map(|gift| {
+        Statement::new("take a member out of it", revoke_membership(gift, role.version))
+    });
+    let mut statements: Vec<Statement> = gifts.collect();
+    if role.version.has_membership_options() || statements.is_empty() {
+        return Vec::new();
+    }
+    let guard = || guard::same_role(&role.name, role.oid);
+    statements.insert(0, guard());
+    statements.push(guard());
+    statements
 }
 
 /// CASCADE reaches only memberships that the member has handed on.
@@ -205,6 +255,47 @@ mod tests {
         assert_eq!(end_access(&old).join_remedy, named);
         let since_16 = format!("{named} WITH INHERIT TRUE, SET TRUE");
         assert_eq!(end_access(&bare).join_remedy, since_16);
+    }
+
+    #[test]
+    fn rights_end_alone_by_what_needs_no_lock_on_the_role() {
+        let plan = end_rights(&role(150_018));
+        let sql: Vec<&str> = plan.statements.iter().map(Statement::sql).collect();
+        assert_eq!((plan.vital, sql.first()), (1, sql.last()));
+        assert_eq!(
+            sql[1..3],
+            [
+                "REVOKE \"orders_read\" FROM \"pgb_a\" CASCADE",
+                "REVOKE \"x\"\"; --\" FROM \"pgb_a\" CASCADE"
+            ]
+        );
+        assert_eq!(sql.len(), 4);
+        let none = RoleView { groups: Vec::new(), ..role(150_018) };
+        assert_eq!(end_rights(&none).statements, []);
+    }
+
+    #[test]
+    fn whom_a_role_made_its_member_itself_is_taken_out_and_others_stay() {
+        let given = vec![
+            row("pgb_a", "broker", "pgb_a"),
+            row("pgb_a", "orders_write", "pgb_a"),
+            row("pgb_a", "reports_read", "orders_write"),
+            row("pgb_a", "eve", "dba"),
+        ];
+        let role = RoleView { members: given, ..role(140_010) };
+        let plan = take_back_gifts(&role);
+        let sql: Vec<&str> = plan.iter().map(Statement::sql).collect();
+        assert_eq!(
+            sql[1..3],
+            [
+                "REVOKE \"pgb_a\" FROM \"orders_write\" CASCADE",
+                "REVOKE \"pgb_a\" FROM \"reports_read\" CASCADE"
+            ]
+        );
+        assert_eq!((sql.len(), sql.first()), (4, sql.last()));
+        let dba = RoleView { members: vec![row("pgb_a", "eve", "dba")], ..role.clone() };
+        assert_eq!(take_back_gifts(&dba), []);
+        assert_eq!(take_back_gifts(&RoleView { version: ServerVersion(160_014), ..role }), []);
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn clock(expected: &Expected, server: &Server) -> Finding {
 
 /// Settings that have nothing to do with the log.
 pub(super) fn judge_settings(expected: &Expected, facts: &Facts) -> Vec<Finding> {
+    let becomes_group = facts.server.as_ref().is_ok_and(|server| !has_options(server.version));
     let mut findings = seen(Check::Ssl, &facts.settings, |settings| {
         let mut findings = vec![
             ssl(expected, settings),
@@ -125,7 +126,7 @@ pub(super) fn judge_settings(expected: &Expected, facts: &Facts) -> Vec<Finding>
             listen_addresses(settings),
             authentication_timeout(settings),
             durability(settings),
-            prepared_transactions(settings),
+            prepared_transactions(settings, becomes_group),
         ];
         findings.extend(tls_minimum(settings));
         findings
@@ -258,20 +259,31 @@ fn durability(settings: &Settings) -> Finding {
     .mend(RELOAD)
 }
 
-fn prepared_transactions(settings: &Settings) -> Finding {
+fn prepared_transactions(settings: &Settings, becomes_group: bool) -> Finding {
     let most = value(settings, "max_prepared_transactions");
     let seen = format!("max_prepared_transactions = {most}");
     if most == "0" {
         return Finding::pass(Check::PreparedTransactions, seen);
     }
-    Finding::note(
-        Check::PreparedTransactions,
-        seen,
-        "A lease role can leave a prepared transaction behind, with its locks; the broker rolls it \
-         back before the role is dropped.",
-    )
-    .mend("-- if nothing of yours prepares transactions; it needs a restart:")
-    .mend(set("max_prepared_transactions", "0"))
+    let finding = if becomes_group {
+        Finding::warn(
+            Check::PreparedTransactions,
+            seen,
+            "Before 16 a lease role can become its group and prepare a transaction as that: it \
+             outlives the lease with its locks. The broker rolls back one that keeps a lease role \
+             locked; any other only its group or a superuser can end.",
+        )
+    } else {
+        Finding::note(
+            Check::PreparedTransactions,
+            seen,
+            "A lease role can leave a prepared transaction behind, with its locks; the broker \
+             rolls it back before the role is dropped.",
+        )
+    };
+    finding
+        .mend("-- if nothing of yours prepares transactions; it needs a restart:")
+        .mend(set("max_prepared_transactions", "0"))
 }
 
 fn replicas(found: Replicas, settings: Option<&Settings>) -> Finding {

@@ -453,6 +453,17 @@ fn a_server_of_the_store_is_known_by_its_address() {
 }
 
 #[test]
+fn prepared_transactions_are_worse_where_a_lease_role_can_become_its_group() {
+    for (version, verdict) in [(150_018, Warn), (160_014, Note)] {
+        check(Check::PreparedTransactions, verdict, "= 0", |facts| {
+            server(facts).version = version;
+            let settings = facts.settings.as_mut().unwrap();
+            settings.insert("max_prepared_transactions".to_owned(), "10".to_owned());
+        });
+    }
+}
+
+#[test]
 fn a_place_where_everybody_makes_things_or_the_attic_cannot_own_them_is_told() {
     let schemas = |schema: Schema| {
         move |facts: &mut Facts| facts.schemas = vec![("orders".to_owned(), Ok(vec![schema]))]
