@@ -321,3 +321,24 @@ async fn every_metric_that_an_alert_watches_is_there() {
     assert_eq!(alerts.matches("- alert: ").count(), alerts.matches("summary: ").count());
     assert_eq!(alerts.matches("- alert: ").count(), alerts.matches("description: ").count());
 }
+
+#[test]
+fn every_log_line_that_an_alert_names_is_one_that_the_broker_writes() {
+    let alerts = include_str!("../config/alerts.yaml");
+    let alerts = alerts.split_whitespace().collect::<Vec<_>>().join(" ");
+    let named: Vec<&str> = alerts
+        .split("log line \"")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('"').map(|(line, _)| line))
+        .collect();
+    assert!(named.len() >= 5, "{named:?}");
+    let sources = Command::new("grep")
+        .args(["-rhoE", r#""[^"]+"\);"#])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+        .output()
+        .expect("grep is there");
+    let written = String::from_utf8(sources.stdout).expect("sources are UTF-8");
+    for line in named {
+        assert!(written.contains(&format!("\"{line}\")")), "no such line: {line}");
+    }
+}

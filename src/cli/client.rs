@@ -4,7 +4,6 @@
 //! proxy is never asked to carry an unencrypted password; every call ends in bounded time.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,11 +70,16 @@ pub(super) enum ClientError {
     Unreadable { server: ServerUrl, line: usize, column: usize },
 }
 
+/// The title and the detail, of which some say the title again.
 fn problem_text(problem: &Problem) -> String {
-    let mut text = problem.title.to_string();
-    if !problem.detail.as_str().is_empty() {
-        let _ = write!(text, ": {}", problem.detail);
-    }
+    let (title, detail) = (problem.title.to_string(), problem.detail.to_string());
+    let text = if detail.is_empty() {
+        title
+    } else if detail.to_lowercase().starts_with(&title.to_lowercase()) {
+        detail
+    } else {
+        format!("{title}: {detail}")
+    };
     text + &request_text(problem)
 }
 

@@ -195,7 +195,7 @@ async fn revoke_selected(client: &Client, revoke: &Revoke, clock: &Clock) -> Res
     };
     let text = |list: &answers::Leases| {
         if list.leases.is_empty() {
-            note("no lease is live of what is named");
+            warn("nothing ends: no lease that is named like this is live");
         }
         listed(&list.leases, Whose::Everybody, clock.now())
     };

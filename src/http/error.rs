@@ -174,7 +174,9 @@ pub(super) fn not_logged_in() -> Problem {
 
 /// The same for a lease of another person, one that never was, and a text that is no id.
 pub(super) fn no_such_lease() -> Problem {
-    Problem::new(Kind::NotFound, "no lease of yours has this id; `GET /v1/leases` lists yours")
+    let detail = "no lease of yours has this id; `GET /v1/leases` or `pgbridge leases` lists yours, \
+                  and an operator ends another's by the name of its role";
+    Problem::new(Kind::NotFound, detail)
 }
 
 fn store_away(source: &StoreError) -> Problem {

@@ -117,11 +117,15 @@ fn with_headers(mut response: Response, context: &Context, settings: Finish) -> 
 }
 
 /// One line in the log and one count in the metrics. The route is the pattern of the path, not
-/// the path: nothing that a client wrote stands in either, but who they proved to be.
+/// the path: nothing that a client wrote stands in either, but who they proved to be. What machines
+/// ask for all the time is logged only when it is no success.
 fn note(context: &Context, method: &Method, route: &str, status: StatusCode, took: Duration) {
     let method = method_word(method);
     telemetry::count_request(route, method, status, took);
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if status.is_success() && FOR_MACHINES.contains(&route) {
+        return;
+    }
     info!(
         request.id = context.request.id,
         method,
@@ -133,6 +137,9 @@ fn note(context: &Context, method: &Method, route: &str, status: StatusCode, too
         "answered"
     );
 }
+
+/// Routes that load balancers and Prometheus ask for every few seconds.
+const FOR_MACHINES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The method as one of few words, so that a client cannot make up new metrics.
 fn method_word(method: &Method) -> &'static str {
