@@ -12,7 +12,7 @@ use super::store::ModelStore;
 use super::world::{client, lockout, policy, ttl};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::SessionTimes;
-use crate::broker::{Broker, Parts, Workers};
+use crate::broker::{Broker, Parts};
 use crate::clock::Clock;
 use crate::cluster::LeaseRoles;
 use crate::lease::Terms;
@@ -30,7 +30,6 @@ struct Two {
     /// The clock of the broker's machine.
     clock: Clock,
     broker: Broker,
-    _workers: Option<Workers>,
 }
 
 impl Two {
@@ -62,11 +61,12 @@ impl Two {
             max_missing: 5,
             max_clock_skew: ttl("2m"),
         });
-        Self { time, orders, beta, store, clock, broker, _workers: None }
+        Self { time, orders, beta, store, clock, broker }
     }
 
-    fn start(&mut self) {
-        self._workers = Some(self.broker.start());
+    /// The work goes on until the test is over.
+    fn start(&self) {
+        drop(self.broker.start());
     }
 
     async fn pass(&self, seconds: u64) {
@@ -97,7 +97,7 @@ impl Two {
 #[tokio::test(start_paused = true)]
 async fn a_cluster_whose_clock_is_wrong_moves_no_other_and_keeps_nothing_from_it() {
     for ahead in [-77, -8 * 3600, 77, 8 * 3600] {
-        let mut two = Two::new(SignedDuration::ZERO);
+        let two = Two::new(SignedDuration::ZERO);
         two.beta.set_clock_ahead(SignedDuration::from_secs(ahead));
         two.start();
         two.pass(20).await;
@@ -113,7 +113,7 @@ async fn a_cluster_whose_clock_is_wrong_moves_no_other_and_keeps_nothing_from_it
 #[tokio::test(start_paused = true)]
 async fn one_clock_alone_decides_only_until_another_one_can_be_read() {
     for (ahead, alone) in [(-8 * HOUR, -8 * 3600), (SignedDuration::from_secs(100), 100)] {
-        let mut two = Two::new(SignedDuration::ZERO);
+        let two = Two::new(SignedDuration::ZERO);
         two.beta.set_clock_ahead(ahead);
         two.orders.set_up(false);
         two.start();
@@ -130,7 +130,7 @@ async fn one_clock_alone_decides_only_until_another_one_can_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_down_holds_up_no_start_when_the_other_two_clocks_agree() {
-    let mut two = Two::new(SignedDuration::ZERO);
+    let two = Two::new(SignedDuration::ZERO);
     two.beta.set_up(false);
     two.start();
     two.pass(1).await;
@@ -140,7 +140,7 @@ async fn a_cluster_that_is_down_holds_up_no_start_when_the_other_two_clocks_agre
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_before_what_was_written_down_is_not_believed() {
     for (wall, beta) in [(SignedDuration::ZERO, -8 * HOUR), (-8 * HOUR, SignedDuration::ZERO)] {
-        let mut two = Two::new(wall);
+        let two = Two::new(wall);
         two.beta.set_clock_ahead(beta);
         two.orders.set_up(false);
         let record = Record::new(two.time.now(), Action::BrokerStopped, Subject::Broker);
@@ -157,7 +157,7 @@ async fn a_clock_that_is_before_what_was_written_down_is_not_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_begins_far_ahead_ends_nothing_alone_and_goes_on_with_the_others() {
-    let mut two = Two::new(3650 * 24 * HOUR);
+    let two = Two::new(3650 * 24 * HOUR);
     two.beta.set_up(false);
     two.start();
     two.pass(10).await;
