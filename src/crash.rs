@@ -54,6 +54,8 @@ places! {
     RevokeAccess "revoke before the access ends",
     RevokeWay "revoke before what keeps the role from closing is ended",
     RevokeJoin "revoke before the broker becomes a member to act for the role",
+    RevokeJoinToSignal "revoke before the broker becomes a member to end sessions in the way",
+    RevokeSignalAsMember "revoke before it ends sessions in the way as a member",
     RevokePiecemeal "revoke before memberships are taken one by one",
     RevokePiecemealCommit "revoke before what was taken one by one is committed",
     RevokeSessions "revoke before the sessions end",

@@ -151,6 +151,7 @@ fn every_place_is_crashed_at() {
         revoke::MANY,
         revoke::PIECEMEAL,
         revoke::IN_THE_WAY,
+        revoke::AS_MEMBER,
         revoke::OTHERS,
         reconcile::PLACES,
         reconcile::ORPHAN,

@@ -229,10 +229,12 @@ impl Cluster {
     async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), Blocker> {
         let estate = self.estate(lane, role).await.map_err(|error| away(&error))?;
         let join = estate.as_ref().map(plan::join).unwrap_or_default();
+        crash::at(Place::RevokeJoinToSignal);
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
         if let (Err(failure), Some(estate)) = (joined, estate) {
             return Err(cannot_act(&estate, &failure));
         }
+        crash::at(Place::RevokeSignalAsMember);
         let signalled = self.signal_sessions(lane, role.oid).await;
         signalled.map(|_| ()).map_err(|error| away(&error))
     }

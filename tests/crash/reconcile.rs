@@ -88,7 +88,10 @@ async fn a_crash_while_all_that_somebody_had_ends_is_made_good() {
         }
         story.bed.stop();
         let dn = format!("uid={person},ou=people,dc=example,dc=test");
-        story.bed.directory.change(&format!("dn: {dn}\nchangetype: delete\n"));
+        story.bed.directory.change(&format!(
+            "dn: {dn}\nchangetype: modify\nadd: pwdAccountLockedTime\n\
+             pwdAccountLockedTime: 000001010000Z\n"
+        ));
         start_again_by(&mut story.bed, place);
         wait_for("the end of the roles", SOON, || story.bed.lease_roles().is_empty().then_some(()));
         let records = story.bed.records();

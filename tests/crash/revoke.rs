@@ -38,6 +38,9 @@ pub(super) const MANY: &[Place] =
 /// Come to when something holds a lock on the role.
 pub(super) const IN_THE_WAY: &[Place] = &[Place::RevokeWay, Place::RevokeJoin];
 
+/// Come to when it is a session, and the broker may end none but as a member of the role.
+pub(super) const AS_MEMBER: &[Place] = &[Place::RevokeJoinToSignal, Place::RevokeSignalAsMember];
+
 /// Come to in a way of their own.
 pub(super) const OTHERS: &[Place] = &[
     Place::RevokeExpiry,
@@ -168,6 +171,25 @@ async fn a_crash_while_something_holds_the_role_open_is_made_good() {
             story.bed.postgres.sql("postgres", &format!("REVOKE {role} FROM pgbridge"));
         }
         story.crash(*place, 1, Request::to_revoke(&held)).await;
+        story.bed.start_again();
+        story.revoke(&held).await;
+        story.is_in_order(&[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_the_broker_becomes_a_member_to_end_a_session_is_made_good() {
+    let mut story = Story::start(15).await;
+    for place in AS_MEMBER {
+        let held = story.issue("10m", None).await;
+        let Held { role, password, .. } = &held;
+        let lock = "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'";
+        let _session = story.bed.postgres.stay_as(role, password, "orders", lock);
+        let less = format!("REVOKE pg_signal_backend FROM pgbridge; REVOKE {role} FROM pgbridge");
+        story.bed.postgres.sql("postgres", &less);
+        story.crash(*place, 1, Request::to_revoke(&held)).await;
+        // Without that right the role would stay as long as a log-in can be held back.
+        story.bed.postgres.sql("postgres", "GRANT pg_signal_backend TO pgbridge");
         story.bed.start_again();
         story.revoke(&held).await;
         story.is_in_order(&[]).await;

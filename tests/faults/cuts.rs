@@ -29,6 +29,11 @@ use crate::support::{CutAfter, Inside, Postgres, Proxy, Towards};
 
 const SHARE: Share = Share(1);
 
+/// Bytes between that are drawn for each direction.
+const DRAWN: usize = 15;
+
+const BOTH: &[Towards] = &[Towards::Server, Towards::Client];
+
 /// How the exchange is written on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wire {
@@ -251,14 +256,9 @@ fn borders_of(stream: &[(u64, u8)], towards: Towards, wire: Wire) -> Vec<u64> {
     borders
 }
 
-/// Each border, the bytes just before and behind it, and of the others as many as are to be `drawn`;
+/// Each border, the bytes just before and behind it, and of the others as many as are drawn;
 /// all of them, and some more, if the environment says so.
-fn places(
-    chunks: &[Chunk],
-    towards: Towards,
-    wire: Wire,
-    (drawn, rng): (usize, &mut StdRng),
-) -> BTreeSet<u64> {
+fn places(chunks: &[Chunk], towards: Towards, wire: Wire, rng: &mut StdRng) -> BTreeSet<u64> {
     let ends = chunks.iter().filter(|chunk| chunk.towards == towards);
     let total = ends.map(|chunk| chunk.at + chunk.bytes.len() as u64).max().unwrap_or(0);
     if std::env::var("CUTS").is_ok_and(|cuts| cuts == "all") {
@@ -267,11 +267,11 @@ fn places(
     let near = |border: u64| [border - 1, border, border + 1];
     let mut places: BTreeSet<u64> =
         borders(chunks, towards, wire).into_iter().flat_map(near).collect();
-    places.extend((0..drawn).map(|_| rng.random_range(0..total)));
+    places.extend((0..DRAWN).map(|_| rng.random_range(0..total)));
     places
 }
 
-async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, drawn: usize) {
+async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, directions: &[Towards]) {
     let seed = std::env::var("CUTS_SEED")
         .map_or_else(|_| rand::random(), |seed| seed.parse().expect("CUTS_SEED is a number"));
     println!("CUTS_SEED={seed}");
@@ -285,8 +285,8 @@ async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, drawn: usize) {
 
     let begun = Stopwatch::start();
     let (mut cuts, mut missed, mut succeeded) = (0, 0, 0);
-    for towards in [Towards::Server, Towards::Client] {
-        let places = places(&chunks, towards, wire, (drawn, &mut rng));
+    for towards in directions.iter().copied() {
+        let places = places(&chunks, towards, wire, &mut rng);
         assert!(places.len() > 10, "{places:?}");
         for (bytes, turn) in places.into_iter().zip(1_usize..) {
             let cut = CutAfter { bytes, towards };
@@ -338,23 +338,29 @@ async fn nobody_is_left(stand: &Stand) {
 /// F-04.
 #[tokio::test(flavor = "multi_thread")]
 async fn issuing_cut_at_any_message_gives_a_credential_that_works_or_none_and_no_role() {
-    cut_everywhere(16, Wire::Plain, Deed::Issue, 15).await;
+    cut_everywhere(16, Wire::Plain, Deed::Issue, BOTH).await;
 }
 
 /// F-04.
 #[tokio::test(flavor = "multi_thread")]
 async fn renewing_cut_at_any_message_leaves_no_role_that_outlives_what_was_asked_for() {
-    cut_everywhere(15, Wire::Plain, Deed::Renew, 15).await;
+    cut_everywhere(15, Wire::Plain, Deed::Renew, BOTH).await;
 }
 
-/// F-04.
+/// F-04, on the way to the cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn revoking_cut_at_any_message_is_carried_to_its_end() {
-    cut_everywhere(16, Wire::Plain, Deed::Revoke, 15).await;
+    cut_everywhere(16, Wire::Plain, Deed::Revoke, &[Towards::Server]).await;
+}
+
+/// F-04, on the way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_cut_at_any_answer_is_carried_to_its_end() {
+    cut_everywhere(15, Wire::Plain, Deed::Revoke, &[Towards::Client]).await;
 }
 
 /// F-04, with the records of TLS in the place of messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn issuing_cut_at_any_record_of_tls_gives_a_credential_that_works_or_none_and_no_role() {
-    cut_everywhere(15, Wire::Tls, Deed::Issue, 15).await;
+    cut_everywhere(15, Wire::Tls, Deed::Issue, BOTH).await;
 }

@@ -16,6 +16,7 @@
 //!      issuing_cut_at_any_record_of_tls_gives_a_credential_that_works_or_none_and_no_role
 //!      renewing_cut_at_any_message_leaves_no_role_that_outlives_what_was_asked_for
 //!      revoking_cut_at_any_message_is_carried_to_its_end
+//!      revoking_cut_at_any_answer_is_carried_to_its_end
 //! F-05 role held up on its way
 //!      a_role_that_was_sent_and_comes_too_late_is_not_made
 //!      a_role_that_comes_after_its_lease_was_aborted_is_not_made
