@@ -223,7 +223,7 @@ impl Chaos {
         let type_ = answer.status >= 400 && !answer.body.is_empty();
         let is = |word: &str| type_ && answer.text("/type").ends_with(word);
         match (answer.status, wish) {
-            (200 | 201 | 202, Wish::Forbidden) => panic!("nobody may have this: {answer:?}"),
+            (200..=202, Wish::Forbidden) => panic!("nobody may have this: {answer:?}"),
             (201, Wish::Issue) => {
                 self.check_is_in_the_group(person, sent, LOOK_FOR_ISSUE);
                 self.hold(person, answer);

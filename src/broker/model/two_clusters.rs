@@ -10,7 +10,7 @@ use super::server::Server;
 use super::stand;
 use super::store::ModelStore;
 use crate::audit::{Action, Record, Subject};
-use crate::broker::{Broker, Workers};
+use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::store::Store;
 
@@ -25,7 +25,6 @@ struct Two {
     /// The clock of the broker's machine.
     clock: Clock,
     broker: Broker,
-    _workers: Option<Workers>,
 }
 
 impl Two {
@@ -39,11 +38,12 @@ impl Two {
         let store = ModelStore::new(time.clone(), chance.clone());
         let directory = Directory::new(&[], &[], chance);
         let broker = stand::broker(clock.clone(), &store, &[&orders, &beta], &directory);
-        Self { time, orders, beta, store, clock, broker, _workers: None }
+        Self { time, orders, beta, store, clock, broker }
     }
 
-    fn start(&mut self) {
-        self._workers = Some(self.broker.start());
+    fn start(&self) {
+        // The work goes on for as long as the test.
+        drop(self.broker.start());
     }
 
     async fn pass(&self, seconds: u64) {
@@ -74,7 +74,7 @@ impl Two {
 #[tokio::test(start_paused = true)]
 async fn a_cluster_whose_clock_is_wrong_moves_no_other_and_keeps_nothing_from_it() {
     for ahead in [-77, -8 * 3600, 77, 8 * 3600] {
-        let mut two = Two::new(SignedDuration::ZERO);
+        let two = Two::new(SignedDuration::ZERO);
         two.beta.set_clock_ahead(SignedDuration::from_secs(ahead));
         two.start();
         two.pass(20).await;
@@ -90,7 +90,7 @@ async fn a_cluster_whose_clock_is_wrong_moves_no_other_and_keeps_nothing_from_it
 #[tokio::test(start_paused = true)]
 async fn one_clock_alone_decides_only_until_another_one_can_be_read() {
     for (ahead, alone) in [(-8 * HOUR, -8 * 3600), (SignedDuration::from_secs(100), 100)] {
-        let mut two = Two::new(SignedDuration::ZERO);
+        let two = Two::new(SignedDuration::ZERO);
         two.beta.set_clock_ahead(ahead);
         two.orders.set_up(false);
         two.start();
@@ -107,7 +107,7 @@ async fn one_clock_alone_decides_only_until_another_one_can_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_down_holds_up_no_start_when_the_other_two_clocks_agree() {
-    let mut two = Two::new(SignedDuration::ZERO);
+    let two = Two::new(SignedDuration::ZERO);
     two.beta.set_up(false);
     two.start();
     two.pass(1).await;
@@ -117,7 +117,7 @@ async fn a_cluster_that_is_down_holds_up_no_start_when_the_other_two_clocks_agre
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_before_what_was_written_down_is_not_believed() {
     for (wall, beta) in [(SignedDuration::ZERO, -8 * HOUR), (-8 * HOUR, SignedDuration::ZERO)] {
-        let mut two = Two::new(wall);
+        let two = Two::new(wall);
         two.beta.set_clock_ahead(beta);
         two.orders.set_up(false);
         let record = Record::new(two.time.now(), Action::BrokerStopped, Subject::Broker);
@@ -134,7 +134,7 @@ async fn a_clock_that_is_before_what_was_written_down_is_not_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_begins_far_ahead_ends_nothing_alone_and_goes_on_with_the_others() {
-    let mut two = Two::new(3650 * 24 * HOUR);
+    let two = Two::new(3650 * 24 * HOUR);
     two.beta.set_up(false);
     two.start();
     two.pass(10).await;
