@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use metrics::counter;
+use rand::Rng;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::standing::Absent;
 use super::turns::Turn;
-use super::{Broker, Caller, Request};
+use super::{Broker, Caller, Request, chance};
 use crate::audit::{Action, Outcome, Record, Subject, cut};
 use crate::auth::way::{Reason, Unproven, Way};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
@@ -97,8 +98,9 @@ impl Broker {
     ) -> Result<LoggedIn, AccessError> {
         let (identity, counters) = self.prove(request, way, username, password).await?;
         let (id, token) = {
-            let mut rng = rand::rng();
-            (Uuid::new_v4(), SessionToken::random(&mut rng))
+            let mut rng = chance::rng();
+            let id = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
+            (id, SessionToken::random(&mut rng))
         };
         let session = Session::begin(id, token.hash(), identity, self.now());
         let principal = session.identity.principal().clone();

@@ -47,7 +47,7 @@ impl Broker {
             match self.store().commit(vec![moved], vec![record]).await {
                 Ok(()) => {
                     warn!(request.id, lease = %id, role = %gone.role_name, cluster = %gone.cluster, "an operator declared the lease gone");
-                    self.0.moves.send_modify(|count| *count = count.wrapping_add(1));
+                    self.0.moves.notify_waiters();
                     return Ok(gone);
                 }
                 // An attempt to take it away came in between: all is looked at anew.

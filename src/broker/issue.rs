@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 pub use error::IssueError;
 pub(super) use refusal::is_fit;
 
-use super::{Broker, Caller, Request, Site};
+use super::{Broker, Caller, Request, Site, chance};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
 use crate::clock::Stopwatch;
@@ -155,7 +155,7 @@ impl Broker {
     /// Opens the lease, unless the login ends before it could be used.
     fn open(&self, entitlement: &Entitlement, order: Order) -> Result<Lease, IssueError> {
         let now = self.now();
-        let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut rand::rng());
+        let lease = Lease::open(entitlement, order, &self.0.terms, now, &mut chance::rng());
         if lease.expires_at < now + Duration::from_secs(1) {
             return Err(IssueError::LoginTooOld { ends_at: entitlement.identity().expires_at() });
         }
@@ -322,7 +322,7 @@ impl Broker {
 /// would keep them waiting.
 async fn draw(iterations: ScramIterations) -> Result<(Password, Verifier), IssueError> {
     let draw = move || {
-        let mut rng = rand::rng();
+        let mut rng = chance::rng();
         let password = Password::random(&mut rng);
         let verifier = password.verifier(iterations, &mut rng);
         (password, verifier)

@@ -4,6 +4,7 @@
 //! it went, answer. Issuing fails closed; revoking never does.
 
 mod access;
+mod chance;
 mod declare;
 mod health;
 mod hidden;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::audit::{Action, Record, Subject};
@@ -105,8 +106,8 @@ struct Inner {
     max_clock_skew: Ttl,
     time: time::Time,
     store_clock: time::OtherClock,
-    /// Counts the moves of leases that workers made, so that others can wait for one.
-    moves: watch::Sender<u64>,
+    /// Wakes whoever waits for a worker to move a lease.
+    moves: Notify,
     health: health::Cache,
     turns: turns::Turns,
     hushed: hushed::Hushed,
@@ -197,7 +198,7 @@ impl Broker {
         });
         Self(Arc::new(Inner {
             store: parts.store,
-            claimant: Claimant::random(&mut rand::rng()),
+            claimant: Claimant::random(&mut chance::rng()),
             clock: parts.clock,
             ways: parts.ways.into_iter().map(|way| (way.name().clone(), way)).collect(),
             policy: parts.policy,
@@ -214,7 +215,7 @@ impl Broker {
             max_clock_skew: parts.max_clock_skew,
             time: time::Time::default(),
             store_clock: time::OtherClock::default(),
-            moves: watch::Sender::new(0),
+            moves: Notify::new(),
             health: health::Cache::default(),
             turns: turns::Turns::default(),
             owed: owed::Owed::default(),

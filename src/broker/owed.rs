@@ -71,6 +71,7 @@ impl Broker {
                 debug!(cause = with_causes(&failed), "the store still does not take an end");
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }

@@ -78,6 +78,7 @@ impl Broker {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }

@@ -116,7 +116,7 @@ impl Broker {
     }
 
     /// Leases that did not end at once.
-    async fn held(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {
+    pub(super) async fn held(&self, site: &Site) -> Result<Vec<Lease>, StoreError> {
         let states = vec![LeaseState::Revoking, LeaseState::Quarantined];
         let (cluster, limit) = (Some(site.cluster.name().clone()), Some(report::LOOKED_AT));
         self.store().leases(&LeaseFilter { principal: None, cluster, states, limit }).await
@@ -125,8 +125,8 @@ impl Broker {
     /// An orphan that only has the mark is a stranger: somebody copied the comment.
     async fn unmask(&self, finding: &mut Finding) -> Result<(), StoreError> {
         let Finding::Orphan { role, lease } = finding else { return Ok(()) };
-        let oid = self.store().lease(*lease).await?.and_then(|lease| lease.role_oid);
-        if !role.is_of(*lease, oid) {
+        let known = self.store().lease(*lease).await?;
+        if !role.is_of(*lease, known.as_ref()) {
             *finding = Finding::Stranger { role: role.clone() };
         }
         Ok(())
@@ -160,6 +160,11 @@ impl Broker {
                 if site.cluster.find(&lease).await?.is_some() {
                     return Ok(());
                 }
+                // Its sessions stayed, and one that had become its group has the rights of that.
+                if site.cluster.end_access(&RoleTarget::of(&lease)).await? != AccessEnd::Gone {
+                    return Ok(());
+                }
+                site.last_gone.note();
                 warn!(lease = %lease.id, role = %lease.role_name, cluster = %lease.cluster, "the role is gone without our doing; the lease is lost");
                 let Ok(lost) = lease.lose(self.now()) else { return Ok(()) };
                 crash::at(Place::ReconcileLost);

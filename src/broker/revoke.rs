@@ -391,16 +391,17 @@ impl Broker {
     }
 
     async fn settled_by(&self, id: LeaseId, until: Instant) -> Result<Lease, LeaseError> {
-        let mut moves = self.0.moves.subscribe();
         let waited = tokio::time::timeout_at(until, async {
             loop {
+                // Begun before the look: a move meanwhile is not missed.
+                let moved = self.0.moves.notified();
                 let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
                 let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
                 if lease.state.is_final() || lease.attempts > 0 {
                     return Ok(lease);
                 }
                 // Another broker may be the one that moves it, of which nobody tells us.
-                drop(tokio::time::timeout(LOOK_EVERY, moves.changed()).await);
+                drop(tokio::time::timeout(LOOK_EVERY, moved).await);
             }
         });
         if let Ok(settled) = waited.await {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -55,7 +55,9 @@ const DISPUTED: SignedDuration = SignedDuration::from_mins(2);
 #[derive(Default)]
 pub(super) struct Time {
     /// Whether another clock was asked since the start. Nothing is due before.
-    settled: watch::Sender<bool>,
+    settled: AtomicBool,
+    /// Wakes whoever waits for that.
+    said: Notify,
     /// Whether two clocks or more have agreed on the time since the start. Until then the broker
     /// goes by one, and looks for others.
     agreed: AtomicBool,
@@ -72,14 +74,17 @@ pub(super) struct Time {
 impl Time {
     /// Whether the broker's time was held against another clock.
     pub(super) fn is_settled(&self) -> bool {
-        *self.settled.borrow()
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Returns once it was. A cluster whose leases could be taken away has a clock to be asked, so
     /// this keeps nothing from being revoked.
     pub(super) async fn settled(&self) {
-        // It fails only when the sender is gone, which is ours.
-        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+        // Begun before the look: what is said meanwhile is not missed.
+        let said = self.said.notified();
+        if !self.is_settled() {
+            said.await;
+        }
     }
 }
 
@@ -122,6 +127,13 @@ impl OtherClock {
     fn now(&self) -> Option<Timestamp> {
         let reading = (*self.read.lock().unwrap_or_else(PoisonError::into_inner))?;
         (reading.read.elapsed() < GOOD_FOR).then(|| reading.now())
+    }
+
+    /// What it shows now by its last reading, however long ago that was. One that was too far
+    /// apart is so until it is read again: not to have looked is no reason to issue.
+    fn as_last_read(&self) -> Option<Timestamp> {
+        let reading = *self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.map(Reading::now)
     }
 }
 
@@ -201,6 +213,7 @@ impl Broker {
             // start is asked soon.
             let settled = self.0.time.is_settled();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(if settled { READ_EVERY } else { COMPARE_EVERY }) => {}
             }
@@ -241,6 +254,7 @@ impl Broker {
                 Err(_) => {}
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(READ_EVERY) => {}
             }
@@ -260,6 +274,7 @@ impl Broker {
         while !stop.is_cancelled() {
             self.compare_clocks().await;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.0.time.read.notified() => {}
                 () = tokio::time::sleep(COMPARE_EVERY) => {}
@@ -327,7 +342,8 @@ impl Broker {
         }
         let _ = time.passed.set(passed.map(Reading::new));
         self.take(choice, "the machine's clock does not tell the time of other clocks").await;
-        time.settled.send_replace(true);
+        time.settled.store(true, Ordering::Release);
+        time.said.notify_waiters();
     }
 
     /// How many clocks there are beside the machine's own.
@@ -379,7 +395,8 @@ impl Broker {
         let most = self.0.max_clock_skew.span();
         let now = self.now();
         let wall = Some(self.0.clock.wall()).filter(|_| self.0.time.is_settled());
-        let apart = [wall, site.clock.now(), self.0.store_clock.now()].into_iter().flatten();
+        let others = [site.clock.as_last_read(), self.0.store_clock.as_last_read()];
+        let apart = others.into_iter().chain([wall]).flatten();
         apart.map(|clock| clock.duration_since(now)).find(|apart| apart.abs() > most)
     }
 }
@@ -409,6 +426,16 @@ mod tests {
 
     const HOUR: i64 = 3600;
     const DECADE: i64 = 10 * 365 * 86_400;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_not_read_lately_judges_nothing_and_still_stands_apart() {
+        let clock = OtherClock::default();
+        assert_eq!((clock.now(), clock.as_last_read()), (None, None));
+        clock.note(at(HOUR));
+        assert_eq!(clock.now(), Some(at(HOUR)));
+        tokio::time::advance(GOOD_FOR).await;
+        assert_eq!((clock.now(), clock.as_last_read()), (None, Some(at(HOUR + 30))));
+    }
 
     #[test]
     fn a_wall_that_drifts_is_followed_in_small_steps_whatever_others_say() {

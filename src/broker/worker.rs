@@ -241,6 +241,7 @@ impl Broker {
             // What is in hand goes on while the store takes its time.
             let claimed = loop {
                 tokio::select! {
+                    biased;
                     claimed = &mut claiming => break claimed,
                     Some(half) = work.next(), if !work.is_empty() => {
                         work.extend(self.go_on(site, half, &mut in_hand).await);
@@ -262,6 +263,7 @@ impl Broker {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 Some(half) = work.next(), if !work.is_empty() => {
                     work.extend(self.go_on(site, half, &mut in_hand).await);
@@ -317,7 +319,7 @@ impl Broker {
             }
         }
         self.give_back(id).await;
-        self.0.moves.send_modify(|count| *count = count.wrapping_add(1));
+        self.0.moves.notify_waiters();
         Half { id, closed: None }
     }
 
@@ -470,6 +472,7 @@ impl Broker {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = site.compare.notified() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -488,6 +491,7 @@ impl Broker {
                 warn!(cause = with_causes(&failed), "the store could not be swept");
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(every) => {}
             }

@@ -24,12 +24,16 @@ pub struct FoundRole {
 }
 
 impl FoundRole {
-    /// Whether it is the role that was made for `lease`, whose role had `oid` if that is known: by
-    /// its OID, or by its name, which leads back to the lease. A mark alone can be copied.
+    /// Whether it is the role that was made for `lease`: by its OID or the name that it was given,
+    /// or, if nothing is `known` of the lease, by a name that leads back to it. A mark alone can be
+    /// copied, and so can a part of a name.
     #[must_use]
-    pub fn is_of(&self, lease: LeaseId, oid: Option<RoleOid>) -> bool {
-        let name = LeaseRoleName::try_from(self.name.clone()).ok();
-        oid == Some(self.oid) || name.and_then(|name| name.lease_id()) == Some(lease)
+    pub fn is_of(&self, lease: LeaseId, known: Option<&Lease>) -> bool {
+        let Some(known) = known else {
+            let name = LeaseRoleName::try_from(self.name.clone()).ok();
+            return name.and_then(|name| name.lease_id()) == Some(lease);
+        };
+        known.role_oid == Some(self.oid) || known.role_name.as_str() == self.name
     }
 }
 
@@ -238,18 +242,32 @@ mod tests {
     #[test]
     fn a_role_is_known_by_its_oid_or_its_name_and_not_by_its_mark_alone() {
         let named = |name: &str| FoundRole { name: name.to_owned(), ..ours('a', 1) };
-        let own = format!("pgb_alice_{}", id('a'));
+        let known = |oid: Option<u32>| {
+            let lease = lease_in(LeaseState::Revoked);
+            Lease { id: id('a'), role_oid: oid.map(RoleOid), ..lease }
+        };
+        let own = known(None).role_name.to_string();
         for (name, oid, is_its) in [
             (own.as_str(), None, true),
             (own.as_str(), Some(2), true),
             ("renamed", Some(1), true),
             ("renamed", Some(2), false),
             ("renamed", None, false),
-            ("payroll", None, false),
+            // A name that is like its, in the part that leads back to the lease too.
+            (&format!("x{own}"), Some(2), false),
+            (&format!("{own}x"), None, false),
         ] {
-            assert_eq!(named(name).is_of(id('a'), oid.map(RoleOid)), is_its, "{name} {oid:?}");
+            assert_eq!(named(name).is_of(id('a'), Some(&known(oid))), is_its, "{name} {oid:?}");
         }
+    }
+
+    #[test]
+    fn a_role_of_a_lease_that_nobody_knows_is_known_by_where_its_name_leads() {
+        let named = |name: &str| FoundRole { name: name.to_owned(), ..ours('a', 1) };
+        let own = format!("pgb_alice_{}", id('a'));
+        assert!(named(&own).is_of(id('a'), None));
         assert!(!named(&own).is_of(id('b'), None));
+        assert!(!named("payroll").is_of(id('a'), None));
     }
 
     #[test]

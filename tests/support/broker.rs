@@ -199,6 +199,11 @@ impl TestBed {
         wait_for("the end of pgbridge", STARTING, || (!self.daemon.is_running()).then_some(()));
     }
 
+    /// What the names of its lease roles begin with.
+    pub fn role_prefix(&self) -> &str {
+        &self.role_prefix
+    }
+
     /// The lease roles on the cluster, whatever the broker thinks of them.
     pub fn lease_roles(&self) -> Vec<String> {
         let starting = format!(

@@ -1,5 +1,6 @@
 //! What happens by chance, all of it from one seed.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -31,9 +32,13 @@ impl Chance {
         Self(Arc::new(Mutex::new(Dice { rng: StdRng::seed_from_u64(seed), faults: None })))
     }
 
-    /// From now on one of `faults` calls fails.
+    /// From now on one of `faults` calls fails, as often before its effect as after it.
     pub(super) fn set_faults(&self, faults: Option<u32>) {
         self.0.lock().unwrap().faults = faults;
+    }
+
+    pub(super) fn has_faults(&self) -> bool {
+        self.0.lock().unwrap().faults.is_some()
     }
 
     /// A number below `bound`.
@@ -58,10 +63,39 @@ impl Chance {
             tokio::task::yield_now().await;
         }
         let faults = self.0.lock().unwrap().faults;
-        match faults {
-            Some(n) if self.once_in(n) && self.once_in(2) => Fate::AnswerLost,
-            Some(n) if self.once_in(n) => Fate::FailedBefore,
-            _ => Fate::Done,
+        if !faults.is_some_and(|n| self.once_in(n)) {
+            Fate::Done
+        } else if self.once_in(2) {
+            Fate::FailedBefore
+        } else {
+            Fate::AnswerLost
         }
     }
+}
+
+thread_local! {
+    /// What the brokers of this thread draw from, while a run lasts.
+    static DRAWN_FROM: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
+
+/// While it lives, the brokers of this thread draw ids, tokens and passwords from one seed.
+pub(super) struct Drawn(());
+
+impl Drawn {
+    pub(super) fn from(seed: u64) -> Self {
+        DRAWN_FROM.set(Some(StdRng::seed_from_u64(seed)));
+        Self(())
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        DRAWN_FROM.set(None);
+    }
+}
+
+/// What a broker draws from in a test: the run's seed, or else the operating system.
+pub(in crate::broker) fn rng() -> StdRng {
+    DRAWN_FROM
+        .with_borrow_mut(|from| from.as_mut().map_or_else(StdRng::from_os_rng, StdRng::from_rng))
 }

@@ -1,173 +1,100 @@
-//! A broker with two clusters, and clocks that do not agree.
+//! The clocks of the model: each broker's process with its own, and what moves them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chance::Chance;
-use super::directory::Directory;
-use super::server::Server;
-use super::store::ModelStore;
-use super::world::{client, lockout, policy, ttl};
-use crate::audit::{Action, Record, Subject};
-use crate::auth::SessionTimes;
-use crate::broker::{Broker, Parts};
+use super::world::{Running, World};
 use crate::clock::Clock;
-use crate::cluster::LeaseRoles;
-use crate::lease::Terms;
-use crate::names::RolePrefix;
-use crate::store::Store;
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
-
-/// A broker, its two clusters, and the true time.
-struct Two {
-    time: Clock,
-    orders: Server,
-    beta: Server,
-    store: ModelStore,
-    /// The clock of the broker's machine.
-    clock: Clock,
-    broker: Broker,
+/// A broker's process.
+pub(super) struct Process {
+    pub(super) clock: Clock,
+    /// How far its machine's clock is ahead of the true time.
+    pub(super) wall_ahead: SignedDuration,
+    pub(super) running: Option<Running>,
+    /// Stopped by SIGSTOP: time passes, and nothing is done.
+    pub(super) is_frozen: bool,
+    missed: Duration,
 }
 
-impl Two {
-    /// Before the broker begins to work; then its machine's clock is `wall` ahead.
-    fn new(wall: SignedDuration) -> Self {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let (time, clock) = (Clock::manual(start), Clock::manual(start + wall));
-        let chance = Chance::new(0);
-        let orders = Server::new("orders", time.clone(), chance.clone());
-        let beta = Server::new("beta", time.clone(), chance.clone());
-        let store = ModelStore::new(time.clone(), chance.clone());
-        let cluster = |server: &Server| (Box::new(server.clone()) as Box<dyn LeaseRoles>, client());
-        let broker = Broker::new(Parts {
-            store: Arc::new(store.clone()),
-            clock: clock.clone(),
-            ways: vec![Arc::new(Directory::new(&[], &[], chance))],
-            policy: policy(),
-            clusters: vec![cluster(&orders), cluster(&beta)],
-            terms: Terms {
-                role_prefix: RolePrefix::default(),
-                create_within: ttl("30s"),
-                outlive_login: false,
-            },
-            session: SessionTimes { idle: ttl("30m"), absolute: ttl("8h") },
-            lockout: lockout(),
-            reconcile_every: ttl("1m"),
-            recheck_every: ttl("1m"),
-            recheck_grace: ttl("15m"),
-            max_missing: 5,
-            max_clock_skew: ttl("2m"),
-        });
-        Self { time, orders, beta, store, clock, broker }
-    }
-
-    /// The work goes on until the test is over.
-    fn start(&self) {
-        drop(self.broker.start());
-    }
-
-    async fn pass(&self, seconds: u64) {
-        for _ in 0..seconds {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            for clock in [&self.time, &self.clock] {
-                clock.advance(Duration::from_secs(1));
-            }
-            tokio::time::advance(Duration::from_secs(1)).await;
+impl Process {
+    pub(super) fn new(start: Timestamp) -> Self {
+        Self {
+            clock: Clock::manual(start),
+            wall_ahead: SignedDuration::ZERO,
+            running: None,
+            is_frozen: false,
+            missed: Duration::ZERO,
         }
     }
 
-    /// How far the broker's time is ahead of the true one; nothing while it is not settled.
-    fn ahead(&self) -> Option<i64> {
-        let ahead = self.broker.now().duration_since(self.time.now());
-        self.broker.0.time.is_settled().then_some(ahead.as_secs())
+    pub(super) fn started(&mut self, clock: Clock, running: Running) {
+        (self.clock, self.running) = (clock, Some(running));
+        (self.is_frozen, self.missed) = (false, Duration::ZERO);
     }
 
-    /// Whether clocks keep leases from being issued on `cluster`.
-    fn keeps(&self, cluster: &str) -> bool {
-        let site = self.broker.site(&cluster.parse().unwrap()).unwrap();
-        self.broker.clocks_apart(site).is_some()
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.clock.advance(by);
+        if self.is_frozen {
+            self.missed += by;
+        } else if let Some(running) = &self.running {
+            running.runtime.block_on(tokio::time::advance(by));
+        }
     }
-}
 
-#[tokio::test(start_paused = true)]
-async fn a_cluster_whose_clock_is_wrong_moves_no_other_and_keeps_nothing_from_it() {
-    for ahead in [-77, -8 * 3600, 77, 8 * 3600] {
-        let two = Two::new(SignedDuration::ZERO);
-        two.beta.set_clock_ahead(SignedDuration::from_secs(ahead));
-        two.start();
-        two.pass(20).await;
-        assert_eq!(two.ahead(), Some(0), "{ahead}");
-        assert!(!two.keeps("orders"), "{ahead}");
-        assert_eq!(two.keeps("beta"), ahead.abs() > 120, "{ahead}");
-        two.beta.set_clock_ahead(SignedDuration::ZERO);
-        two.pass(20).await;
-        assert!(!two.keeps("beta"), "{ahead}");
+    fn thaw(&mut self) {
+        self.is_frozen = false;
+        let missed = std::mem::take(&mut self.missed);
+        if let Some(running) = &self.running {
+            running.runtime.block_on(tokio::time::advance(missed));
+        }
     }
-}
 
-#[tokio::test(start_paused = true)]
-async fn one_clock_alone_decides_only_until_another_one_can_be_read() {
-    for (ahead, alone) in [(-8 * HOUR, -8 * 3600), (SignedDuration::from_secs(100), 100)] {
-        let two = Two::new(SignedDuration::ZERO);
-        two.beta.set_clock_ahead(ahead);
-        two.orders.set_up(false);
-        two.start();
-        two.pass(3).await;
-        assert_eq!(two.ahead(), None, "others are waited for");
-        two.pass(10).await;
-        assert_eq!(two.ahead(), Some(alone));
-        two.orders.set_up(true);
-        two.pass(20).await;
-        assert_eq!(two.ahead(), Some(0));
-        assert!(!two.keeps("orders"));
+    fn move_wall(&mut self, ahead: SignedDuration) {
+        self.clock.move_wall(ahead - self.wall_ahead);
+        self.wall_ahead = ahead;
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_cluster_that_is_down_holds_up_no_start_when_the_other_two_clocks_agree() {
-    let two = Two::new(SignedDuration::ZERO);
-    two.beta.set_up(false);
-    two.start();
-    two.pass(1).await;
-    assert_eq!(two.ahead(), Some(0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_is_before_what_was_written_down_is_not_believed() {
-    for (wall, beta) in [(SignedDuration::ZERO, -8 * HOUR), (-8 * HOUR, SignedDuration::ZERO)] {
-        let two = Two::new(wall);
-        two.beta.set_clock_ahead(beta);
-        two.orders.set_up(false);
-        let record = Record::new(two.time.now(), Action::BrokerStopped, Subject::Broker);
-        two.store.commit(Vec::new(), vec![record]).await.unwrap();
-        two.start();
-        two.pass(10).await;
-        assert_eq!(two.ahead(), Some(0), "{wall} {beta}");
-        // It gains no word by the time that passes meanwhile.
-        two.clock.move_wall(-wall);
-        two.pass(3600).await;
-        assert_eq!(two.ahead(), Some(0), "{wall} {beta}");
+impl World {
+    pub(super) fn thaw(&mut self, at: usize) {
+        self.brokers[at].thaw();
     }
-}
 
-#[tokio::test(start_paused = true)]
-async fn a_machine_that_begins_far_ahead_ends_nothing_alone_and_goes_on_with_the_others() {
-    let two = Two::new(3650 * 24 * HOUR);
-    two.beta.set_up(false);
-    two.start();
-    two.pass(10).await;
-    assert_eq!(two.ahead(), Some(0));
-    assert!(two.keeps("orders"), "not while the machine's clock is off");
-    two.orders.set_up(false);
-    two.pass(60).await;
-    assert_eq!(two.ahead(), Some(0));
-    two.clock.move_wall(-3650 * 24 * HOUR);
-    two.orders.set_up(true);
-    two.pass(20).await;
-    assert!(!two.keeps("orders"));
+    /// Only one clock is wrong at a time: with two that agree nobody could tell.
+    pub(super) fn move_wall(&mut self, at: usize, ahead: SignedDuration) {
+        self.server.set_clock_ahead(SignedDuration::ZERO);
+        self.brokers[at].move_wall(ahead);
+    }
+
+    pub(super) fn move_server_clock(&mut self, ahead: SignedDuration) {
+        self.set_walls_right();
+        self.server.set_clock_ahead(ahead);
+    }
+
+    pub(super) fn set_walls_right(&mut self) {
+        for process in &mut self.brokers {
+            process.move_wall(SignedDuration::ZERO);
+        }
+        self.server.set_clock_ahead(SignedDuration::ZERO);
+    }
+
+    /// How far the brokers' time is behind the true one, of that which is farthest: where a broker
+    /// starts while its machine's clock and the server's do not agree, it goes by the earlier.
+    pub(super) fn behind(&self) -> SignedDuration {
+        let now = self.time.now();
+        let behind = self.brokers.iter().map(|process| now.duration_since(process.clock.now()));
+        behind.max().unwrap_or_default().max(SignedDuration::ZERO)
+    }
+
+    /// No clock that was moved has moved a broker's time.
+    pub(super) fn check_time(&self) {
+        for process in &self.brokers {
+            let apart = process.clock.now().duration_since(self.time.now());
+            if apart.abs() > SignedDuration::from_secs(60) {
+                self.broken(&format!("a broker's time is {apart} off"), None);
+            }
+        }
+    }
 }

@@ -69,6 +69,10 @@ impl Directory {
         state.people.get(person).is_some_and(|groups| groups.contains(group))
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        self.state.lock().unwrap().is_up
+    }
+
     /// Whoever is there, with their groups.
     async fn look(&self, account: &str, now: Timestamp) -> Result<Option<Identity>, Reason> {
         let fate = self.chance.fate().await;
@@ -78,6 +82,11 @@ impl Directory {
         }
         Ok(state.people.get(account).map(|groups| identity(account, groups, now)))
     }
+}
+
+/// What somebody types to log in.
+pub(super) fn password_of(person: &str) -> String {
+    format!("what-only-{person}-knows")
 }
 
 fn reason(word: &'static str) -> Reason {
@@ -103,11 +112,12 @@ impl Way for Directory {
     async fn login(
         &self,
         username: &str,
-        _: &LoginPassword,
+        password: &LoginPassword,
         now: Timestamp,
     ) -> Result<Identity, Unproven> {
         let found = self.look(username, now).await.map_err(Unproven::Outage)?;
-        found.ok_or_else(|| Unproven::Refused(reason("unknown")))
+        let found = found.filter(|_| password.expose() == password_of(username));
+        found.ok_or_else(|| Unproven::Refused(reason("refused")))
     }
 
     async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing {

@@ -1,72 +1,105 @@
-//! The model of a PostgreSQL server and of what [`crate::cluster::Cluster`] does on it.
+//! The model of a PostgreSQL server: its roles, sessions and objects, and what the people on it
+//! do. What the broker does there is in [`super::roles`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
+use aws_lc_rs::{digest, hmac};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use super::chance::{Chance, Fate};
+use super::chance::Chance;
 use crate::clock::Clock;
-use crate::cluster::{
-    AccessEnd, ClusterError, ClusterHealth, CreateError, CreateRefusal, Created, LeaseRoles,
-    Removal, RoleTarget,
-};
-use crate::lease::{Blocker, BlockerKind, FoundRole, Lease, MarkerReading};
-use crate::mapping::{ObjectPolicy, Profile};
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, Ttl, Verifier};
+use crate::lease::MarkerReading;
+use crate::lease::plan::ServerVersion;
+use crate::names::{ClusterName, LeaseId, RoleName, RoleOid};
 
 /// A role on the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) name: String,
     pub(super) mark: MarkerReading,
     pub(super) can_login: bool,
+    pub(super) verifier: Option<String>,
     pub(super) valid_until: Timestamp,
-    pub(super) groups: Vec<RoleName>,
+    /// When that was set, by the server's clock.
+    pub(super) set_at: Timestamp,
+    /// How far the server's clock was ahead then.
+    pub(super) clock_ahead: SignedDuration,
+    /// What it may beyond LOGIN, such as `CREATEDB`.
+    pub(super) attributes: Vec<String>,
+    pub(super) memberships: Vec<Membership>,
     /// Somebody uses an object of it: it cannot be dropped.
     pub(super) is_in_use: bool,
-    /// How far the server's clock was ahead when `valid_until` was set.
-    pub(super) clock_ahead: SignedDuration,
+}
+
+/// That a role is in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Membership {
+    pub(super) group: RoleName,
+    /// Whether it may become the group (`SET ROLE`).
+    pub(super) may_set: bool,
+    /// Whether it may let others in.
+    pub(super) has_admin: bool,
 }
 
 /// A session on the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
+    pub(super) pid: u32,
     pub(super) oid: RoleOid,
-    /// The log-in is held back (`post_auth_delay`): nobody can see it yet.
-    pub(super) is_hidden: bool,
+    pub(super) presence: Presence,
+    /// The group that it became.
+    pub(super) acts_as: Option<RoleName>,
+}
+
+/// Whether others see a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Its log-in is held back (`post_auth_delay`): nobody can see it yet, and it does nothing.
+    Hidden,
+    /// It was held back and is not any more.
+    Revealed,
+    /// It was there to be seen from the beginning.
+    Open,
 }
 
 /// A create that is still on its way through the network.
 #[derive(Clone, Debug)]
-struct Late {
-    name: LeaseRoleName,
-    lease: LeaseId,
-    group: RoleName,
-    valid_until: Timestamp,
-    deadline: Timestamp,
+pub(super) struct Late {
+    pub(super) role: Role,
+    pub(super) deadline: Timestamp,
 }
+
+/// Who owns what roles leave behind on purpose.
+pub(super) const ATTIC: RoleOid = RoleOid(100);
 
 /// What the server holds.
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) roles: BTreeMap<RoleOid, Role>,
     pub(super) sessions: Vec<Session>,
-    late: Vec<Late>,
+    /// Objects, by number, and who owns each.
+    pub(super) objects: BTreeMap<u32, RoleOid>,
+    /// Whose prepared transactions there are.
+    pub(super) prepared: Vec<RoleOid>,
+    pub(super) late: Vec<Late>,
     next_oid: u32,
+    /// Counts sessions and objects; never goes back, so that none is taken for another.
+    next_number: u32,
 }
 
 /// The server. Cloning gives the same one.
 #[derive(Clone)]
 pub(super) struct Server {
-    name: ClusterName,
+    pub(super) name: ClusterName,
+    pub(super) version: ServerVersion,
     state: Arc<Mutex<State>>,
     settings: Arc<Mutex<Settings>>,
     /// The true time.
     time: Clock,
-    chance: Chance,
+    pub(super) chance: Chance,
 }
 
 #[derive(Clone, Copy)]
@@ -80,12 +113,16 @@ impl Server {
         let state = State {
             roles: BTreeMap::new(),
             sessions: Vec::new(),
+            objects: BTreeMap::new(),
+            prepared: Vec::new(),
             late: Vec::new(),
             next_oid: 16_384,
+            next_number: 1,
         };
         let settings = Settings { is_up: true, clock_ahead: SignedDuration::ZERO };
         Self {
             name: name.parse().unwrap(),
+            version: ServerVersion(if chance.once_in(2) { 150_018 } else { 160_014 }),
             state: Arc::new(Mutex::new(state)),
             settings: Arc::new(Mutex::new(settings)),
             time,
@@ -97,6 +134,11 @@ impl Server {
         self.state.lock().unwrap()
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        self.settings.lock().unwrap().is_up
+    }
+
+    /// A server that stops ends every session.
     pub(super) fn set_up(&self, is_up: bool) {
         self.settings.lock().unwrap().is_up = is_up;
         if !is_up {
@@ -117,22 +159,20 @@ impl Server {
         self.time.now() + self.clock_ahead()
     }
 
-    /// Opens a session as the holder of the password does.
-    pub(super) fn log_in(&self, oid: RoleOid, is_hidden: bool) -> bool {
-        let (now, is_up) = (self.now(), self.settings.lock().unwrap().is_up);
+    /// Opens a session as whoever has the password does, and gives its pid.
+    pub(super) fn log_in(&self, name: &str, password: &str, presence: Presence) -> Option<u32> {
+        let (now, is_up) = (self.now(), self.is_up());
         let mut state = self.state();
-        let role = state.roles.get(&oid);
-        let lets_in = is_up && role.is_some_and(|role| role.can_login && role.valid_until > now);
-        if lets_in {
-            state.sessions.push(Session { oid, is_hidden });
-        }
-        lets_in
+        let oid = state.lets_in(name, password, now).filter(|_| is_up)?;
+        Some(state.connect(oid, presence))
     }
 
     /// Lets every log-in that is held back show itself.
     pub(super) fn reveal(&self) {
         for session in &mut self.state().sessions {
-            session.is_hidden = false;
+            if session.presence == Presence::Hidden {
+                session.presence = Presence::Revealed;
+            }
         }
     }
 
@@ -141,258 +181,145 @@ impl Server {
         let late = std::mem::take(&mut self.state().late);
         for create in late {
             if self.now() <= create.deadline {
-                self.make(&create.name, create.lease, &create.group, create.valid_until);
+                self.state().make(create.role);
             }
         }
     }
 
-    fn make(
-        &self,
-        name: &LeaseRoleName,
-        lease: LeaseId,
-        group: &RoleName,
-        valid_until: Timestamp,
-    ) -> Option<RoleOid> {
-        let clock_ahead = self.clock_ahead();
-        let mut state = self.state();
-        if state.roles.values().any(|role| role.name == name.as_str()) {
-            return None;
-        }
-        let oid = RoleOid(state.next_oid);
-        state.next_oid += 1;
-        let role = Role {
-            name: name.as_str().to_owned(),
-            mark: MarkerReading::Ours(lease),
-            can_login: true,
-            valid_until,
-            groups: vec![group.clone()],
-            is_in_use: false,
-            clock_ahead,
-        };
-        state.roles.insert(oid, role);
-        Some(oid)
+    /// The OIDs of all sessions that can do what needs a privilege.
+    pub(super) fn privileged(&self) -> Vec<RoleOid> {
+        let state = self.state();
+        let sessions = state.sessions.iter().filter(|session| state.runs_privileged(session));
+        sessions.map(|session| session.oid).collect()
     }
 
-    /// A role that a DBA makes, with the mark that they give it.
+    /// A role that a DBA makes, with the mark that they give it, a session and an object.
     pub(super) fn make_foreign(&self, name: String, mark: MarkerReading) -> RoleOid {
-        let mut state = self.state();
-        let oid = RoleOid(state.next_oid);
-        state.next_oid += 1;
         let role = Role {
             name,
             mark,
             can_login: true,
+            verifier: None,
             valid_until: Timestamp::MAX,
-            groups: vec!["orders_read".parse().unwrap()],
+            set_at: self.now(),
+            clock_ahead: self.clock_ahead(),
+            attributes: vec!["CREATEDB".to_owned()],
+            memberships: vec![Membership {
+                group: "orders_read".parse().unwrap(),
+                may_set: true,
+                has_admin: true,
+            }],
             is_in_use: false,
-            clock_ahead: SignedDuration::ZERO,
         };
-        state.roles.insert(oid, role);
+        let is_up = self.is_up();
+        let mut state = self.state();
+        let oid = state.make(role).expect("a DBA takes a name that is free");
+        if is_up {
+            state.connect(oid, Presence::Open);
+        }
+        state.own(oid);
         oid
     }
+}
 
-    fn away(&self) -> ClusterError {
-        ClusterError::Unreadable { cluster: self.name.clone(), what: "nothing: the model is away" }
+impl State {
+    /// The role that the server lets in at `now` by its name and password.
+    pub(super) fn lets_in(&self, name: &str, password: &str, now: Timestamp) -> Option<RoleOid> {
+        let (oid, role) = self.roles.iter().find(|(_, role)| role.name == name)?;
+        let verifier = role.verifier.as_ref().filter(|_| role.can_login)?;
+        (role.valid_until > now && fits(verifier, password)).then_some(*oid)
     }
 
-    /// Fails before anything has happened, or says whether the answer will be lost.
-    async fn begin(&self) -> Result<Fate, ClusterError> {
-        let fate = self.chance.fate().await;
-        let is_up = self.settings.lock().unwrap().is_up;
-        if is_up && fate != Fate::FailedBefore { Ok(fate) } else { Err(self.away()) }
+    fn connect(&mut self, oid: RoleOid, presence: Presence) -> u32 {
+        let pid = self.number();
+        self.sessions.push(Session { pid, oid, presence, acts_as: None });
+        pid
     }
 
-    async fn end<T>(&self, fate: Fate, answer: T) -> Result<T, ClusterError> {
-        tokio::task::yield_now().await;
-        if fate == Fate::AnswerLost { Err(self.away()) } else { Ok(answer) }
+    /// Lets the role `oid` own one more object.
+    pub(super) fn own(&mut self, oid: RoleOid) -> u32 {
+        let number = self.number();
+        self.objects.insert(number, oid);
+        number
     }
 
-    /// As the real one does: by OID if it is known, else by name; and the mark must fit in any
-    /// case. An OID that another lease's role has by now is a role that is gone.
-    fn locate(&self, target: &RoleTarget) -> Result<Option<RoleOid>, ClusterError> {
-        let state = self.state();
-        let oid = target.oid.or_else(|| {
-            let name = target.name.as_ref().map(LeaseRoleName::as_str);
-            let named = state.roles.iter().find(|(_, role)| Some(role.name.as_str()) == name);
-            named.map(|(oid, _)| *oid)
-        });
-        let Some((oid, role)) = oid.and_then(|oid| state.roles.get(&oid).map(|role| (oid, role)))
-        else {
-            return Ok(None);
-        };
-        match role.mark {
-            MarkerReading::Ours(lease) if lease == target.lease => return Ok(Some(oid)),
-            MarkerReading::Ours(lease) if leads_to(&role.name, lease) => return Ok(None),
-            _ => {}
+    fn number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Makes a role, unless there is one of its name.
+    pub(super) fn make(&mut self, role: Role) -> Option<RoleOid> {
+        if self.roles.values().any(|other| other.name == role.name) {
+            return None;
         }
-        Err(ClusterError::NotOurs {
-            cluster: self.name.clone(),
-            lease: target.lease,
-            oid,
-            name: role.name.clone(),
-            because: "the model says so",
-        })
+        let oid = RoleOid(self.next_oid);
+        self.next_oid += 1;
+        self.roles.insert(oid, role);
+        Some(oid)
     }
 
-    fn end_sessions(&self, oid: RoleOid) {
-        self.state().sessions.retain(|session| session.oid != oid || session.is_hidden);
+    /// What a DBA does: the role goes with all it owns; its sessions stay, as in PostgreSQL.
+    pub(super) fn drop_owned_and_role(&mut self, oid: RoleOid) {
+        self.objects.retain(|_, owner| *owner != oid);
+        self.prepared.retain(|owner| *owner != oid);
+        self.roles.remove(&oid);
+    }
+
+    /// Puts everything back as it was in `backup`; sessions end.
+    pub(super) fn restore(&mut self, backup: Self) {
+        let next_number = self.next_number;
+        *self = Self { sessions: Vec::new(), late: Vec::new(), next_number, ..backup };
+    }
+
+    /// Lets the sessions of `oid` become a group of theirs, where the server lets them.
+    pub(super) fn set_role(&mut self, oid: RoleOid) {
+        let Some(role) = self.roles.get(&oid) else { return };
+        let group = role.memberships.iter().find(|membership| membership.may_set);
+        let Some(group) = group.map(|membership| membership.group.clone()) else { return };
+        let sessions = self.sessions.iter_mut();
+        for session in sessions.filter(|s| s.oid == oid && s.presence != Presence::Hidden) {
+            session.acts_as = Some(group.clone());
+        }
+    }
+
+    /// Whether a statement in `session` that needs the privileges of any group succeeds now.
+    pub(super) fn runs_privileged(&self, session: &Session) -> bool {
+        let inherits =
+            self.roles.get(&session.oid).is_some_and(|role| !role.memberships.is_empty());
+        session.presence != Presence::Hidden && (session.acts_as.is_some() || inherits)
+    }
+
+    /// Ends the sessions of `oid` that can be seen, and gives how many.
+    pub(super) fn end_sessions(&mut self, oid: RoleOid) -> usize {
+        let before = self.sessions.len();
+        self.sessions.retain(|session| session.oid != oid || session.presence == Presence::Hidden);
+        before - self.sessions.len()
+    }
+
+    /// What is left on the server of a role that had `oid`, if anything is: itself if it has the
+    /// mark of `lease`, a session that could be seen, an object, a prepared transaction.
+    pub(super) fn residue(&self, oid: RoleOid, lease: LeaseId) -> Option<String> {
+        let role = self.roles.get(&oid).filter(|role| role.mark == MarkerReading::Ours(lease));
+        let mut sessions = self.sessions.iter();
+        let session = sessions.find(|s| s.oid == oid && s.presence == Presence::Open);
+        let object = self.objects.iter().find(|(_, owner)| **owner == oid);
+        let prepared = self.prepared.iter().find(|owner| **owner == oid);
+        let found = (role, session, object, prepared);
+        (found != (None, None, None, None)).then(|| format!("{found:?}"))
     }
 }
 
-/// Whether the name is that of a role made for `lease`.
-fn leads_to(name: &str, lease: LeaseId) -> bool {
-    let name = LeaseRoleName::try_from(name.to_owned()).ok();
-    name.and_then(|name| name.lease_id()) == Some(lease)
-}
-
-#[async_trait]
-impl LeaseRoles for Server {
-    fn name(&self) -> &ClusterName {
-        &self.name
-    }
-
-    async fn create(
-        &self,
-        lease: &Lease,
-        profile: &Profile,
-        _: &Verifier,
-        ttl: Ttl,
-        within: Duration,
-    ) -> Result<Created, CreateError> {
-        let role_name = lease.role_name.clone();
-        let seen = self.now();
-        let fate = match self.begin().await {
-            Ok(fate) => fate,
-            Err(source) => return Err(CreateError::Failed { role_name, source }),
-        };
-        let (valid_until, deadline) = (seen + ttl.span(), seen + within);
-        let in_doubt = |role_name| CreateError::InDoubt { role_name, source: self.away() };
-        if fate == Fate::AnswerLost && self.chance.once_in(2) {
-            let (lease, group) = (lease.id, profile.role.clone());
-            let late = Late { name: role_name.clone(), lease, group, valid_until, deadline };
-            self.state().late.push(late);
-            return Err(in_doubt(role_name));
-        }
-        if self.now() > deadline {
-            let refusal = CreateRefusal::TooLate;
-            let (cluster, role) = (self.name.clone(), profile.role.clone());
-            return Err(CreateError::Refused { cluster, role, refusal });
-        }
-        let made = self.make(&lease.role_name, lease.id, &profile.role, valid_until);
-        tokio::task::yield_now().await;
-        match made {
-            Some(role_oid) if fate == Fate::Done => Ok(Created { role_oid, valid_until }),
-            _ => Err(in_doubt(role_name)),
-        }
-    }
-
-    async fn extend(&self, lease: &Lease, remaining: Ttl) -> Result<Timestamp, ClusterError> {
-        let fate = self.begin().await?;
-        let missing = || ClusterError::RoleMissing { cluster: self.name.clone(), lease: lease.id };
-        let oid = self.locate(&RoleTarget::of(lease))?.ok_or_else(missing)?;
-        let (valid_until, clock_ahead) = (self.now() + remaining.span(), self.clock_ahead());
-        {
-            let mut state = self.state();
-            let role = state.roles.get_mut(&oid).ok_or_else(missing)?;
-            if !role.can_login {
-                let (cluster, lease) = (self.name.clone(), lease.id);
-                return Err(ClusterError::AccessEnded { cluster, lease });
-            }
-            (role.valid_until, role.clock_ahead) = (valid_until, clock_ahead);
-        }
-        self.end(fate, valid_until).await
-    }
-
-    async fn end_access(&self, target: &RoleTarget) -> Result<AccessEnd, ClusterError> {
-        let fate = self.begin().await?;
-        let Some(oid) = self.locate(target)? else {
-            if let Some(oid) = target.oid.filter(|oid| !self.state().roles.contains_key(oid)) {
-                self.end_sessions(oid);
-            }
-            return self.end(fate, AccessEnd::Gone).await;
-        };
-        if let Some(role) = self.state().roles.get_mut(&oid) {
-            (role.can_login, role.valid_until) = (false, Timestamp::MIN);
-            role.groups.clear();
-        }
-        let _ = self.chance.fate().await;
-        self.end_sessions(oid);
-        self.end(fate, AccessEnd::Ended(oid)).await
-    }
-
-    async fn remove(&self, target: &RoleTarget, _: ObjectPolicy) -> Result<Removal, ClusterError> {
-        if let AccessEnd::Blocked(blockers) = self.end_access(target).await? {
-            return Ok(Removal::Blocked(blockers));
-        }
-        let fate = self.begin().await?;
-        let Some(oid) = self.locate(target)? else {
-            return self.end(fate, Removal::Gone).await;
-        };
-        let is_in_use = self.state().roles.get(&oid).is_some_and(|role| role.is_in_use);
-        if is_in_use {
-            let blocker = Blocker::new(BlockerKind::Lock, "somebody uses its table");
-            return self.end(fate, Removal::Blocked(vec![blocker])).await;
-        }
-        self.state().roles.remove(&oid);
-        self.end_sessions(oid);
-        self.end(fate, Removal::Gone).await
-    }
-
-    async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {
-        let fate = self.begin().await?;
-        let found = match self.locate(&RoleTarget::of(lease)) {
-            Err(ClusterError::NotOurs { .. }) => None,
-            found => found?,
-        };
-        self.end(fate, found).await
-    }
-
-    async fn lease_roles(&self) -> Result<Vec<FoundRole>, ClusterError> {
-        let (fate, now) = (self.begin().await?, self.now());
-        let found = |(oid, role): (&RoleOid, &Role)| FoundRole {
-            oid: *oid,
-            name: role.name.clone(),
-            marker: role.mark.clone(),
-            valid_for: Some(role.valid_until.duration_since(now)),
-        };
-        let found = self.state().roles.iter().map(found).collect();
-        self.end(fate, found).await
-    }
-
-    async fn without_role(&self) -> Result<Vec<RoleOid>, ClusterError> {
-        let fate = self.begin().await?;
-        let state = self.state().clone();
-        let seen = state.sessions.iter().filter(|session| !session.is_hidden);
-        let orphaned = seen.filter(|session| !state.roles.contains_key(&session.oid));
-        let oids = orphaned.map(|session| session.oid).collect();
-        self.end(fate, oids).await
-    }
-
-    async fn end_without_role(&self, oid: RoleOid) -> Result<usize, ClusterError> {
-        let fate = self.begin().await?;
-        let before = self.state().sessions.len();
-        if !self.state().roles.contains_key(&oid) {
-            self.end_sessions(oid);
-        }
-        let ended = before - self.state().sessions.len();
-        self.end(fate, ended).await
-    }
-
-    async fn clock(&self) -> Result<Timestamp, ClusterError> {
-        let fate = self.begin().await?;
-        self.end(fate, self.now()).await
-    }
-
-    async fn probe(&self) -> Result<ClusterHealth, ClusterError> {
-        let fate = self.begin().await?;
-        let health = ClusterHealth {
-            version: 160_014,
-            standby: false,
-            superuser: false,
-            can_create_roles: true,
-            can_signal: true,
-            server_time: self.now(),
-        };
-        self.end(fate, health).await
-    }
+/// Whether `password` is the one that the verifier was made of (RFC 5802 section 3), with one
+/// round: then the salted password is a single HMAC (RFC 8018 section 5.2).
+fn fits(verifier: &str, password: &str) -> bool {
+    let text = verifier.strip_prefix("SCRAM-SHA-256$1:").expect("one round");
+    let (salt, keys) = text.split_once('$').unwrap();
+    let mut salt = STANDARD.decode(salt).unwrap();
+    salt.extend(1_u32.to_be_bytes());
+    let salted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, password.as_bytes()), &salt);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, salted.as_ref());
+    let client_key = hmac::sign(&key, b"Client Key");
+    let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
+    keys.split_once(':').unwrap().0 == STANDARD.encode(stored_key.as_ref())
 }

@@ -1,7 +1,8 @@
 //! The model of a store: what the conformance suite asks for, in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::chance::{Chance, Fate};
-use crate::audit::Record;
+use super::server::Server;
+use super::tables::{Tables, due_at, failed, is_live, session_key};
+use crate::audit::{Action, Outcome, Record};
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
-    AuditEntry, CLAIM_LASTS, Change, Claimant, ENDING_MOST, LATEST_AMONG, LeaseFilter, Login,
-    OneTimeValue, Room, Store, StoreError,
+    AuditEntry, CLAIM_LASTS, Change, Claimant, LATEST_AMONG, LeaseFilter, OneTimeValue, Store,
+    StoreError,
 };
 
 /// The audit, and all other rows of a store.
@@ -25,17 +28,65 @@ use crate::store::{
 pub(super) struct Rows {
     pub(super) tables: Tables,
     pub(super) audit: Vec<Record>,
+    /// Every transaction, so that its changes can be held against its records.
+    pub(super) journal: Vec<Transaction>,
 }
 
-#[derive(Clone, Default)]
-pub(super) struct Tables {
-    pub(super) leases: BTreeMap<LeaseId, Lease>,
-    sessions: BTreeMap<String, Session>,
-    logins_ended: BTreeMap<String, Timestamp>,
-    attempts: BTreeMap<String, Attempts>,
-    spent: BTreeMap<String, Timestamp>,
-    claims: BTreeMap<LeaseId, (Claimant, Timestamp)>,
-    marker_key: Option<KeyFingerprint>,
+/// What was written together.
+#[derive(Clone, Debug)]
+pub(super) struct Transaction {
+    /// Each lease that it changed, as it was and as it is.
+    pub(super) moves: Vec<(Option<Lease>, Lease)>,
+    pub(super) has_begun_session: bool,
+    /// The OIDs of sessions that had privileges on the server then, if it ended anybody's access.
+    pub(super) privileged: Vec<RoleOid>,
+    /// Its records, by their places in the audit.
+    pub(super) records: Range<usize>,
+}
+
+impl Rows {
+    /// Whether the audit says that the lease was issued.
+    pub(super) fn is_issued(&self, lease: LeaseId) -> bool {
+        let mut newest = self.audit.iter().rev();
+        newest.any(|record| {
+            let is_done = record.outcome == Outcome::Done;
+            is_done && record.action == Action::LeaseIssued && record.lease == Some(lease)
+        })
+    }
+
+    fn commit(
+        &mut self,
+        changes: Vec<Change>,
+        records: Vec<Record>,
+        witness: Option<&Server>,
+    ) -> Result<(), StoreError> {
+        let (mut after, mut moves, mut has_begun_session) =
+            (self.tables.clone(), Vec::new(), false);
+        for change in changes {
+            let moved = match &change {
+                Change::OpenLease(lease) | Change::MoveLease(lease) => Some(lease.id),
+                _ => None,
+            };
+            has_begun_session |= matches!(change, Change::BeginSession(_));
+            let before = moved.and_then(|id| after.leases.get(&id).cloned());
+            after.apply(change)?;
+            moves.extend(moved.map(|id| (before, after.leases[&id].clone())));
+        }
+        self.tables = after;
+        let first = self.audit.len();
+        self.audit.extend(records);
+        let records = first..self.audit.len();
+        let ends = moves.iter().any(|(before, after)| ends_access(before.as_ref(), after));
+        let privileged = witness.filter(|_| ends).map(Server::privileged).unwrap_or_default();
+        self.journal.push(Transaction { moves, has_begun_session, privileged, records });
+        Ok(())
+    }
+}
+
+/// Whether the move says that access is over.
+pub(super) fn ends_access(before: Option<&Lease>, after: &Lease) -> bool {
+    let has_ended = |lease: &Lease| lease.access_ended_at.is_some();
+    has_ended(after) && !before.is_some_and(has_ended)
 }
 
 /// The store. Cloning gives the same one.
@@ -46,6 +97,8 @@ pub(super) struct ModelStore {
     /// The true time, which is the store's own clock too.
     time: Clock,
     chance: Chance,
+    /// The server, to be looked at in the moment of a commit.
+    witness: Option<Server>,
 }
 
 impl fmt::Debug for ModelStore {
@@ -57,7 +110,11 @@ impl fmt::Debug for ModelStore {
 impl ModelStore {
     pub(super) fn new(time: Clock, chance: Chance) -> Self {
         let (rows, is_up) = (Arc::default(), Arc::new(Mutex::new(true)));
-        Self { rows, is_up, time, chance }
+        Self { rows, is_up, time, chance, witness: None }
+    }
+
+    pub(super) fn seen_by(self, witness: Server) -> Self {
+        Self { witness: Some(witness), ..self }
     }
 
     pub(super) fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -68,21 +125,16 @@ impl ModelStore {
         *self.is_up.lock().unwrap() = is_up;
     }
 
-    fn failed(doing: &'static str) -> StoreError {
-        let source = "the model says so".into();
-        StoreError::Failed { path: "model".to_owned(), doing, source }
-    }
-
     /// Fails before anything has happened, or says whether the answer will be lost.
     async fn begin(&self) -> Result<Fate, StoreError> {
         let fate = self.chance.fate().await;
         let is_up = *self.is_up.lock().unwrap();
-        if is_up && fate != Fate::FailedBefore { Ok(fate) } else { Err(Self::failed("beginning")) }
+        if is_up && fate != Fate::FailedBefore { Ok(fate) } else { Err(failed("beginning")) }
     }
 
     async fn end<T>(&self, fate: Fate, answer: T) -> Result<T, StoreError> {
         tokio::task::yield_now().await;
-        if fate == Fate::AnswerLost { Err(Self::failed("answering")) } else { Ok(answer) }
+        if fate == Fate::AnswerLost { Err(failed("answering")) } else { Ok(answer) }
     }
 
     async fn read<T>(&self, read: impl FnOnce(&Rows) -> T) -> Result<T, StoreError> {
@@ -92,143 +144,14 @@ impl ModelStore {
     }
 }
 
-fn session_key(hash: &TokenHash) -> String {
-    hash.as_str().to_owned()
-}
-
-impl Tables {
-    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
-        match change {
-            Change::OpenLease(lease) => self.open(*lease),
-            Change::MoveLease(lease) => self.shift(*lease),
-            Change::BeginSession(session) => {
-                let before = self.sessions.insert(session_key(&session.token_hash), *session);
-                before.map_or(Ok(()), |_| Err(ModelStore::failed("beginning a session again")))
-            }
-            Change::EndSession(id) => {
-                self.sessions.retain(|_, session| session.id != id);
-                Ok(())
-            }
-            Change::NeedLogin(login) => self.need(&login),
-            Change::NeedRoom(room) => self.need_room(&room),
-            Change::EndLoginsOf { person, at } => {
-                self.sessions.retain(|_, session| !is_of(session.identity.principal(), &person));
-                let ended = self.logins_ended.entry(person).or_insert(at);
-                *ended = (*ended).max(at);
-                Ok(())
-            }
-            Change::ClearAttempts(counter) => {
-                self.attempts.remove(&counter);
-                Ok(())
-            }
-            Change::GiveBackAttempt(counter) => {
-                if let Some(attempts) = self.attempts.get_mut(&counter) {
-                    *attempts = attempts.give_back();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn open(&mut self, lease: Lease) -> Result<(), StoreError> {
-        if self.leases.contains_key(&lease.id) {
-            return Err(StoreError::Moved { lease: lease.id });
-        }
-        let same_wish = |other: &Lease| {
-            lease.request_key.is_some()
-                && other.request_key == lease.request_key
-                && other.principal == lease.principal
-                && matches!(other.state, LeaseState::Intent | LeaseState::Active)
-        };
-        if self.leases.values().any(same_wish) {
-            return Err(StoreError::KeyTaken);
-        }
-        self.leases.insert(lease.id, lease);
-        Ok(())
-    }
-
-    fn shift(&mut self, lease: Lease) -> Result<(), StoreError> {
-        let stored = self.leases.get_mut(&lease.id);
-        let Some(stored) = stored.filter(|stored| stored.version + 1 == lease.version) else {
-            return Err(StoreError::Moved { lease: lease.id });
-        };
-        if lease.state.is_final() {
-            self.claims.remove(&lease.id);
-        }
-        *stored = Lease {
-            version: lease.version,
-            state: lease.state,
-            role_oid: lease.role_oid,
-            expires_at: lease.expires_at,
-            end: lease.end,
-            access_ended_at: lease.access_ended_at,
-            gone_at: lease.gone_at,
-            attempts: lease.attempts,
-            retry_at: lease.retry_at,
-            blockers: lease.blockers,
-            ..stored.clone()
-        };
-        Ok(())
-    }
-
-    fn need_room(&self, room: &Room) -> Result<(), StoreError> {
-        let here = |lease: &&Lease| {
-            lease.principal == room.principal
-                && lease.cluster == room.cluster
-                && lease.role == room.role
-        };
-        let (most, ending) = (room.most.get() as usize, ENDING_MOST as usize);
-        let live = self.leases.values().filter(here).filter(|lease| is_live(lease)).count();
-        let all = self.leases.values().filter(here).filter(|lease| !lease.state.is_final()).count();
-        let is_room = live < most && all < most + ending;
-        if is_room { Ok(()) } else { Err(StoreError::TooMany { most: room.most }) }
-    }
-
-    fn need(&self, login: &Login) -> Result<(), StoreError> {
-        let session_stands =
-            login.session.is_none_or(|id| self.sessions.values().any(|session| session.id == id));
-        let ended = self.logins_ended.iter();
-        let mut ended = ended.filter(|(person, _)| is_of(&login.principal, person));
-        let login_stands = ended.all(|(_, at)| *at <= login.authenticated_at);
-        if session_stands && login_stands { Ok(()) } else { Err(StoreError::LoginEnded) }
-    }
-}
-
-fn is_live(lease: &Lease) -> bool {
-    matches!(lease.state, LeaseState::Intent | LeaseState::Active)
-}
-
-fn is_of(principal: &Principal, person: &str) -> bool {
-    principal.key() == person || principal.to_string() == person
-}
-
-/// When the broker must act on it next without being asked.
-fn due_at(lease: &Lease) -> Option<Timestamp> {
-    match lease.state {
-        LeaseState::Active => Some(lease.expires_at),
-        LeaseState::Revoking | LeaseState::Quarantined => {
-            Some(lease.retry_at.unwrap_or(lease.requested_at))
-        }
-        LeaseState::Intent | LeaseState::Revoked | LeaseState::Aborted => None,
-    }
-}
-
 #[async_trait]
 impl Store for ModelStore {
     async fn commit(&self, changes: Vec<Change>, records: Vec<Record>) -> Result<(), StoreError> {
         let fate = self.begin().await?;
         if records.is_empty() {
-            return Err(Self::failed("a change without an audit record"));
+            return Err(failed("a change without an audit record"));
         }
-        {
-            let mut rows = self.rows();
-            let mut after = rows.tables.clone();
-            for change in changes {
-                after.apply(change)?;
-            }
-            rows.tables = after;
-            rows.audit.extend(records);
-        }
+        self.rows().commit(changes, records, self.witness.as_ref())?;
         self.end(fate, ()).await
     }
 
@@ -239,20 +162,22 @@ impl Store for ModelStore {
     ) -> Result<Vec<Admission>, StoreError> {
         let fate = self.begin().await?;
         let admissions: Vec<Admission> = {
-            let rows = self.rows();
+            let mut rows = self.rows();
             let attempts = |counter: &String| rows.tables.attempts.get(counter).copied();
             let ask = |(counter, rule): &(String, LockoutRule)| {
                 attempts(counter).unwrap_or_else(|| Attempts::none(now)).admit(now, *rule)
             };
-            counters.iter().map(ask).collect()
-        };
-        if !admissions.iter().any(|admission| matches!(admission, Admission::Locked { .. })) {
-            for ((counter, _), admission) in counters.iter().zip(&admissions) {
-                if let Admission::Admitted(attempts) = admission {
-                    self.rows().tables.attempts.insert(counter.clone(), *attempts);
+            let admissions: Vec<Admission> = counters.iter().map(ask).collect();
+            let is_locked = |admission: &Admission| matches!(admission, Admission::Locked { .. });
+            if !admissions.iter().any(is_locked) {
+                for ((counter, _), admission) in counters.iter().zip(&admissions) {
+                    if let Admission::Admitted(attempts) = admission {
+                        rows.tables.attempts.insert(counter.clone(), *attempts);
+                    }
                 }
             }
-        }
+            admissions
+        };
         self.end(fate, admissions).await
     }
 
@@ -459,7 +384,7 @@ impl Store for ModelStore {
 
     async fn broken(&self) -> StoreError {
         tokio::time::sleep(Duration::MAX).await;
-        Self::failed("nothing")
+        failed("nothing")
     }
 }
 
