@@ -21,7 +21,7 @@ use pgbridge::mapping::ObjectPolicy;
 use tokio::time::timeout;
 
 use super::{ALL_MAJORS, MAJORS, Site, WITHIN, credential, hour, lease, open, profile, settings};
-use crate::support::{Postgres, Signal, TestCa, send, wait_for};
+use crate::support::{BROKER_PASSWORD, Postgres, Signal, TestCa, send, wait_for};
 
 const END_BROKER: &str =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'pgbridge'";
@@ -254,6 +254,10 @@ async fn a_broker_that_gets_no_new_connection_ends_access_on_the_one_it_has() {
         let ended = AccessEnd::Ended(held.created.role_oid);
         assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
         site.assert_closed(&held);
+        // Removing the role can wait, and does not take that one.
+        let removed = site.cluster.remove(&held.target(), ObjectPolicy::Drop).await;
+        assert!(matches!(removed, Err(ClusterError::Unreachable { .. })), "{removed:?}");
+        site.dba(&format!("ALTER ROLE pgbridge CONNECTION LIMIT -1 PASSWORD '{BROKER_PASSWORD}'"));
         assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone);
     }
 }
