@@ -149,7 +149,7 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
 
 /// A role that a DBA gave a name like `group`'s is renewed, and no other.
 async fn goes_on_by_any_name(site: &Site, held: &Held, group: &str) {
-    let renamed = identifier(&format!("{}r", cut(group)));
+    let renamed = identifier(&format!("{}0", cut(group)));
     site.dba(&format!(
         "SET client_min_messages = error; ALTER ROLE {} RENAME TO {renamed};
          ALTER ROLE {renamed} VALID UNTIL '2001-01-01'",

@@ -136,10 +136,12 @@ impl Reader<'_> {
         };
         let (admin, attic) = (name(&self.expected.admin_role), name(&self.expected.attic_role));
         let sql = include_str!("../sql/before_create.sql");
-        let mut reaches = Vec::new();
+        // The doctor takes nothing away: whom a lease role made its members is told.
+        let (mut reaches, gave_themselves) = (Vec::new(), Vec::<u32>::new());
         for group in self.expected.groups() {
-            let rows =
-                self.ask(client, sql, &[&group.as_str(), &admin, &attic, &Marker::BEGIN]).await?;
+            let parameters: [&(dyn ToSql + Sync); 5] =
+                [&group.as_str(), &admin, &attic, &Marker::BEGIN, &gave_themselves];
+            let rows = self.ask(client, sql, &parameters).await?;
             let row = first(&rows)?;
             if field(row, "known")? {
                 reaches.push((group.to_string(), field(row, "too_powerful")?));
