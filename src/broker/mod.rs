@@ -6,6 +6,7 @@
 mod access;
 mod chance;
 mod declare;
+mod ending;
 mod health;
 mod hidden;
 mod hushed;

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::worker::{Setback, handed_over};
+use super::ending::{Setback, handed_over};
 use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
