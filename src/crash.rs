@@ -78,6 +78,8 @@ places! {
 
     ReconcileUndelivered "reconcile before the end of what nobody has",
     ReconcileAbort "reconcile before the abort of what was never made",
+    ReconcileSetBack "reconcile before a role that outlives its lease is set back",
+    ReconcileLostAccess "reconcile before the sessions of a lost role end",
     ReconcileLost "reconcile before a lease is lost",
     ReconcileFound "reconcile before a role without a lease is written down",
     ReconcileAccess "reconcile before the access of a role without a lease ends",

@@ -160,6 +160,7 @@ impl Broker {
                 if site.cluster.find(&lease).await?.is_some() {
                     return Ok(());
                 }
+                crash::at(Place::ReconcileLostAccess);
                 // Its sessions stayed, and one that had become its group has the rights of that.
                 if site.cluster.end_access(&RoleTarget::of(&lease)).await? != AccessEnd::Gone {
                     return Ok(());
@@ -178,13 +179,20 @@ impl Broker {
         }
     }
 
-    /// Lets the role of an active lease be good for as long as the lease lasts, and no longer.
+    /// Lets the role of an active lease be good for as long as the lease lasts, and no longer. Not
+    /// by a clock that is far from the others: once that one is right again, every log-in set by it
+    /// would be over before its time.
     async fn set_back(&self, site: &Site, id: LeaseId) -> Result<(), ReconcileError> {
+        self.read_clock(site).await;
+        if self.clocks_apart(site).is_some() {
+            return Ok(());
+        }
         let mut set = None;
         // Again when it was renewed in between: what was set then must not be cut off.
         while let Some(lease) = self.still(id, LeaseState::Active).await?
             && set != Some(lease.expires_at)
         {
+            crash::at(Place::ReconcileSetBack);
             site.cluster.extend(&lease, lease.remaining(self.now())).await?;
             set = Some(lease.expires_at);
             warn!(lease = %id, role = %lease.role_name, cluster = %lease.cluster, expires_at = %lease.expires_at, "the role was good for longer than its lease; it was set back");

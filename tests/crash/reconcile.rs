@@ -5,8 +5,13 @@ use std::fs;
 use super::{Held, Place, Request, SOON, Story};
 use crate::support::{TestBed, wait_for};
 
-pub(super) const PLACES: &[Place] =
-    &[Place::ReconcileUndelivered, Place::ReconcileAbort, Place::ReconcileLost];
+pub(super) const PLACES: &[Place] = &[
+    Place::ReconcileUndelivered,
+    Place::ReconcileAbort,
+    Place::ReconcileLostAccess,
+    Place::ReconcileLost,
+    Place::ReconcileSetBack,
+];
 
 pub(super) const ORPHAN: &[Place] = &[
     Place::ReconcileFound,
@@ -38,12 +43,28 @@ async fn a_crash_while_what_was_left_half_done_is_mended_is_mended_in_turn() {
         start_again_by(&mut story.bed, place);
         story.is_in_order(&[]).await;
     }
+    for place in [Place::ReconcileLostAccess, Place::ReconcileLost] {
+        let held = story.issue("10m", None).await;
+        story.bed.stop();
+        story.bed.postgres.sql("postgres", &format!("DROP ROLE {}", held.role));
+        start_again_by(&mut story.bed, place);
+        story.is_in_order(&[]).await;
+        assert_eq!(story.bed.told("lease.lost", &held.id), 1);
+    }
+
     let held = story.issue("10m", None).await;
     story.bed.stop();
-    story.bed.postgres.sql("postgres", &format!("DROP ROLE {}", held.role));
-    start_again_by(&mut story.bed, Place::ReconcileLost);
-    story.is_in_order(&[]).await;
-    assert_eq!(story.bed.told("lease.lost", &held.id), 1);
+    let longer = format!("ALTER ROLE {} VALID UNTIL 'infinity'", held.role);
+    story.bed.postgres.sql("postgres", &longer);
+    start_again_by(&mut story.bed, Place::ReconcileSetBack);
+    let outlives = format!(
+        "SELECT rolvaliduntil > now() + interval '11 minutes' FROM pg_roles WHERE rolname = '{}'",
+        held.role
+    );
+    wait_for("the role to be set back", SOON, || {
+        (story.bed.postgres.sql("postgres", &outlives) == [["f"]]).then_some(())
+    });
+    story.is_in_order(&[&held]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
