@@ -293,6 +293,19 @@ impl Postgres {
         psql
     }
 
+    /// Logs in as `role` and holds the log-in back for `seconds`: its password is accepted when this
+    /// returns, and its session does not show yet.
+    pub fn hide_as(&self, role: &str, password: &str, database: &str, seconds: u32) -> Staying {
+        self.set("log_connections", "on");
+        let mut psql = self.psql_as(role, password, database);
+        psql.env("PGOPTIONS", format!("-c post_auth_delay={seconds}"));
+        psql.args(["-c", "SELECT pg_sleep(60)"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let hidden = Staying(psql.spawn().expect("psql is installed"));
+        let proven = format!("connection authenticated: identity=\"{role}\"");
+        wait_for("the log-in", STARTING, || self.log().contains(&proven).then_some(()));
+        hidden
+    }
+
     /// Logs in as `role` and stays; it has run `text` when this returns.
     ///
     /// # Panics
