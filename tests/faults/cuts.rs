@@ -6,6 +6,9 @@
 //! follows a cut depends only on how many messages are whole, and on whether a part of one more is
 //! there. Both are tried for each message: all of it, all but one byte, and only its first byte. The
 //! bytes between are drawn: `CUTS_SEED` draws the same again, and `CUTS=all` takes every byte.
+//!
+//! Revoking has hundreds of messages and is cut in turn: there it is drawn, for each message, which
+//! part of it is there, all but one byte or only the first. Over many runs it is both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,7 @@ use pgbridge::names::{LeaseId, Ttl};
 use pgbridge::store::Store;
 use pgbridge::store::sqlite::SqliteStore;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::support::inside::{
@@ -256,17 +260,29 @@ fn borders_of(stream: &[(u64, u8)], towards: Towards, wire: Wire) -> Vec<u64> {
     borders
 }
 
-/// Each border, the bytes just before and behind it, and of the others as many as are drawn;
-/// all of them, and some more, if the environment says so.
-fn places(chunks: &[Chunk], towards: Towards, wire: Wire, rng: &mut StdRng) -> BTreeSet<u64> {
+/// Each border, the bytes just before and behind it (of a long deed one of the two for each
+/// message), and of the others as many as are drawn; all of them, and some more, if the environment
+/// says so.
+fn places(
+    chunks: &[Chunk],
+    towards: Towards,
+    (wire, deed): (Wire, Deed),
+    rng: &mut StdRng,
+) -> BTreeSet<u64> {
     let ends = chunks.iter().filter(|chunk| chunk.towards == towards);
     let total = ends.map(|chunk| chunk.at + chunk.bytes.len() as u64).max().unwrap_or(0);
     if std::env::var("CUTS").is_ok_and(|cuts| cuts == "all") {
         return (0..total + 50).collect();
     }
-    let near = |border: u64| [border - 1, border, border + 1];
-    let mut places: BTreeSet<u64> =
-        borders(chunks, towards, wire).into_iter().flat_map(near).collect();
+    let borders = borders(chunks, towards, wire);
+    let mut places = borders.clone();
+    for (start, end) in std::iter::once(0).chain(borders.iter().copied()).zip(&borders) {
+        let parts = [start + 1, end - 1];
+        match deed {
+            Deed::Issue | Deed::Renew => places.extend(parts),
+            Deed::Revoke => places.extend(parts.choose(rng)),
+        }
+    }
     places.extend((0..DRAWN).map(|_| rng.random_range(0..total)));
     places
 }
@@ -286,7 +302,7 @@ async fn cut_everywhere(major: u32, wire: Wire, deed: Deed, directions: &[Toward
     let begun = Stopwatch::start();
     let (mut cuts, mut missed, mut succeeded) = (0, 0, 0);
     for towards in directions.iter().copied() {
-        let places = places(&chunks, towards, wire, &mut rng);
+        let places = places(&chunks, towards, (wire, deed), &mut rng);
         assert!(places.len() > 10, "{places:?}");
         for (bytes, turn) in places.into_iter().zip(1_usize..) {
             let cut = CutAfter { bytes, towards };
