@@ -333,12 +333,12 @@ fn every_log_line_that_an_alert_names_is_one_that_the_broker_writes() {
         .collect();
     assert!(named.len() >= 5, "{named:?}");
     let sources = Command::new("grep")
-        .args(["-rhoE", r#""[^"]+"\);"#])
+        .args(["-rhE", "^[^/]*\"", "--include=*.rs"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
         .output()
         .expect("grep is there");
     let written = String::from_utf8(sources.stdout).expect("sources are UTF-8");
     for line in named {
-        assert!(written.contains(&format!("\"{line}\")")), "no such line: {line}");
+        assert!(written.contains(&format!("\"{line}")), "no such line: {line}");
     }
 }
