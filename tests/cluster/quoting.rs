@@ -98,7 +98,7 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
                 held.created.role_oid
             );
             assert_eq!(site.postgres.sql("postgres", &given), [[group.clone()]]);
-            goes_on_by_any_name(&site, &held, group).await;
+            goes_on_by_any_name(&site, &held, &like(group, &groups)).await;
             assert_eq!(site.remove(&held, ObjectPolicy::Drop).await, Removal::Gone, "{group:?}");
         }
         Residue::of(&site).since(&before).assert_none();
@@ -147,9 +147,9 @@ async fn any_name_goes_through_issuing_granting_and_revoking_unharmed() {
     }
 }
 
-/// A role that a DBA gave a name like `group`'s is renewed, and no other.
-async fn goes_on_by_any_name(site: &Site, held: &Held, group: &str) {
-    let renamed = identifier(&format!("{}0", cut(group)));
+/// A role that a DBA gave the name `name` is renewed, and no other.
+async fn goes_on_by_any_name(site: &Site, held: &Held, name: &str) {
+    let renamed = identifier(name);
     site.dba(&format!(
         "SET client_min_messages = error; ALTER ROLE {} RENAME TO {renamed};
          ALTER ROLE {renamed} VALID UNTIL '2001-01-01'",
@@ -164,13 +164,19 @@ async fn goes_on_by_any_name(site: &Site, held: &Held, group: &str) {
     };
     let others = ends("<>");
     let until = site.cluster.extend(&held.lease, hour()).await;
-    let until = until.unwrap_or_else(|error| panic!("{group:?}: {error:?}"));
+    let until = until.unwrap_or_else(|error| panic!("{name:?}: {error:?}"));
     let set = format!(
         "SELECT rolvaliduntil = '{until}' FROM pg_roles WHERE oid = {}",
         held.created.role_oid
     );
-    assert_eq!(site.see(&set), "t", "{group:?}");
-    assert_eq!(ends("<>"), others, "{group:?}");
+    assert_eq!(site.see(&set), "t", "{name:?}");
+    assert_eq!(ends("<>"), others, "{name:?}");
+}
+
+/// A name like `name` that none of `taken` has.
+fn like(name: &str, taken: &BTreeSet<String>) -> String {
+    let mut others = ('0'..='9').map(|last| format!("{}{last}", cut(name)));
+    others.find(|other| !taken.contains(other)).expect("a name that nobody has")
 }
 
 /// Room for one more letter.
