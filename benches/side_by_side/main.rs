@@ -1,5 +1,6 @@
 //! pgbridge beside the bare thing, in one run on one machine: issuing beside `CREATE ROLE`, a
-//! login beside a bare bind, revoking beside the bare statements of a revocation. One JSON line a measurement; every write is synced to disk.
+//! login beside a bare bind, revoking beside the bare statements of a revocation. One JSON line a
+//! measurement; every write is synced to disk.
 //!
 //! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
 //! round runs (1 unless set), `BENCH_CLIENTS` measures issuing with that many clients only, and
@@ -36,6 +37,9 @@ async fn main() {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     if wanted("revoke") {
         revoke::run().await;
+        stock::run().await;
+    } else if wanted("start") {
+        stock::run().await;
     }
     if !wanted("issue") && !wanted("login") {
         return;

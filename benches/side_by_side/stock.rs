@@ -51,11 +51,11 @@ fn prepare(scratch: &Scratch, postgres: &Postgres) -> usize {
     for some in leases.chunks(TOGETHER) {
         let mut text = String::new();
         for lease in some {
-            let (role, mark) =
-                (lease.role_name.as_str(), Marker::new(&key, &broker, &cluster, lease.id));
+            let (role, until) = (lease.role_name.as_str(), lease.expires_at);
+            let mark = Marker::new(&key, &broker, &cluster, lease.id);
             let _ = writeln!(
                 text,
-                "CREATE ROLE {role} LOGIN VALID UNTIL '2099-01-01' IN ROLE orders_write; \
+                "CREATE ROLE {role} LOGIN VALID UNTIL '{until}' IN ROLE orders_write; \
                  COMMENT ON ROLE {role} IS '{mark}';"
             );
         }
