@@ -80,7 +80,8 @@ pub(super) fn choose(
     }
     let mut clocks: Vec<Timestamp> = others.iter().copied().chain([wall]).collect();
     clocks.sort_unstable();
-    let is_late = |clock: &&Timestamp| passed.is_none_or(|passed| **clock + SAME >= passed);
+    let is_late =
+        |clock: &&Timestamp| passed.is_none_or(|passed| clock.duration_since(passed) >= -SAME);
     let late: Vec<Timestamp> = clocks.iter().filter(is_late).copied().collect();
     let heard = if late.is_empty() { &clocks } else { &late };
     let (earlier, later) = (*heard.get((heard.len() - 1) / 2)?, *heard.get(heard.len() / 2)?);
@@ -187,6 +188,7 @@ mod tests {
     fn the_time_begins_with_what_most_clocks_show() {
         use Settles::{AfterAWhile, AtOnce, WithAll, WithAllAndAsksOn};
         const NIGHT: i64 = 8 * HOUR;
+        let last = Timestamp::MAX.duration_since(at(0)).as_secs();
         for (wall, others, silent, passed, begun) in [
             // Nobody else was asked.
             (0, vec![], 0, None, None),
@@ -229,6 +231,8 @@ mod tests {
             (-5 * DECADE, vec![0], 0, Some(-NIGHT), Some((0, WithAllAndAsksOn))),
             (-5 * DECADE, vec![0], 1, Some(-NIGHT), Some((0, AfterAWhile))),
             (-HOUR, vec![0], 0, Some(-1), Some((0, WithAllAndAsksOn))),
+            // One shows the last moment that there is.
+            (0, vec![last, 1], 0, Some(-1), Some((0, AtOnce))),
             // All say that it is earlier: then it was written down by a clock that was ahead.
             (0, vec![0], 0, Some(DECADE), Some((0, AtOnce))),
         ] {
