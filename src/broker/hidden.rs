@@ -5,6 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -58,11 +59,7 @@ impl Broker {
             {
                 debug!(cluster = %name, cause = with_causes(&failed), "sessions without a role could not be looked for");
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+            stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -70,11 +71,7 @@ impl Broker {
             if let Err(failed) = self.pay().await {
                 debug!(cause = with_causes(&failed), "the store still does not take an end");
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+            stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -77,11 +78,7 @@ impl Broker {
                     );
                 }
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            stop.run_until_cancelled(sleep(pause)).await;
         }
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -135,11 +136,7 @@ impl Broker {
             // Nothing is taken away before the first reading, so a cluster that is back after the
             // start is asked soon.
             let settled = self.0.time.is_settled();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(if settled { READ_EVERY } else { COMPARE_EVERY }) => {}
-            }
+            stop.run_until_cancelled(sleep(if settled { READ_EVERY } else { COMPARE_EVERY })).await;
         }
     }
 
@@ -164,7 +161,7 @@ impl Broker {
     }
 
     /// Reads the clock of the store for ever, if it has one.
-    pub(super) async fn read_store_clock_for_ever(&self, stop: CancellationToken) {
+    pub(super) async fn read_store_clock(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             match self.store().clock().await {
                 Ok(Some(shown)) => {
@@ -176,11 +173,7 @@ impl Broker {
                 // Whoever needs the store says so.
                 Err(_) => {}
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(READ_EVERY) => {}
-            }
+            stop.run_until_cancelled(sleep(READ_EVERY)).await;
         }
     }
 
@@ -200,7 +193,7 @@ impl Broker {
                 biased;
                 () = stop.cancelled() => {}
                 () = self.0.time.read.notified() => {}
-                () = tokio::time::sleep(COMPARE_EVERY) => {}
+                () = sleep(COMPARE_EVERY) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use metrics::counter;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -25,17 +26,27 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Begins `work`, and again whenever it panics: a panic must not end what ends leases.
-    fn begin<Running>(&self, work: impl Fn(CancellationToken) -> Running + Send + 'static)
-    where
+    /// Begins `work` of `broker` about `of`, and again whenever it panics: a panic must not end what
+    /// ends leases.
+    fn begin<Of, Running>(
+        &self,
+        broker: &Broker,
+        of: Of,
+        work: impl Fn(Broker, Of, CancellationToken) -> Running + Send + 'static,
+    ) where
+        Of: Clone + Send + 'static,
         Running: Future<Output = ()> + Send,
     {
-        let stop = self.stop.clone();
+        let (broker, stop) = (broker.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            while AssertUnwindSafe(work(stop.clone())).catch_unwind().await.is_err() {
+            loop {
+                let run = work(broker.clone(), of.clone(), stop.clone());
+                if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+                    return;
+                }
                 error!("the broker's own work panicked; it begins anew");
                 counter!("pgbridge_panics_total").increment(1);
-                if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                if stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_none() {
                     return;
                 }
             }
@@ -53,59 +64,34 @@ impl Workers {
 impl Broker {
     /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
     /// compares, one that watches for log-ins held back and one that reads its clock; for each way
-    /// in one that looks its people up again; one that keeps the time; and one sweeper of the store.
+    /// in one that looks its people up again; one that keeps the time, one that writes down what is
+    /// owed to the store, and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         for name in self.0.clusters.keys() {
-            let (broker, name_) = (self.clone(), name.clone());
-            workers.begin(move |stop| {
-                let (broker, name) = (broker.clone(), name_.clone());
-                async move { broker.take_away_for_ever(&name, stop).await }
+            workers.begin(self, name.clone(), async |broker, name, stop| {
+                broker.take_away_for_ever(&name, stop).await;
             });
-            let (broker, name_) = (self.clone(), name.clone());
-            workers.begin(move |stop| {
-                let (broker, name) = (broker.clone(), name_.clone());
-                async move { broker.compare_for_ever(&name, stop).await }
+            workers.begin(self, name.clone(), async |broker, name, stop| {
+                broker.compare_for_ever(&name, stop).await;
             });
-            let (broker, name_) = (self.clone(), name.clone());
-            workers.begin(move |stop| {
-                let (broker, name) = (broker.clone(), name_.clone());
-                async move { broker.watch_for_ever(&name, stop).await }
+            workers.begin(self, name.clone(), async |broker, name, stop| {
+                broker.watch_for_ever(&name, stop).await;
             });
-            let (broker, name_) = (self.clone(), name.clone());
-            workers.begin(move |stop| {
-                let (broker, name) = (broker.clone(), name_.clone());
-                async move { broker.read_clock_for_ever(&name, stop).await }
+            workers.begin(self, name.clone(), async |broker, name, stop| {
+                broker.read_clock_for_ever(&name, stop).await;
             });
         }
         for way in self.0.ways.keys().cloned().map(Some).chain([None]) {
-            let broker = self.clone();
-            workers.begin(move |stop| {
-                let (broker, way) = (broker.clone(), way.clone());
-                async move { broker.recheck_for_ever(way.as_ref(), stop).await }
+            workers.begin(self, way, async |broker, way, stop| {
+                broker.recheck_for_ever(way.as_ref(), stop).await;
             });
         }
-        let broker = self.clone();
-        workers.begin(move |stop| {
-            let broker = broker.clone();
-            async move { broker.read_store_clock_for_ever(stop).await }
-        });
-        let broker = self.clone();
-        workers.begin(move |stop| {
-            let broker = broker.clone();
-            async move { broker.keep_time(stop).await }
-        });
-        let broker = self.clone();
-        workers.begin(move |stop| {
-            let broker = broker.clone();
-            async move { broker.pay_for_ever(stop).await }
-        });
-        let broker = self.clone();
-        workers.begin(move |stop| {
-            let broker = broker.clone();
-            async move { broker.sweep_for_ever(stop).await }
-        });
+        workers.begin(self, (), async |broker, (), stop| broker.read_store_clock(stop).await);
+        workers.begin(self, (), async |broker, (), stop| broker.keep_time(stop).await);
+        workers.begin(self, (), async |broker, (), stop| broker.pay_for_ever(stop).await);
+        workers.begin(self, (), async |broker, (), stop| broker.sweep_for_ever(stop).await);
         workers
     }
 
@@ -145,7 +131,7 @@ impl Broker {
                 biased;
                 () = stop.cancelled() => {}
                 () = site.compare.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = sleep(pause) => {}
             }
         }
     }
@@ -160,11 +146,7 @@ impl Broker {
             if let Err(failed) = self.store().sweep(self.now(), self.0.session).await {
                 warn!(cause = with_causes(&failed), "the store could not be swept");
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(every) => {}
-            }
+            stop.run_until_cancelled(sleep(every)).await;
         }
     }
 }
