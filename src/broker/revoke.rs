@@ -207,10 +207,11 @@ impl Broker {
         let now = self.now();
         let ended = Change::EndLoginsOf { person: person.to_owned(), at: now };
         let logins = selection.noted(record(), "every login", 0);
-        if let Err(failed) = self.store().commit(vec![ended], vec![logins.clone()]).await {
-            let (noted, record) = (Box::new(logins), Box::new(record()));
-            let person = person.to_owned();
-            self.0.owed.note(Debt::Person { person, until: now, noted, record });
+        let (changes, noted) = (vec![ended.clone()], vec![logins.clone()]);
+        if let Err(failed) = self.store().commit(changes, noted).await {
+            self.0.owed.note(Debt::Noted { changes: vec![ended], record: logins });
+            let (person, record) = (person.to_owned(), record());
+            self.0.owed.note(Debt::LeasesOf { person, until: now, record });
             self.end_access_of(&self.selected(selection).await?, &failed).await;
             return Err(LeaseError::Store(failed));
         }
@@ -249,7 +250,7 @@ impl Broker {
         let leases = self.selected(selection).await?;
         let summary = selection.noted(record(), "revocation by selection", leases.len());
         if let Err(failed) = self.store().commit(Vec::new(), vec![summary.clone()]).await {
-            self.0.owed.note(Debt::Noted(summary));
+            self.0.owed.note(Debt::Noted { changes: Vec::new(), record: summary });
             for lease in &leases {
                 let (lease, reason) = (lease.id, EndReason::Operator);
                 self.0.owed.note(Debt::Lease { lease, reason, record: record() });
