@@ -225,7 +225,8 @@ impl Broker {
         self.end(lease, EndReason::Withdrawn, record).await
     }
 
-    /// Ends every login and every lease of somebody who could not log in any more.
+    /// Ends every login and every lease of somebody who could not log in any more. The access of the
+    /// leases ends also when the store cannot write.
     pub(super) async fn end_person(
         &self,
         principal: &Principal,
@@ -237,14 +238,14 @@ impl Broker {
         let record = Record::new(self.now(), Action::PersonGone, Subject::Broker);
         let record = Record { person: Some(person), ..record.ended(Outcome::Done, word, detail) };
         crash::at(Place::RecheckPerson);
-        self.store().commit(vec![ended], vec![record]).await.map_err(LeaseError::Store)?;
+        let logins = self.store().commit(vec![ended], vec![record]).await;
         crash::at(Place::RecheckLeases);
         // Again until nothing is left: none can begin any more, but one may have just begun.
         loop {
             let page = self.store().live_leases_of(principal, None, PAGE).await;
             let page = page.map_err(LeaseError::Store)?;
             if page.is_empty() {
-                return Ok(());
+                return logins.map_err(LeaseError::Store);
             }
             self.withdraw_all(page.into_iter().map(|lease| (lease, reason.clone()))).await?;
         }

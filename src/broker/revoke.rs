@@ -183,12 +183,16 @@ impl Broker {
             selection.person.as_ref().is_none_or(|person| person == key || person == printed)
         };
         let people = missing.iter().map(|person| (person.key(), person.to_string()));
-        let mut ids = Vec::new();
+        let (mut ids, mut failed) = (Vec::new(), None);
         for (key, _) in people.filter(|(key, printed)| is_named(key, printed)) {
             let alone = Selection { person: Some(key.clone()), ..selection.clone() };
-            ids.extend(self.end_all_of(&key, &alone, &record).await?);
+            match self.end_all_of(&key, &alone, &record).await {
+                Ok(ended) => ids.extend(ended),
+                // What the next one has ends all the same.
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(ids)
+        failed.map_or(Ok(ids), Err)
     }
 
     /// Who is missing from the way in that `selection` names, if it names one.
@@ -335,16 +339,18 @@ impl Broker {
         let id = lease.id;
         loop {
             let (cluster, target) = (lease.cluster.clone(), RoleTarget::of(&lease));
-            match self.begin_end(lease, reason, Some(record.clone())).await {
+            let told = self.begin_end(lease, reason, Some(record.clone())).await;
+            let now = match told {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Moved { .. }) => {
-                    let now = self.store().lease(id).await.map_err(LeaseError::Store)?;
-                    lease = now.ok_or(LeaseError::NotFound { lease: id })?;
-                }
-                Err(source) => {
+                Err(StoreError::Moved { .. }) => self.store().lease(id).await,
+                Err(failed) => Err(failed),
+            };
+            match now {
+                Ok(now) => lease = now.ok_or(LeaseError::NotFound { lease: id })?,
+                Err(failed) => {
                     self.0.owed.note(Debt::Lease { lease: id, reason, record });
-                    self.end_access_unwritten(&cluster, &target, &source).await;
-                    return Err(LeaseError::Store(source));
+                    self.end_access_unwritten(&cluster, &target, &failed).await;
+                    return Err(LeaseError::Store(failed));
                 }
             }
         }
