@@ -2,7 +2,7 @@
 
 use super::standing::Doubt;
 use super::{Broker, Caller, Request};
-use crate::audit::{Action, Outcome, Record};
+use crate::audit::{Action, Outcome};
 use crate::auth::way::Reason;
 use crate::cluster::ClusterError;
 use crate::lease::{Lease, LeaseState};
@@ -37,7 +37,9 @@ pub enum LeaseError {
     #[error("a reason is needed: at most 500 characters, without control or invisible characters")]
     ReasonUnfit,
     /// Only what is being taken away can be declared gone.
-    #[error("lease {lease} is {state}; only one that is being taken away can be declared gone")]
+    #[error(
+        "lease {lease} is {state}; only one that is being taken away can be declared gone, so revoke it first if it is not over"
+    )]
     NotEnding {
         /// The lease.
         lease: LeaseId,
@@ -64,16 +66,8 @@ pub enum LeaseError {
         /// The lease.
         lease: LeaseId,
     },
-    /// The cluster is not in the configuration, so nobody can look.
-    #[error(
-        "cluster `{cluster}` is not in the configuration, so nobody can look whether the role is gone"
-    )]
-    NoCluster {
-        /// The cluster.
-        cluster: ClusterName,
-    },
     /// The cluster cannot say whether the role is gone.
-    #[error("cluster `{cluster}` cannot be asked now whether the role is gone")]
+    #[error("cluster `{cluster}` cannot be asked now whether the role is gone; try again soon")]
     ClusterAway {
         /// The cluster.
         cluster: ClusterName,
@@ -196,7 +190,7 @@ impl Broker {
 
     /// Refuses, and writes down, what somebody tries of whom it is not certain that they are who
     /// they were when they logged in.
-    pub(super) async fn refuse_in_doubt(
+    async fn refuse_in_doubt(
         &self,
         request: &Request,
         caller: &Caller,
@@ -213,8 +207,27 @@ impl Broker {
         }
     }
 
+    /// Refuses, and writes down, what somebody tries who is no operator. While nobody can look them
+    /// up, what was seen last counts, however long ago: nobody must wait for a directory to take
+    /// something away.
+    pub(super) async fn need_operator(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        what: &str,
+    ) -> Result<(), LeaseError> {
+        let duties = match self.duties_now(caller).await {
+            Ok(duties) => duties,
+            Err(Doubt::Away(_)) => caller.duties(),
+            Err(gone @ Doubt::Gone(_)) => {
+                return Err(self.refuse_in_doubt(request, caller, gone, what).await);
+            }
+        };
+        self.need(request, caller, duties.operator, "operator", what).await
+    }
+
     /// Refuses, and writes down, what a caller without the duty tries.
-    pub(super) async fn need(
+    async fn need(
         &self,
         request: &Request,
         caller: &Caller,
@@ -226,7 +239,7 @@ impl Broker {
             return Ok(());
         }
         let record = self.record(request, Action::AccessRefused, caller.subject());
-        let record: Record = record.ended(Outcome::Refused, "duty_needed", what);
+        let record = record.ended(Outcome::Refused, "duty_needed", what);
         self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
         Err(LeaseError::DutyNeeded { needed })
     }

@@ -10,7 +10,6 @@ use tracing::{info, warn};
 
 use super::owed::Debt;
 use super::review::{check_person, is_of};
-use super::standing::Doubt;
 use super::{Broker, Caller, LeaseError, Request};
 use crate::audit::{Action, Record, Subject, cut};
 use crate::causes::with_causes;
@@ -119,9 +118,6 @@ impl Broker {
     /// people and nothing else, all their logins end too, also one whose request is still on its
     /// way: they must prove themselves again. A rehearsal ends nothing, and gives what would end.
     ///
-    /// Whether the caller is an operator is looked up; while nobody can look, what was seen last
-    /// counts, however long ago: nobody must wait for a directory to take something away.
-    ///
     /// # Errors
     /// When the caller is no operator, the selection names nothing or its person can name nobody,
     /// or the store does not take it: then the access of every lease ends all the same, and the end
@@ -133,14 +129,7 @@ impl Broker {
         selection: Selection,
         rehearsal: Rehearsal,
     ) -> Result<Vec<Lease>, LeaseError> {
-        let duties = match self.duties_now(caller).await {
-            Ok(duties) => duties,
-            Err(Doubt::Away(_)) => caller.duties(),
-            Err(gone @ Doubt::Gone(_)) => {
-                return Err(self.refuse_in_doubt(request, caller, gone, "revoke").await);
-            }
-        };
-        self.need(request, caller, duties.operator, "operator", "revoke by selection").await?;
+        self.need_operator(request, caller, "revoke by selection").await?;
         selection.check()?;
         match rehearsal {
             Rehearsal::Yes => self.rehearse(request, caller, &selection).await,
@@ -404,7 +393,9 @@ impl Broker {
                 let moved = self.0.moves.notified();
                 let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
                 let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
-                if lease.state.is_final() || lease.attempts > 0 {
+                // Nobody works on a cluster that is not in the configuration.
+                let is_worked_on = self.site(&lease.cluster).is_some();
+                if lease.state.is_final() || lease.attempts > 0 || !is_worked_on {
                     return Ok(lease);
                 }
                 // Another broker may be the one that moves it, of which nobody tells us.

@@ -48,8 +48,7 @@ impl From<LeaseError> for Problem {
             LeaseError::ReasonUnfit => Self::new(Kind::ReasonUnfit, error.to_string()),
             LeaseError::NotEnding { .. }
             | LeaseError::StillThere { .. }
-            | LeaseError::NothingInTheWay { .. }
-            | LeaseError::NoCluster { .. } => Self::new(Kind::NotGone, error.to_string()),
+            | LeaseError::NothingInTheWay { .. } => Self::new(Kind::NotGone, error.to_string()),
             LeaseError::ClusterAway { ref source, .. } => {
                 let cause = with_causes(source);
                 let problem = Self::new(Kind::ClusterAway, error.to_string()).because(cause);

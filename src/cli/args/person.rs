@@ -76,11 +76,12 @@ Formats:
   pgbridge revoke --role-name pgb_alice_abcdefghijklmnop
   pgbridge revoke --missing-from corp --dry-run")]
     Revoke(Revoke),
-    /// Say that nothing is left of a lease whose role's place another role has taken
+    /// Say that nothing is left of a lease whose role the broker cannot look for
     ///
     /// As an operator, for a lease that stays `revoking` because the OID of its role belongs to a role
-    /// that is not the broker's, as after a restored backup. That role is not touched. Refused while
-    /// any role carries the mark or the name of the lease. Who said it and why is recorded.
+    /// that is not the broker's, as after a restored backup, or because its cluster is not in the
+    /// configuration any more. That role is not touched. Refused while any role of the cluster carries
+    /// the mark or the name of the lease. Who said it and why is recorded.
     #[command(after_help = "Example:
   pgbridge declare-gone abcdefghijklmnop --reason 'restored; OID 16500 is reports_new'")]
     DeclareGone(DeclareGone),

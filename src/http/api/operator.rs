@@ -150,9 +150,10 @@ pub(in crate::http) async fn revoke(
 /// Declare a lease gone
 ///
 /// For a lease that is being taken away and cannot be, because the OID of its role belongs to a role
-/// that is not the broker's, as after a restored backup. That role is not touched. Refused while any
-/// role carries the mark or the name of the lease. Needs the duty of operator; who said it and the
-/// reason are recorded.
+/// that is not the broker's, as after a restored backup, or because its cluster is not in the
+/// configuration any more. That role is not touched. Refused while any role of the cluster carries
+/// the mark or the name of the lease. Needs the duty of operator; who said it and the reason are
+/// recorded.
 #[utoipa::path(
     post,
     path = "/v1/operator/leases/{id}/declare-gone",
