@@ -2,14 +2,16 @@
 //! of its own, so that a role whose removal waits for somebody keeps nobody's access open.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use metrics::counter;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::worker::LOOK_EVERY;
 use super::{Broker, Site};
@@ -191,9 +193,9 @@ impl Broker {
     /// One half of an attempt at one lease. Whatever fails is written down and tried again.
     async fn take_away(&self, site: &Site, lease: Lease) -> Half {
         let (id, target) = (lease.id, RoleTarget::of(&lease));
-        let done = match Phase::of(&lease) {
-            Phase::Access => self.end_its_access(site, lease).await,
-            Phase::Removal => self.remove_its_role(site, lease).await.map(|()| None),
+        let done = match AssertUnwindSafe(self.attempt(site, lease)).catch_unwind().await {
+            Ok(done) => done,
+            Err(_) => self.panicked(id).await,
         };
         match done {
             Ok(Some(closed)) => return Half { id, closed: Some(closed) },
@@ -211,6 +213,28 @@ impl Broker {
         self.give_back(id).await;
         self.0.moves.notify_waiters();
         Half { id, closed: None }
+    }
+
+    async fn attempt(&self, site: &Site, lease: Lease) -> Result<Option<Lease>, Setback> {
+        match Phase::of(&lease) {
+            Phase::Access => self.end_its_access(site, lease).await,
+            Phase::Removal => self.remove_its_role(site, lease).await.map(|()| None),
+        }
+    }
+
+    /// An attempt that panicked has failed like any other: those at other leases go on, and the next
+    /// at this one has its pause.
+    async fn panicked(&self, id: LeaseId) -> Result<Option<Lease>, Setback> {
+        error!(lease = %id, "an attempt to take a lease away panicked; tried again");
+        counter!("pgbridge_panics_total").increment(1);
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(lease) = self.store().lease(id).await? {
+            let detail = "the broker panicked while it took the lease away; its log says where";
+            let remedy = "report it to the makers of pgbridge, with the lines of the log before it";
+            let blocker = Blocker::new(BlockerKind::Role, detail).remedy(remedy);
+            self.hold(lease, vec![blocker]).await?;
+        }
+        Ok(None)
     }
 
     /// Lets another attempt at `lease` be made, by whomever. Otherwise the claim ends by itself.
