@@ -51,6 +51,9 @@ impl Phase {
     }
 }
 
+/// What is under way on one cluster.
+type Work<'a> = FuturesUnordered<BoxFuture<'a, Half>>;
+
 /// What came of one half of an attempt.
 struct Half {
     id: LeaseId,
@@ -125,27 +128,14 @@ impl Broker {
         if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
             return;
         }
-        let mut work: FuturesUnordered<BoxFuture<'_, Half>> = FuturesUnordered::new();
-        let mut in_hand = InHand::default();
+        let (mut work, mut in_hand) = (Work::new(), InHand::default());
         while !stop.is_cancelled() {
-            let limit = in_hand.limit();
-            let mut claiming = pin!(self.store().claim(name, self.now(), limit, self.0.claimant));
-            // What is in hand goes on while the store takes its time.
-            let claimed = loop {
-                tokio::select! {
-                    biased;
-                    claimed = &mut claiming => break claimed,
-                    Some(half) = work.next(), if !work.is_empty() => {
-                        work.extend(self.go_on(site, half, &mut in_hand).await);
-                    }
-                }
-            };
-            match claimed {
+            match self.claim(site, &mut work, &mut in_hand).await {
                 Ok(due) => {
                     let (chosen, left) = in_hand.choose(due);
-                    for lease in chosen {
-                        work.push(self.take_away(site, lease).boxed());
-                    }
+                    work.extend(
+                        chosen.into_iter().map(|lease| self.take_away(site, lease).boxed()),
+                    );
                     for lease in left {
                         self.give_back(lease).await;
                     }
@@ -167,6 +157,26 @@ impl Broker {
         while let Some(half) = work.next().await {
             if half.closed.is_some() {
                 self.give_back(half.id).await;
+            }
+        }
+    }
+
+    /// Claims what is due. What is in hand goes on while the store takes its time.
+    async fn claim<'a>(
+        &'a self,
+        site: &'a Site,
+        work: &mut Work<'a>,
+        in_hand: &mut InHand,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let (name, limit) = (site.cluster.name(), in_hand.limit());
+        let mut claiming = pin!(self.store().claim(name, self.now(), limit, self.0.claimant));
+        loop {
+            tokio::select! {
+                biased;
+                claimed = &mut claiming => return claimed,
+                Some(half) = work.next(), if !work.is_empty() => {
+                    work.extend(self.go_on(site, half, in_hand).await);
+                }
             }
         }
     }
