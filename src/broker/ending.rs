@@ -298,27 +298,38 @@ impl Broker {
     }
 
     async fn remove_its_role(&self, site: &Site, lease: Lease) -> Result<(), Setback> {
-        let target = RoleTarget::of(&lease);
+        let (id, target) = (lease.id, RoleTarget::of(&lease));
         let closed_for = lease.access_ended_at.map(|at| self.now().duration_since(at));
         let target = target.closed_for(closed_for.and_then(|length| length.try_into().ok()));
         crash::at(Place::RevokeRemove);
         let removed = site.cluster.remove(&target, lease.owned_objects).await;
-        let handed_over = handed_over(site, lease.id);
+        let handed_over = handed_over(site, id);
         match removed {
-            Ok(Removal::Gone) => {
-                site.last_gone.note();
-                crash::at(Place::RevokeLateEnd);
-                let lease = self.access_ended(lease).await?;
-                crash::at(Place::RevokeClose);
-                let closed = lease.close(self.now())?;
-                let closed = self.step_with(closed, Action::LeaseRevoked, handed_over).await?;
-                let cause = closed.end.map(EndReason::as_str);
-                info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
-                Ok(())
-            }
-            Ok(Removal::Blocked(blockers)) => self.hold_with(lease, blockers, handed_over).await,
-            Err(failed) => self.hold_with(lease, vec![blocked_by(&failed)], handed_over).await,
+            Ok(Removal::Gone) => self.close(site, lease, handed_over).await?,
+            Ok(Removal::Blocked(blockers)) => self.hold_with(lease, blockers, handed_over).await?,
+            Err(failed) => self.hold_with(lease, vec![blocked_by(&failed)], handed_over).await?,
         }
+        // Not before it is written down: else the next attempt tells it.
+        site.cluster.forget_handed_over(id);
+        Ok(())
+    }
+
+    /// Writes down that nothing is left of `lease`.
+    async fn close(
+        &self,
+        site: &Site,
+        lease: Lease,
+        handed_over: Option<String>,
+    ) -> Result<(), Setback> {
+        site.last_gone.note();
+        crash::at(Place::RevokeLateEnd);
+        let lease = self.access_ended(lease).await?;
+        crash::at(Place::RevokeClose);
+        let closed = lease.close(self.now())?;
+        let closed = self.step_with(closed, Action::LeaseRevoked, handed_over).await?;
+        let cause = closed.end.map(EndReason::as_str);
+        info!(lease = %closed.id, role = %closed.role_name, cluster = %closed.cluster, cause, "revoked");
+        Ok(())
     }
 
     /// Writes down once that nobody can use the lease any more.
@@ -378,15 +389,16 @@ impl Broker {
     }
 }
 
-/// What went from the role of `lease` to the attic, in one line for the audit.
+/// What went from the role of `lease` to the attic and is not written down yet, in one line for the
+/// audit.
 pub(super) fn handed_over(site: &Site, lease: LeaseId) -> Option<String> {
-    let handed_over = site.cluster.take_handed_over(lease);
+    let handed_over = site.cluster.handed_over(lease);
     let told: Vec<String> = handed_over.iter().map(ToString::to_string).collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-/// A cluster's failure as what keeps the lease.
-fn blocked_by(failed: &ClusterError) -> Blocker {
+/// A cluster's failure as what keeps the role.
+pub(super) fn blocked_by(failed: &ClusterError) -> Blocker {
     let told = with_causes(failed);
     match failed {
         ClusterError::NotOurs { lease, .. } => Blocker::new(BlockerKind::Role, told).remedy(

@@ -41,7 +41,7 @@ impl fmt::Display for HandedOver {
     }
 }
 
-/// What was handed over and nobody has taken note of yet.
+/// What was handed over and is not written down yet.
 #[derive(Default)]
 pub(super) struct Handed(Mutex<BTreeMap<LeaseId, Vec<HandedOver>>>);
 
@@ -71,11 +71,16 @@ impl Handed {
 }
 
 impl Cluster {
-    /// What went from the role of `lease` to the attic since this was asked last.
+    /// What went from the role of `lease` to the attic and is not written down yet.
     #[must_use]
-    pub fn take_handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
-        let mut handed = self.handed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.remove(&lease).unwrap_or_default()
+    pub fn handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
+        let handed = self.handed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.get(&lease).cloned().unwrap_or_default()
+    }
+
+    /// All of that is written down.
+    pub fn forget_handed_over(&self, lease: LeaseId) {
+        self.handed.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
     }
 }
 

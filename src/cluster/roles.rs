@@ -39,9 +39,11 @@ pub trait LeaseRoles: Send + Sync {
         policy: ObjectPolicy,
     ) -> Result<Removal, ClusterError>;
 
-    fn take_handed_over(&self, _lease: LeaseId) -> Vec<HandedOver> {
+    fn handed_over(&self, _lease: LeaseId) -> Vec<HandedOver> {
         Vec::new()
     }
+
+    fn forget_handed_over(&self, _lease: LeaseId) {}
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError>;
 
@@ -89,8 +91,12 @@ impl LeaseRoles for Cluster {
         Self::remove(self, target, policy).await
     }
 
-    fn take_handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
-        Self::take_handed_over(self, lease)
+    fn handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
+        Self::handed_over(self, lease)
+    }
+
+    fn forget_handed_over(&self, lease: LeaseId) {
+        Self::forget_handed_over(self, lease);
     }
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {

@@ -278,7 +278,7 @@ async fn nothing_is_left(major: u32) {
 
 #[track_caller]
 fn assert_told(site: &Site, held: &Held, handed_over: &BTreeSet<String>) {
-    let told = site.cluster.take_handed_over(held.lease.id);
+    let told = site.cluster.handed_over(held.lease.id);
     assert_eq!(told.iter().map(|one| one.count).sum::<usize>(), handed_over.len(), "{told:#?}");
     for one in &told {
         assert_eq!(one.attic, "pgbridge_attic");

@@ -79,9 +79,10 @@ async fn thirty_thousand_large_objects_that_anybody_may_read_go_with_their_role(
                 Residue::of(&site).since(&before).assert_none();
             } else {
                 assert_eq!(left, "30000,0");
-                let told = site.cluster.take_handed_over(held.lease.id);
+                let told = site.cluster.handed_over(held.lease.id);
                 assert_eq!(told.iter().map(|one| one.count).sum::<usize>(), 30_000);
-                assert!(site.cluster.take_handed_over(held.lease.id).is_empty());
+                site.cluster.forget_handed_over(held.lease.id);
+                assert!(site.cluster.handed_over(held.lease.id).is_empty());
                 site.postgres.sql(
                     "orders",
                     "SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata
