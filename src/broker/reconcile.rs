@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::ending::{Setback, handed_over};
+use super::ending::{Setback, blocked_by, handed_over};
 use super::{Broker, Site, report};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
@@ -220,34 +220,16 @@ impl Broker {
         // Of a lease that nobody knows, as after a restored backup, nothing is lost.
         let policy = known.map_or(ObjectPolicy::Reassign, |lease| lease.owned_objects);
         let target = RoleTarget::found(id, role.oid);
-        let record = |action| Record {
-            lease: Some(id),
-            cluster: Some(site.cluster.name().clone()),
-            role: Some(role.name.clone()),
-            role_oid: Some(role.oid),
-            ..Record::new(self.now(), action, Subject::Broker)
-        };
-        if site.orphans_left.note_found(role.oid) {
-            crash::at(Place::ReconcileFound);
-            // Before it goes, or a crash could leave it gone and untold. It goes in any case.
-            let found = record(Action::OrphanFound);
-            if let Err(failed) = self.store().commit(Vec::new(), vec![found]).await {
-                warn!(lease = %id, cause = with_causes(&failed), "that a role without a lease was found is not recorded");
-            }
-        }
-        crash::at(Place::ReconcileAccess);
-        let blockers = match site.cluster.end_access(&target).await? {
-            AccessEnd::Blocked(blockers) => blockers,
-            AccessEnd::Gone | AccessEnd::Ended(_) => {
-                crash::at(Place::ReconcileRemove);
-                match site.cluster.remove(&target, policy).await? {
-                    Removal::Gone => Vec::new(),
-                    Removal::Blocked(blockers) => blockers,
-                }
-            }
-        };
+        self.note_found(site, &role, id).await;
+        let taken = take_orphan(site, &target, policy).await;
         let handed_over = handed_over(site, id);
-        let record = record(Action::OrphanRemoved);
+        let blockers = match taken {
+            Ok(blockers) => blockers,
+            // It may be gone by now, and then nobody comes back to it.
+            Err(failed) if handed_over.is_some() => vec![blocked_by(&failed)],
+            Err(failed) => return Err(failed.into()),
+        };
+        let record = self.of_orphan(site, &role, id, Action::OrphanRemoved);
         // What keeps it is said once, and again when it is something else.
         let is_new = site.orphans_left.note(role.oid, &blockers);
         if !is_new && handed_over.is_none() {
@@ -255,7 +237,7 @@ impl Broker {
         }
         let record = if blockers.is_empty() {
             site.last_gone.note();
-            warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), "a role without a lease was taken away");
+            warn!(lease = %id, role = %role.name.escape_debug(), cluster = %site.cluster.name(), handed_over, "a role without a lease was taken away");
             Record { detail: handed_over, ..record }
         } else {
             let kept = Blocker::join(&blockers);
@@ -263,7 +245,53 @@ impl Broker {
             record.ended(Outcome::Failed, "blocked", &detail)
         };
         crash::at(Place::ReconcileRemoved);
-        Ok(self.store().commit(Vec::new(), vec![record]).await?)
+        self.store().commit(Vec::new(), vec![record]).await?;
+        site.cluster.forget_handed_over(id);
+        Ok(())
+    }
+
+    /// Writes down, once, that a role without a lease was found: before it goes, or a crash could
+    /// leave it gone and untold. It goes in any case.
+    async fn note_found(&self, site: &Site, role: &FoundRole, id: LeaseId) {
+        if !site.orphans_left.note_found(role.oid) {
+            return;
+        }
+        crash::at(Place::ReconcileFound);
+        let found = self.of_orphan(site, role, id, Action::OrphanFound);
+        if let Err(failed) = self.store().commit(Vec::new(), vec![found]).await {
+            warn!(lease = %id, cause = with_causes(&failed), "that a role without a lease was found is not recorded");
+        }
+    }
+
+    fn of_orphan(&self, site: &Site, role: &FoundRole, id: LeaseId, action: Action) -> Record {
+        Record {
+            lease: Some(id),
+            cluster: Some(site.cluster.name().clone()),
+            role: Some(role.name.clone()),
+            role_oid: Some(role.oid),
+            ..Record::new(self.now(), action, Subject::Broker)
+        }
+    }
+}
+
+/// Takes away all of a role without a lease; gives what keeps it, if anything does.
+async fn take_orphan(
+    site: &Site,
+    target: &RoleTarget,
+    policy: ObjectPolicy,
+) -> Result<Vec<Blocker>, ClusterError> {
+    crash::at(Place::ReconcileAccess);
+    match site.cluster.end_access(target).await? {
+        // A membership that is not ours to take ends with the role.
+        AccessEnd::Blocked(blockers) if !blockers.iter().all(Blocker::is_membership) => {
+            return Ok(blockers);
+        }
+        AccessEnd::Blocked(_) | AccessEnd::Gone | AccessEnd::Ended(_) => {}
+    }
+    crash::at(Place::ReconcileRemove);
+    match site.cluster.remove(target, policy).await? {
+        Removal::Gone => Ok(Vec::new()),
+        Removal::Blocked(blockers) => Ok(blockers),
     }
 }
 
