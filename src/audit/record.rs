@@ -236,6 +236,7 @@ impl Record {
             | Action::LeaseLost
             | Action::OrphanFound
             | Action::OrphanRemoved
+            | Action::PeopleMissing
             | Action::ClockSet => true,
             Action::BrokerStopped => self.cause.is_none(),
             Action::BrokerStarted
@@ -246,7 +247,6 @@ impl Record {
             | Action::LeaseRenewed
             | Action::RevokeRequested
             | Action::PersonGone
-            | Action::PeopleMissing
             | Action::DeclaredGone
             | Action::ReviewRead
             | Action::AccessRefused => false,
