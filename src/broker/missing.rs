@@ -124,20 +124,11 @@ impl Broker {
         self.tell(of, &missing, verdict, told).await;
         for principal in looked_up {
             let person = missing.people.get(&principal);
-            match person.filter(|person| person.is_certain(verdict, apart)) {
-                Some(MissingPerson { reason, .. }) => self.end_and_note(&principal, reason).await,
-                None => self.0.looks.note_judged(&principal, self.now()),
-            }
-        }
-    }
-
-    async fn end_and_note(&self, principal: &Principal, reason: &Reason) {
-        match self.end_person(principal, reason).await {
-            Ok(()) => self.0.looks.note_judged(principal, self.now()),
-            // They stay the next to be judged.
-            Err(failed) => {
-                warn!(%principal, cause = with_causes(&failed), "not all that somebody had was told to end; it is tried again");
-            }
+            let done = match person.filter(|person| person.is_certain(verdict, apart)) {
+                Some(MissingPerson { reason, .. }) => self.end_person(&principal, reason).await,
+                None => Ok(()),
+            };
+            self.judged(&principal, done);
         }
     }
 

@@ -163,14 +163,18 @@ impl Broker {
             Look::Away(_) => (Checked::Unknown, Ok(())),
         };
         checked.count(principal.issuer(), 1);
+        self.judged(principal, done);
+        checked
+    }
+
+    /// Notes that somebody was judged, if what follows from it is done; else they stay the next.
+    pub(super) fn judged(&self, principal: &Principal, done: Result<(), LeaseError>) {
         match done {
             Ok(()) => self.0.looks.note_judged(principal, self.now()),
-            // They stay the next to be judged.
             Err(failed) => {
-                warn!(%principal, cause = with_causes(&failed), "what somebody may not have any more was not told to end yet");
+                warn!(%principal, cause = with_causes(&failed), "not all that somebody may not have any more was told to end; it is tried again");
             }
         }
-        checked
     }
 
     /// Ends every lease that the map does not allow whoever was `seen`.

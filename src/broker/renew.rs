@@ -73,8 +73,8 @@ impl RenewLeaseError {
 impl Broker {
     /// Moves the end of the caller's own lease to `ttl` from now, never past its ceiling. Without
     /// `ttl` it is the profile's, and the end never moves to an earlier time. The person is looked
-    /// up and held against the map first, as for a new lease. The store moves first, and moves back if the cluster then
-    /// fails: so no role outlives its lease.
+    /// up and held against the map first, as for a new lease. The store moves first, and moves back
+    /// if the cluster then fails: so no role outlives its lease.
     ///
     /// # Errors
     /// When the lease is not the caller's, the role is not on offer any more (then the lease ends),
