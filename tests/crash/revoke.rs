@@ -120,6 +120,22 @@ async fn a_crash_before_any_step_of_revoking_is_made_good_on_16() {
     while_revoking(16).await;
 }
 
+/// Lets the role own more than is dealt with at once.
+fn many_tables(bed: &TestBed, held: &Held) {
+    let many = "DO $$BEGIN FOR n IN 1..500 LOOP \
+                EXECUTE format('CREATE TABLE workbench.many%s ()', n); END LOOP; END$$";
+    let made = bed.postgres.sql_as(&held.role, &held.password, "orders", many);
+    assert_eq!(made, Ok(Vec::new()));
+}
+
+/// How many of these tables `owner` has.
+fn tables_of(bed: &TestBed, owner: &str) -> u32 {
+    let text = format!(
+        "SELECT count(*) FROM pg_class WHERE relname LIKE 'many%' AND relowner = '{owner}'::regrole"
+    );
+    bed.postgres.sql("orders", &text).concat().concat().parse().expect("a number")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_two_portions_of_much_that_is_dropped_is_made_good() {
     let mut story = Story::start_with(16, |config| {
@@ -129,11 +145,7 @@ async fn a_crash_between_two_portions_of_much_that_is_dropped_is_made_good() {
     .await;
     for (place, turn) in MANY.iter().map(|place| (*place, 2)) {
         let held = story.issue("10m", None).await;
-        let many = "DO $$BEGIN FOR n IN 1..MANY LOOP \
-                    EXECUTE format('CREATE TABLE workbench.many%s ()', n); END LOOP; END$$";
-        let many = many.replace("MANY", "500");
-        let made = story.bed.postgres.sql_as(&held.role, &held.password, "orders", &many);
-        assert_eq!(made, Ok(Vec::new()), "{place:?}");
+        many_tables(&story.bed, &held);
         story.crash(place, turn, Request::to_revoke(&held)).await;
         story.bed.start_again();
         story.revoke(&held).await;
@@ -141,6 +153,21 @@ async fn a_crash_between_two_portions_of_much_that_is_dropped_is_made_good() {
         let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'many%'";
         assert_eq!(story.bed.postgres.sql("orders", left), [["0"]], "{place:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_two_portions_of_much_that_is_handed_over_is_made_good() {
+    let mut story = Story::start(16).await;
+    let held = story.issue("10m", None).await;
+    many_tables(&story.bed, &held);
+    story.crash(Place::RevokePortion, 2, Request::to_revoke(&held)).await;
+    let (of_attic, of_role) =
+        (tables_of(&story.bed, "pgbridge_attic"), tables_of(&story.bed, &held.role));
+    assert!(of_attic > 0 && of_role > 0 && of_attic + of_role == 500, "{of_attic} {of_role}");
+    story.bed.start_again();
+    story.revoke(&held).await;
+    story.is_in_order(&[]).await;
+    assert_eq!(tables_of(&story.bed, "pgbridge_attic"), 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
