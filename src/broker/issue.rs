@@ -162,9 +162,30 @@ impl Broker {
         Ok(lease)
     }
 
-    /// Writes down the intent; a live lease of the same request key is told to end in the same
-    /// transaction, so that a key has at most one.
+    /// Writes down the intent, or why it is refused.
     async fn write_intent(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: &Lease,
+        profile: &Profile,
+    ) -> Result<(), IssueError> {
+        let Err(refusal) = self.commit_intent(request, caller, lease, profile).await else {
+            return Ok(());
+        };
+        let cause = match refusal {
+            IssueError::InProgress => "in_progress",
+            IssueError::LoginEnded => "login_ended",
+            IssueError::TooManyLeases { .. } => "too_many_leases",
+            failed => return Err(failed),
+        };
+        let record = self.record(request, Action::LeaseRequested, caller.subject()).about(lease);
+        Err(self.refused_lease(record, refusal, cause, "").await)
+    }
+
+    /// A live lease of the same request key is told to end in the same transaction, so that a key
+    /// has at most one.
+    async fn commit_intent(
         &self,
         request: &Request,
         caller: &Caller,
@@ -173,47 +194,28 @@ impl Broker {
     ) -> Result<(), IssueError> {
         let record = |action| self.record(request, action, caller.subject());
         let (mut changes, mut records) = (vec![Change::NeedLogin(caller.login())], Vec::new());
-        let replaced = match self.replaced(lease).await {
-            Err(IssueError::InProgress) => {
-                let record = record(Action::LeaseRequested).about(lease);
-                return Err(self
-                    .refused_lease(record, IssueError::InProgress, "in_progress", "")
-                    .await);
-            }
-            replaced => replaced?,
-        };
+        let replaced = self.replaced(lease).await?;
         let replaces = replaced.is_some();
         if let Some(replaced) = replaced {
             records.push(record(Action::RevokeRequested).about(&replaced));
             changes.push(Change::MoveLease(Box::new(replaced)));
         }
         records.push(record(Action::LeaseRequested).about(lease));
-        changes.push(Change::NeedRoom(Room {
-            principal: lease.principal.clone(),
-            cluster: lease.cluster.clone(),
-            role: lease.role.clone(),
-            most: profile.max_leases,
-        }));
+        let Lease { principal, cluster, role, .. } = lease.clone();
+        let (room_on, of_role, most) = (cluster.clone(), role.clone(), profile.max_leases);
+        let room = Room { principal, cluster: room_on, role: of_role, most };
+        changes.push(Change::NeedRoom(room));
         changes.push(Change::OpenLease(Box::new(lease.clone())));
-        let (refused, cause) = match self.store().commit(changes, records).await {
-            Ok(()) => {
-                if replaces {
-                    self.nudge(&lease.cluster);
-                }
-                return Ok(());
-            }
-            Err(StoreError::KeyTaken | StoreError::Moved { .. }) => {
-                (IssueError::InProgress, "in_progress")
-            }
-            Err(StoreError::LoginEnded) => (IssueError::LoginEnded, "login_ended"),
-            Err(StoreError::TooMany { most }) => {
-                let (cluster, role) = (lease.cluster.clone(), lease.role.clone());
-                (IssueError::TooManyLeases { cluster, role, most }, "too_many_leases")
-            }
-            Err(source) => return Err(IssueError::NotRecorded(source)),
-        };
-        let record = record(Action::LeaseRequested).about(lease);
-        Err(self.refused_lease(record, refused, cause, "").await)
+        self.store().commit(changes, records).await.map_err(|refused| match refused {
+            StoreError::KeyTaken | StoreError::Moved { .. } => IssueError::InProgress,
+            StoreError::LoginEnded => IssueError::LoginEnded,
+            StoreError::TooMany { most } => IssueError::TooManyLeases { cluster, role, most },
+            failed => IssueError::NotRecorded(failed),
+        })?;
+        if replaces {
+            self.nudge(&lease.cluster);
+        }
+        Ok(())
     }
 
     async fn replaced(&self, lease: &Lease) -> Result<Option<Lease>, IssueError> {

@@ -80,7 +80,9 @@ pub enum IssueError {
         most: LeaseLimit,
     },
     /// The same wish is being fulfilled right now.
-    #[error("a request with this idempotency key is being worked on")]
+    #[error(
+        "a request with this idempotency key is being worked on; ask again once it is answered"
+    )]
     InProgress,
     /// The cluster has not been compared with the store since the start.
     #[error(
@@ -122,13 +124,15 @@ pub enum IssueError {
         source: StoreError,
     },
     /// The lease was ended by somebody else while its role was made.
-    #[error("lease {lease} was ended while its role was being made")]
+    #[error(
+        "lease {lease} was ended while its role was being made; ask for another if you still need it"
+    )]
     Overtaken {
         /// The lease.
         lease: LeaseId,
     },
     /// The task that issued has died.
-    #[error("issuing was interrupted; what it left is being taken away")]
+    #[error("issuing was interrupted; what it left is being taken away, so ask again")]
     Interrupted,
 }
 
