@@ -65,6 +65,7 @@ places! {
     RevokePrepared "revoke before a prepared transaction is rolled back",
     RevokeShared "revoke before shared objects are cleared",
     RevokeDatabase "revoke before a database is cleared",
+    RevokeHandOver "revoke before it is written down what is about to go to the attic",
     RevokePortion "revoke before a portion of a database is cleared",
     RevokeDropSome "revoke before a portion of what it owns is dropped one by one",
     RevokeDropSomeCommit "revoke before what was dropped one by one is committed",

@@ -46,6 +46,10 @@ pub enum Action {
     /// Something keeps the role from being dropped.
     #[serde(rename = "lease.quarantined")]
     LeaseQuarantined,
+    /// Objects of the role are about to go to the attic role: written before each portion, so that
+    /// a crash leaves none untold. What went is told once more with how the attempt ended.
+    #[serde(rename = "lease.handing_over")]
+    HandingOver,
     /// Nothing of the lease is left on the cluster.
     #[serde(rename = "lease.revoked")]
     LeaseRevoked,
@@ -232,6 +236,7 @@ impl Record {
             Action::LeaseIssued
             | Action::AccessEnded
             | Action::LeaseQuarantined
+            | Action::HandingOver
             | Action::LeaseRevoked
             | Action::LeaseLost
             | Action::OrphanFound

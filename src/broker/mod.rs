@@ -7,6 +7,7 @@ mod access;
 mod chance;
 mod declare;
 mod ending;
+mod handing;
 mod health;
 mod hidden;
 mod hushed;
@@ -39,7 +40,7 @@ use crate::audit::{Action, Record, Subject};
 use crate::auth::way::Way;
 use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
-use crate::cluster::{ClientConnection, LeaseRoles};
+use crate::cluster::{ClientConnection, LeaseRoles, Witness};
 use crate::lease::Terms;
 use crate::mapping::{Duties, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
@@ -184,7 +185,9 @@ impl Broker {
     /// A broker made of `parts`. Nothing runs until [`Broker::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let scribe = Arc::new(handing::Scribe::new(&parts.store, &parts.clock));
         let sites = parts.clusters.into_iter().map(|(cluster, client)| {
+            cluster.tell(Arc::clone(&scribe) as Arc<dyn Witness>);
             let site = Site {
                 client,
                 reconciled: AtomicBool::new(false),

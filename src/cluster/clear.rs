@@ -16,6 +16,7 @@ use super::Cluster;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure};
 use super::explain::{not_reached, not_read};
+use super::handed::HandedOver;
 use super::locks::LockHolder;
 use super::observe::{column, count, moved_on, named, named_here, named_portion};
 use crate::clock::Stopwatch;
@@ -207,6 +208,14 @@ impl Cluster {
                 work.pace = Pace::AtOnce;
             }
             let plan = plan::clear(work.estate, &contents, work.fate, work.pace);
+            let attic = contents.attic.as_ref().filter(|_| plan.handed_over > 0);
+            let handed_over = attic.map(|attic| {
+                HandedOver::new(work.database, attic, plan.handed_over, &contents.portion)
+            });
+            if let Some(what) = &handed_over {
+                crash::at(Place::RevokeHandOver);
+                self.announce(work.lease, work.estate.oid, what).await;
+            }
             crash::at(Place::RevokePortion);
             let run = self.connections.apply_on(
                 &work.client,
@@ -216,9 +225,8 @@ impl Cluster {
             );
             let (done, mut waits) = self.while_looking(run, || self.waits(pid)).await;
             let mut done = done.map(|_| ());
-            if let (Ok(()), Some(attic), 1..) = (&done, &contents.attic, plan.handed_over) {
-                let (count, portion) = (plan.handed_over, &contents.portion);
-                self.handed.note(work.lease, work.database, attic, count, portion);
+            if let (Ok(()), Some(what)) = (&done, handed_over) {
+                self.handed.note(work.lease, what);
             }
             if done.is_ok() && plan.next == Next::DropSome {
                 (done, waits) = self.drop_some(work, &contents.role, pid).await;

@@ -1,12 +1,15 @@
-//! What went to the attic, so that it can be written down.
+//! What goes to the attic, so that it can be written down: before, since nothing on the cluster says
+//! later whose it was, and a crash must not leave it untold; and after, with the end of the lease.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
 
 use super::Cluster;
 use crate::lease::plan::Named;
-use crate::names::{LeaseId, printable};
+use crate::names::{ClusterName, LeaseId, RoleOid, printable};
 
 /// Objects that are named of each database, of any number.
 const NAMED: usize = 20;
@@ -24,20 +27,46 @@ pub struct HandedOver {
     pub first: Vec<Named>,
 }
 
-impl fmt::Display for HandedOver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl HandedOver {
+    /// `count` objects in `database`, which `portion` names or begins to name.
+    pub(super) fn new(database: &str, attic: &str, count: usize, portion: &[Named]) -> Self {
+        let first = portion.iter().take(NAMED).cloned().collect();
+        Self { database: database.to_owned(), attic: attic.to_owned(), count, first }
+    }
+
+    /// Adds what went the same way after it.
+    fn add(&mut self, more: Self) {
+        self.count = self.count.saturating_add(more.count);
+        let room = NAMED.saturating_sub(self.first.len());
+        self.first.extend(more.first.into_iter().take(room));
+    }
+
+    /// The same before it is.
+    #[must_use]
+    pub fn announced(&self) -> String {
+        self.told("soon")
+    }
+
+    fn told(&self, when: &str) -> String {
         let Self { database, attic, count, first } = self;
         let objects = if *count == 1 { "object" } else { "objects" };
         let (database, attic) = (printable(database), printable(attic));
-        write!(formatter, "{count} {objects} in database {database} now {attic}'s")?;
-        for (at, Named { kind, identity, .. }) in first.iter().enumerate() {
-            let before = if at == 0 { ": " } else { ", " };
-            write!(formatter, "{before}{kind} {}", printable(identity))?;
-        }
-        match count.saturating_sub(first.len()) {
-            0 => Ok(()),
-            more => write!(formatter, " and {more} more"),
-        }
+        let named = first
+            .iter()
+            .map(|Named { kind, identity, .. }| format!("{kind} {}", printable(identity)));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let before = if named.is_empty() { "" } else { ": " };
+        let more = match count.saturating_sub(first.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{count} {objects} in database {database} {when} {attic}'s{before}{named}{more}")
+    }
+}
+
+impl fmt::Display for HandedOver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.told("now"))
     }
 }
 
@@ -46,31 +75,43 @@ impl fmt::Display for HandedOver {
 pub(super) struct Handed(Mutex<BTreeMap<LeaseId, Vec<HandedOver>>>);
 
 impl Handed {
-    /// Adds `portion`, which is as many as `count` or the first of them.
-    pub(super) fn note(
-        &self,
-        lease: LeaseId,
-        database: &str,
-        attic: &str,
-        count: usize,
-        portion: &[Named],
-    ) {
+    pub(super) fn note(&self, lease: LeaseId, portion: HandedOver) {
         let mut handed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_lease = handed.entry(lease).or_default();
-        let at = of_lease.iter().position(|one| one.database == database).unwrap_or_else(|| {
-            let (database, attic) = (database.to_owned(), attic.to_owned());
-            of_lease.push(HandedOver { database, attic, count: 0, first: Vec::new() });
-            of_lease.len() - 1
-        });
-        if let Some(one) = of_lease.get_mut(at) {
-            one.count = one.count.saturating_add(count);
-            let room = NAMED.saturating_sub(one.first.len());
-            one.first.extend(portion.iter().take(room).cloned());
+        match of_lease.iter_mut().find(|one| one.database == portion.database) {
+            Some(one) => one.add(portion),
+            None => of_lease.push(portion),
         }
     }
 }
 
+/// Who is told of what is about to change hands.
+#[async_trait]
+pub trait Witness: Send + Sync {
+    /// Writes down that `what` is about to go to the attic, by which the role `oid` of `lease` on
+    /// `cluster` loses it. It goes whether or not that can be written.
+    async fn hands_over(
+        &self,
+        cluster: &ClusterName,
+        lease: LeaseId,
+        oid: RoleOid,
+        what: &HandedOver,
+    );
+}
+
 impl Cluster {
+    /// From now on `witness` is told what is about to change hands; the first one stays.
+    pub fn tell(&self, witness: Arc<dyn Witness>) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// Tells what is about to change hands.
+    pub(super) async fn announce(&self, lease: LeaseId, oid: RoleOid, what: &HandedOver) {
+        if let Some(witness) = self.witness.get() {
+            witness.hands_over(&self.name, lease, oid, what).await;
+        }
+    }
+
     /// What went from the role of `lease` to the attic and is not written down yet.
     #[must_use]
     pub fn handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
@@ -95,9 +136,13 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_told_by_database_with_the_first_names() {
         let (handed, lease) = (Handed::default(), LeaseId::random(&mut rand::rng()));
-        handed.note(lease, "orders", "attic", 1, &[table(0)]);
-        handed.note(lease, "reports", "attic", 30, &(1..31).map(table).collect::<Vec<_>>());
-        handed.note(lease, "reports", "attic", 2, &[table(31), table(32)]);
+        let note = |database, count, tables: std::ops::Range<usize>| {
+            let portion: Vec<Named> = tables.map(table).collect();
+            handed.note(lease, HandedOver::new(database, "attic", count, &portion));
+        };
+        note("orders", 1, 0..1);
+        note("reports", 30, 1..31);
+        note("reports", 2, 31..33);
         let told = handed.0.into_inner().unwrap().remove(&lease).unwrap();
         assert_eq!(
             told[0].to_string(),
@@ -106,5 +151,7 @@ mod tests {
         let second = told[1].to_string();
         assert!(second.starts_with("32 objects in database reports now attic's: table s.t1"));
         assert!(second.ends_with("table s.t20\\u{a} and 12 more"), "{second}");
+        let announced = told[0].announced();
+        assert_eq!(announced, "1 object in database orders soon attic's: table s.t0\\u{a}");
     }
 }

@@ -7,7 +7,7 @@
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke, remove   observe -> plan -> apply, and anew after any failure
-//! handed     what went to the attic
+//! handed     what goes to the attic, and who is told
 //! sessions   those of a role, and their end
 //! clear      what removing does in one database; explain, locks: what keeps it from that
 //! examine    whether the cluster is fit and safe, and what makes it so; changes nothing
@@ -36,7 +36,7 @@ mod sessions;
 mod settings;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict};
 use self::handed::Handed;
-pub use self::handed::HandedOver;
+pub use self::handed::{HandedOver, Witness};
 use self::look::Looks;
 use self::remove::ClosedRoles;
 pub use self::remove::HIDDEN_FOR;
@@ -65,6 +65,7 @@ pub struct Cluster {
     looks: Looks,
     closed: ClosedRoles,
     handed: Handed,
+    witness: OnceLock<Arc<dyn Witness>>,
     admin_role: Option<RoleName>,
     attic_role: Option<RoleName>,
     broker: BrokerId,
@@ -184,6 +185,7 @@ impl Cluster {
             looks,
             closed: ClosedRoles::new(),
             handed: Handed::default(),
+            witness: OnceLock::new(),
             admin_role,
             attic_role,
             broker,

@@ -1,5 +1,6 @@
 //! What the broker asks of a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     AccessEnd, Cluster, ClusterError, ClusterHealth, CreateError, Created, HandedOver, Removal,
-    RoleTarget,
+    RoleTarget, Witness,
 };
 use crate::lease::{FoundRole, Lease};
 use crate::mapping::{ObjectPolicy, Profile};
@@ -44,6 +45,8 @@ pub trait LeaseRoles: Send + Sync {
     }
 
     fn forget_handed_over(&self, _lease: LeaseId) {}
+
+    fn tell(&self, _witness: Arc<dyn Witness>) {}
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError>;
 
@@ -97,6 +100,10 @@ impl LeaseRoles for Cluster {
 
     fn forget_handed_over(&self, lease: LeaseId) {
         Self::forget_handed_over(self, lease);
+    }
+
+    fn tell(&self, witness: Arc<dyn Witness>) {
+        Self::tell(self, witness);
     }
 
     async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {

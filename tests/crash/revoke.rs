@@ -15,6 +15,7 @@ pub(super) const PLAIN: &[Place] = &[
     Place::RevokePrepared,
     Place::RevokeShared,
     Place::RevokeDatabase,
+    Place::RevokeHandOver,
     Place::RevokePortion,
     Place::RevokeDrop,
     Place::RevokeVerify,
@@ -98,7 +99,8 @@ fn nothing_is_left(bed: &TestBed, place: Place) {
 async fn while_revoking(major: u32) {
     let mut story = Story::start(major).await;
     shelf(&story.bed);
-    let second = [(Place::RevokePrepared, 2), (Place::RevokeDatabase, 2)];
+    let second =
+        [(Place::RevokePrepared, 2), (Place::RevokeDatabase, 2), (Place::RevokeHandOver, 2)];
     for (place, turn) in PLAIN.iter().map(|place| (*place, 1)).chain(second) {
         let held = story.issue("10m", None).await;
         let _session = estate(&story.bed, &held);
@@ -168,6 +170,15 @@ async fn a_crash_between_two_portions_of_much_that_is_handed_over_is_made_good()
     story.revoke(&held).await;
     story.is_in_order(&[]).await;
     assert_eq!(tables_of(&story.bed, "pgbridge_attic"), 500);
+    // The end of the lease tells what the last attempt did; the rest was told before.
+    let records = story.bed.records();
+    let about = records.iter().filter(|record| record["lease"] == held.id);
+    let before = about.filter(|record| record["action"] == "lease.handing_over");
+    let count = |record: &serde_json::Value| {
+        let detail = record["detail"].as_str().expect("what goes");
+        detail.split(' ').next().and_then(|count| count.parse::<u32>().ok()).expect("a number")
+    };
+    assert!(before.map(count).sum::<u32>() >= 500, "{records:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
