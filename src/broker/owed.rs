@@ -4,8 +4,8 @@
 //! lease ends once; a note stands there twice when the store had taken it and only its answer was
 //! lost.
 //!
-//! They are kept in memory: after a crash the leases are live in the store, without access on their
-//! clusters, and end when they are asked for again or their time is over.
+//! They are kept in memory: after the process the leases are live in the store, without access on
+//! their clusters, and end when they are asked for again or their time is over.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -109,6 +109,17 @@ impl Broker {
                 debug!(cause = with_causes(&away), "the store still does not take an end");
             }
             stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
+        }
+        // What is owed ends with the process.
+        if let Err(away) = self.pay().await {
+            debug!(cause = with_causes(&away), "the store does not take an end to the last");
+        }
+        let left = self.0.owed.count();
+        if left > 0 {
+            warn!(
+                left,
+                "the broker stops before the store has taken every end; ask for them again"
+            );
         }
     }
 
