@@ -1,6 +1,9 @@
 //! How leases end where something stands in the way: a store that cannot write, an OID that another
 //! role has now, an outage that lasted, an answer that was lost; and roles that would outlive theirs.
 
+mod declared;
+mod unwritten;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

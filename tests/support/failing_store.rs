@@ -30,6 +30,16 @@ pub struct Faults {
     pub moment: Moment,
 }
 
+/// What a change answers that fails; all else answers that the engine did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AsIf {
+    /// The engine failed.
+    #[default]
+    Failed,
+    /// Somebody else had moved the lease.
+    Moved,
+}
+
 /// A store before another one.
 #[derive(Debug)]
 pub struct FailingStore {
@@ -45,6 +55,8 @@ struct State {
     failed: BTreeMap<&'static str, u64>,
     /// The calls that are counted and may fail; none means all.
     among: Vec<&'static str>,
+    /// What a change answers that fails.
+    as_if: AsIf,
     /// The call that panics when it is made next.
     panics: Option<&'static str>,
 }
@@ -59,6 +71,12 @@ impl FailingStore {
     pub fn fail_in(&self, among: &[&'static str], faults: Faults) {
         let (faults, among) = (Some(faults), among.to_vec());
         *self.state() = State { faults, among, ..State::default() };
+    }
+
+    /// The same, but a change that fails answers as if somebody else had moved the lease.
+    pub fn overtake_in(&self, among: &[&'static str], faults: Faults) {
+        self.fail_in(among, faults);
+        self.state().as_if = AsIf::Moved;
     }
 
     /// From now on every call of that name fails, before anything of it has happened.
@@ -110,16 +128,19 @@ impl FailingStore {
         assert!(!panics, "the test wants it");
         let fate = self.fate(call);
         let answer = match fate {
-            Some(Moment::Before) => return Err(failure(call)),
+            Some(Moment::Before) => return Err(self.failure(call)),
             Some(Moment::After) | None => work.await,
         };
-        if fate.is_some() { Err(failure(call)) } else { answer }
+        if fate.is_some() { Err(self.failure(call)) } else { answer }
     }
-}
 
-fn failure(doing: &'static str) -> StoreError {
-    let source = "the test wants it".into();
-    StoreError::Failed { path: "failing".to_owned(), doing, source }
+    fn failure(&self, doing: &'static str) -> StoreError {
+        if doing == "commit" && self.state().as_if == AsIf::Moved {
+            return StoreError::Moved { lease: LeaseId::random(&mut rand::rng()) };
+        }
+        let source = "the test wants it".into();
+        StoreError::Failed { path: "failing".to_owned(), doing, source }
+    }
 }
 
 /// Each call of the trait, handed on by [`FailingStore::around`].

@@ -2,6 +2,7 @@
 //! the test's choice. It is made from a configuration file, as the program makes it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// PostgreSQL, a directory and what brokers are made of; all of it ends on drop.
 pub struct Inside {
     pub postgres: Postgres,
-    _directory: Directory,
+    pub directory: Directory,
     eye: tokio_postgres::Client,
     scratch: Scratch,
 }
@@ -62,12 +63,17 @@ impl Inside {
         let text = edit(&postgres, usual_config(&postgres, &directory, "pgb_", 1));
         scratch.write("pgbridge.toml", &text, None);
         let eye = postgres.eye().await;
-        Self { postgres, _directory: directory, eye, scratch }
+        Self { postgres, directory, eye, scratch }
     }
 
     /// The store in a file of that name, made when it is not there.
     pub fn store(&self, name: &str) -> Arc<SqliteStore> {
-        Arc::new(SqliteStore::open(&self.scratch.join(name)).expect("a store can be made"))
+        Arc::new(SqliteStore::open(&self.file(name)).expect("a store can be made"))
+    }
+
+    /// A file that brokers use, such as a store.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
     }
 
     /// A broker that has not begun its work.
@@ -193,6 +199,11 @@ pub async fn alice(broker: &Broker, store: &dyn Store, now: Timestamp) -> Caller
     remembered(broker, store, now, "alice", "orders-readers").await
 }
 
+/// Bob, who may act as `orders_read` and `orders_write`, as a session remembers him that begins now.
+pub async fn bob(broker: &Broker, store: &dyn Store, now: Timestamp) -> Caller {
+    remembered(broker, store, now, "bob", "orders-readers").await
+}
+
 /// Carol, an operator, as a session remembers her that begins now.
 pub async fn carol(broker: &Broker, store: &dyn Store, now: Timestamp) -> Caller {
     remembered(broker, store, now, "carol", "operators").await
@@ -218,7 +229,7 @@ async fn remembered(
     let subject = pgbridge::audit::Subject::Broker;
     let record = pgbridge::audit::Record::new(now, pgbridge::audit::Action::Login, subject);
     store.commit(vec![begun], vec![record]).await.expect("the store works");
-    broker.authenticate(&request(), &token).await.expect("she has a session")
+    broker.authenticate(&request(), &token).await.expect("they have a session")
 }
 
 /// Starts the broker's work and returns once it has compared store and cluster.
