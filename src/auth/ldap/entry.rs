@@ -5,10 +5,10 @@ use ldap3::{LdapResult, Scope, SearchEntry};
 
 use crate::names::Group;
 
+use super::checked::{Checked, Server};
 use super::link::{Found, Link, Query, Want, values};
 use super::names::TypedName;
 use super::refusal::{DirectoryAnswer, Ended, LdapRefusal, OutageReason};
-use super::settings::{Checked, Server};
 use super::state;
 
 /// Most groups of one person. More is an error, never a part of them.

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use crate::names::LoginPassword;
 
 use super::answer::policy_request;
+use super::checked::{Security, Server};
 use super::refusal::{LdapRefusal, OutageReason};
-use super::settings::{Security, Server};
 use super::wire::{Fault, Wire};
 
 /// Entries a page when all are wanted; Active Directory gives at most 1,000.

@@ -7,11 +7,12 @@ use ldap3::{Scope, SearchEntry};
 use crate::names::LoginPassword;
 
 use super::answer::judge;
+use super::checked::{Bind, Checked, Server};
 use super::entry::{ANYTHING, NO_ATTRIBUTES, Person, Reader, failed};
 use super::link::{Credentials, Found, Link, Query, Want};
 use super::names::{FilterTemplate, TypedName};
 use super::refusal::{Ended, LdapRefusal, OutageReason};
-use super::settings::{Bind, Checked, Server, ServiceAccount};
+use super::settings::ServiceAccount;
 
 /// A name and a password, to be proven at `server`.
 pub(super) struct Attempt<'a> {

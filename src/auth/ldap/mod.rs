@@ -20,6 +20,7 @@
 
 mod answer;
 mod ber;
+mod checked;
 mod entry;
 mod link;
 mod login;
@@ -42,19 +43,19 @@ use crate::auth::identity::Identity;
 use crate::auth::way::{Standing, Unproven, Way};
 use crate::names::{LoginPassword, Principal, WayName};
 
+pub use checked::LdapSettingsError;
 pub use names::FilterProblem;
 pub use refusal::{DirectoryAnswer, LdapRefusal, Outage, OutageReason, Outages};
 pub use settings::{
-    BindMode, Find, GroupLookup, GroupSearch, LdapSettings, LdapSettingsError, Scheme,
-    ServiceAccount, StartTls,
+    BindMode, Find, GroupLookup, GroupSearch, LdapSettings, Scheme, ServiceAccount, StartTls,
 };
 
+use checked::{Bind, Checked, Server};
 use entry::{Person, Reader};
 use login::Attempt;
 use look::Search;
 use names::TypedName;
 use refusal::Ended;
-use settings::{Bind, Checked, Server};
 
 /// A directory in which people prove who they are. Clones are the same directory.
 #[derive(Clone)]

@@ -15,8 +15,8 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::ber;
+use super::checked::{Security, Server};
 use super::refusal::OutageReason;
-use super::settings::{Security, Server};
 
 /// Longest message: an entry in 10,000 groups fits.
 const MESSAGE_MAX: usize = 2 << 20;
