@@ -68,6 +68,22 @@ pub(in crate::http) struct StateQuery {
     state: Option<String>,
 }
 
+/// Which lease.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(in crate::http) struct LeasePath {
+    /// The lease.
+    #[param(example = "abcdefghijklmnop")]
+    id: String,
+}
+
+impl LeasePath {
+    /// Its id. A text that is none is a lease that does not exist.
+    pub(super) fn id(&self) -> Result<LeaseId, Problem> {
+        self.id.parse().map_err(|_| no_such_lease())
+    }
+}
+
 /// Issue a lease
 ///
 /// Makes a role on the cluster and hands out its password, once. Takes a session, or a name and
@@ -147,7 +163,7 @@ pub(in crate::http) async fn list(
     path = "/v1/leases/{id}",
     operation_id = "lease",
     tag = "leases",
-    params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
+    params(LeasePath),
     responses(
         (status = 200, description = "The lease", body = LeaseAnswer),
         (status = 404, description = "There is no such lease of the caller's: `not-found`"),
@@ -157,9 +173,9 @@ pub(in crate::http) async fn show(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Path(id): Path<String>,
+    Path(lease): Path<LeasePath>,
 ) -> Result<Answer<LeaseAnswer>, Problem> {
-    let lease = broker.lease(&context.request, &caller, lease_id(&id)?).await?;
+    let lease = broker.lease(&context.request, &caller, lease.id()?).await?;
     Ok(Answer(LeaseAnswer::of(&lease)))
 }
 
@@ -172,7 +188,7 @@ pub(in crate::http) async fn show(
     path = "/v1/leases/{id}/renew",
     operation_id = "renew",
     tag = "leases",
-    params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
+    params(LeasePath),
     request_body = Renewal,
     responses(
         (status = 200, description = "The lease with its new end", body = LeaseAnswer),
@@ -188,10 +204,10 @@ pub(in crate::http) async fn renew(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Path(id): Path<String>,
+    Path(lease): Path<LeasePath>,
     MaybeJson(renewal): MaybeJson<Renewal>,
 ) -> Result<Answer<LeaseAnswer>, Problem> {
-    let (id, ttl) = (lease_id(&id)?, ttl(renewal.ttl.as_deref())?);
+    let (id, ttl) = (lease.id()?, ttl(renewal.ttl.as_deref())?);
     let request = context.request;
     let renewed = to_the_end(async move { broker.renew(&request, &caller, id, ttl).await });
     Ok(Answer(LeaseAnswer::of(&renewed.await?)))
@@ -206,7 +222,7 @@ pub(in crate::http) async fn renew(
     path = "/v1/leases/{id}",
     operation_id = "revoke",
     tag = "leases",
-    params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
+    params(LeasePath),
     responses(
         (status = 200, description = "Nothing of the lease is left on the cluster", body = LeaseAnswer),
         (status = 202, description = "The lease is being taken away", body = LeaseAnswer),
@@ -217,9 +233,9 @@ pub(in crate::http) async fn revoke(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Path(id): Path<String>,
+    Path(lease): Path<LeasePath>,
 ) -> Result<Response, Problem> {
-    let (id, request) = (lease_id(&id)?, context.request);
+    let (id, request) = (lease.id()?, context.request);
     let revoked = to_the_end(async move { broker.revoke(&request, &caller, id).await });
     let lease = revoked.await?;
     Ok((end_status([&lease]), Answer(LeaseAnswer::of(&lease))).into_response())
@@ -229,11 +245,6 @@ pub(in crate::http) async fn revoke(
 pub(super) fn end_status<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> StatusCode {
     let all_gone = leases.into_iter().all(|lease| lease.state.is_final());
     if all_gone { StatusCode::OK } else { StatusCode::ACCEPTED }
-}
-
-/// A text that is no id is a lease that does not exist.
-pub(super) fn lease_id(text: &str) -> Result<LeaseId, Problem> {
-    text.parse().map_err(|_| no_such_lease())
 }
 
 fn ttl(text: Option<&str>) -> Result<Option<Ttl>, Problem> {

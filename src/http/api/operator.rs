@@ -10,14 +10,13 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::{LeaseAnswer, LeasesAnswer};
-use super::leases::{end_status, lease_id, states};
+use super::leases::{LeasePath, end_status, states};
 use crate::broker::{Broker, Listing, Rehearsal, Selection};
 use crate::http::body::{Json, Query};
 use crate::http::caller::ByToken;
 use crate::http::context::Context;
 use crate::http::finish::to_the_end;
 use crate::http::problem::{Kind, Problem};
-use crate::names::{LabelError, RoleNameError};
 
 /// Which leases to list.
 #[derive(Default, Deserialize, IntoParams)]
@@ -96,12 +95,10 @@ pub(in crate::http) async fn list(
     context: Context,
     Query(query): Query<ListingQuery>,
 ) -> Result<Answer<LeasesAnswer>, Problem> {
-    let unfit = |error: LabelError| Problem::new(Kind::QueryUnfit, error.to_string());
-    let no_role = |error: RoleNameError| Problem::new(Kind::QueryUnfit, error.to_string());
     let listing = Listing {
         person: query.person,
-        cluster: query.cluster.map(|name| name.parse().map_err(unfit)).transpose()?,
-        role: query.role.map(|role| role.parse().map_err(no_role)).transpose()?,
+        cluster: named(query.cluster, Kind::QueryUnfit)?,
+        role: named(query.role, Kind::QueryUnfit)?,
         states: states(query.state.as_deref())?,
     };
     let leases = broker.all_leases(&context.request, &caller, listing).await?;
@@ -111,8 +108,8 @@ pub(in crate::http) async fn list(
 /// Revoke by person, role or cluster
 ///
 /// Ends every live lease that is all of what is named, however many. When a person, or people who
-/// are missing, and nothing else is named, their logins end too. Needs the duty of operator. The answer waits a while; when a role
-/// is not gone by then the status is 202, and the work goes on.
+/// are missing, and nothing else is named, their logins end too. Needs the duty of operator. The
+/// answer waits a while; when a role is not gone by then the status is 202, and the work goes on.
 #[utoipa::path(
     post,
     path = "/v1/operator/revoke",
@@ -159,7 +156,7 @@ pub(in crate::http) async fn revoke(
     path = "/v1/operator/leases/{id}/declare-gone",
     operation_id = "declare_gone",
     tag = "operator",
-    params(("id" = String, Path, description = "The lease", example = "abcdefghijklmnop")),
+    params(LeasePath),
     request_body = DeclarationBody,
     responses(
         (status = 200, description = "The lease, which is over", body = LeaseAnswer),
@@ -174,28 +171,31 @@ pub(in crate::http) async fn declare_gone(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Path(id): Path<String>,
+    Path(lease): Path<LeasePath>,
     Json(body): Json<DeclarationBody>,
 ) -> Result<Answer<LeaseAnswer>, Problem> {
-    let (id, request) = (lease_id(&id)?, context.request);
+    let (id, request) = (lease.id()?, context.request);
     let declared =
         to_the_end(async move { broker.declare_gone(&request, &caller, id, &body.reason).await });
     Ok(Answer(LeaseAnswer::of(&declared.await?)))
 }
 
 fn selection(body: RevocationBody) -> Result<Selection, Problem> {
-    fn read<T>(text: Option<String>) -> Result<Option<T>, Problem>
-    where
-        T: TryFrom<String, Error: Display>,
-    {
-        let unfit = |error: T::Error| Problem::new(Kind::SelectionUnfit, error.to_string());
-        text.map(|text| T::try_from(text).map_err(unfit)).transpose()
-    }
+    let kind = Kind::SelectionUnfit;
     Ok(Selection {
         person: body.person,
-        cluster: read(body.cluster)?,
-        role: read(body.role)?,
-        role_name: read(body.role_name)?,
-        missing_from: read(body.missing_from)?,
+        cluster: named(body.cluster, kind)?,
+        role: named(body.role, kind)?,
+        role_name: named(body.role_name, kind)?,
+        missing_from: named(body.missing_from, kind)?,
     })
+}
+
+/// A name, when one was given; what is none is a problem of `kind`.
+fn named<T>(text: Option<String>, kind: Kind) -> Result<Option<T>, Problem>
+where
+    T: TryFrom<String, Error: Display>,
+{
+    let unfit = |error: T::Error| Problem::new(kind, error.to_string());
+    text.map(|text| T::try_from(text).map_err(unfit)).transpose()
 }
