@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{self, Authorities};
-use super::form::{self, Form};
+use super::form::{self, Form, SslMode};
 use super::reader::{Table, Unique};
 use crate::cluster::{ClientConnection, ClientSslMode, ClusterPassword, ClusterSettings};
 use crate::dial::{Host, ServerTls};
@@ -84,27 +84,17 @@ fn login(table: &Table<'_>) -> Option<(RoleName, ClusterPassword, DatabaseName)>
 }
 
 /// What protects the broker's own connection.
-#[derive(Clone, Copy)]
-enum BrokerSslMode {
-    VerifyFull,
-    Disable,
-}
-
 fn tls(
     table: &Table<'_>,
     host: Option<&Host>,
     authorities: Option<&Authorities>,
 ) -> Option<ServerTls> {
-    let modes = form::choice(&[
-        ("verify-full", BrokerSslMode::VerifyFull),
-        ("disable", BrokerSslMode::Disable),
-    ]);
-    match table.defaulted("sslmode", "\"verify-full\"", &modes)? {
-        BrokerSslMode::VerifyFull => {
+    match table.defaulted("sslmode", "\"verify-full\"", &form::ssl_mode())? {
+        SslMode::VerifyFull => {
             let roots = authorities.map(|authorities| authorities.pem.clone());
             Some(ServerTls::VerifyFull { roots })
         }
-        BrokerSslMode::Disable => {
+        SslMode::Disable => {
             if host.is_some_and(|host| !host.is_local()) {
                 let what = "can only be \"disable\" when `host` is this machine or a socket";
                 table.mistake("sslmode", what, "use \"verify-full\" with the cluster's `ca_file`");
@@ -273,7 +263,6 @@ fn database() -> Form<DatabaseName> {
     form::parsed("a database of PostgreSQL: 1 to 63 bytes")
 }
 
-/// A network, written with its own address: a stray host part is a slip.
 /// The name of a parameter of PostgreSQL that a role may be given. Those that would make every
 /// session of the role another role are refused.
 fn parameter() -> Form<String> {

@@ -171,6 +171,18 @@ pub(super) fn number<T: TryFrom<u32> + 'static>(least: u32, most: u32) -> Form<T
     Form::new(what, INTEGER, move |value| plain.read(value)?.try_into().ok())
 }
 
+/// `sslmode`: what protects a connection of the broker's own, in libpq's words.
+#[derive(Clone, Copy)]
+pub(super) enum SslMode {
+    VerifyFull,
+    Disable,
+}
+
+/// One of the two that the broker connects with: there is nothing between.
+pub(super) fn ssl_mode() -> Form<SslMode> {
+    choice(&[("verify-full", SslMode::VerifyFull), ("disable", SslMode::Disable)])
+}
+
 /// A TCP port.
 pub(super) fn port() -> Form<u16> {
     number(1, 65_535)

@@ -1,7 +1,7 @@
 //! `[store]`: the broker's own database.
 
 use super::files;
-use super::form;
+use super::form::{self, SslMode};
 use super::reader::Table;
 use crate::dial::ServerTls;
 use crate::store::StoreSettings;
@@ -39,16 +39,6 @@ fn settings(
     settings
 }
 
-/// What protects the way to the store.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SslMode {
-    VerifyFull,
-    Disable,
-}
-
-const SSL_MODES: &[(&str, SslMode)] =
-    &[("verify-full", SslMode::VerifyFull), ("disable", SslMode::Disable)];
-
 /// Every key is looked at, so that every mistake is told.
 fn postgres(table: &Table<'_>) -> Option<PostgresSettings> {
     let url = url(table);
@@ -57,7 +47,7 @@ fn postgres(table: &Table<'_>) -> Option<PostgresSettings> {
         .and_then(|path| files::password(table, "password_file", &table.reader().resolve(&path)))
         .map(|password| StorePassword::new(password.to_string()));
     let roots = files::authorities(table, "ca_file").map(|authorities| authorities.pem);
-    let mode = table.optional("sslmode", &form::choice(SSL_MODES));
+    let mode = table.optional("sslmode", &form::ssl_mode());
     if table.has("sslmode") && mode.is_none() {
         return None;
     }
