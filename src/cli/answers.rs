@@ -86,6 +86,12 @@ pub(super) struct Lease {
     pub access_ended_at: Option<Timestamp>,
     #[serde(default)]
     pub gone_at: Option<Timestamp>,
+    /// Why it ended or is ending, in one word.
+    #[serde(default)]
+    pub end: Option<Shown>,
+    /// When taking it away is tried again.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
     #[serde(default)]
     pub blockers: Vec<Blocker>,
 }

@@ -28,7 +28,9 @@ pub(super) async fn list(
             note(match (leases.everyone, leases.all) {
                 (true, _) => "there is no such lease",
                 (false, true) => "you have no lease",
-                (false, false) => "you have no lease that is live",
+                (false, false) => {
+                    "you have no lease that is live; `--all` lists those that are over"
+                }
             });
         }
         let whose = if leases.everyone { Whose::Everybody } else { Whose::Mine };
@@ -72,8 +74,10 @@ fn listed(leases: &[Lease], whose: Whose, now: Timestamp) -> String {
     if whose == Whose::Everybody {
         headings.push("PERSON");
     }
+    headings.push("WHY");
     let rows: Vec<Vec<Shown>> = leases.iter().map(|lease| row(lease, whose, now)).collect();
-    let held = leases.iter().filter(|lease| !lease.blockers.is_empty()).map(held_text);
+    let held = leases.iter().filter(|lease| !lease.blockers.is_empty());
+    let held = held.map(|lease| held_text(lease, now));
     std::iter::once(table::table(&headings, &rows)).chain(held).collect()
 }
 
@@ -86,21 +90,29 @@ fn row(lease: &Lease, whose: Whose, now: Timestamp) -> Vec<Shown> {
         Shown::new(&lease.role),
         lease.role_name.clone(),
         match ending(lease) {
-            Ending::Gone(at) | Ending::Ahead(at) => table::time(at, now),
+            Ending::Ahead(at) => table::time(at, now),
+            Ending::Begun => Shown::new("can still be used"),
             Ending::Closed(at) => Shown::new(format!("access ended {}", table::time(at, now))),
+            Ending::Gone(at) => Shown::new(format!("gone {}", table::time(at, now))),
         },
     ];
     if whose == Whose::Everybody {
         row.push(lease.person.clone());
     }
+    row.push(lease.end.clone().unwrap_or_default());
     row
 }
 
 /// What keeps a lease, and what to do about it.
-fn held_text(lease: &Lease) -> String {
+fn held_text(lease: &Lease, now: Timestamp) -> String {
     let mut pairs = vec![("lease", Shown::new(lease.id))];
     pairs.extend(held(lease));
+    pairs.extend(tried_again(lease, now));
     format!("\n{}", table::pairs(&pairs))
+}
+
+fn tried_again(lease: &Lease, now: Timestamp) -> Option<(&'static str, Shown)> {
+    lease.retry_at.map(|at| ("tried again", table::time(at, now)))
 }
 
 fn held(lease: &Lease) -> impl Iterator<Item = (&'static str, Shown)> {
@@ -128,6 +140,8 @@ fn holder_text(holder: &Holder) -> Shown {
 enum Ending {
     /// It ends then, unless renewed.
     Ahead(Timestamp),
+    /// It is being ended, and until the cluster has answered it can still be used.
+    Begun,
     /// Since then nobody can log in with it, but something of it is left on the cluster.
     Closed(Timestamp),
     /// Since then it is gone.
@@ -135,10 +149,11 @@ enum Ending {
 }
 
 fn ending(lease: &Lease) -> Ending {
-    match (lease.gone_at, lease.access_ended_at) {
-        (Some(at), _) => Ending::Gone(at),
-        (None, Some(at)) => Ending::Closed(at),
-        (None, None) => Ending::Ahead(lease.expires_at),
+    match (lease.gone_at, lease.access_ended_at, &lease.end) {
+        (Some(at), _, _) => Ending::Gone(at),
+        (None, Some(at), _) => Ending::Closed(at),
+        (None, None, Some(_)) => Ending::Begun,
+        (None, None, None) => Ending::Ahead(lease.expires_at),
     }
 }
 
@@ -175,7 +190,7 @@ async fn revoke_one(
         match ending(lease) {
             Ending::Gone(_) => {}
             Ending::Closed(_) => text.push_str(TRIED_AGAIN),
-            Ending::Ahead(_) => text.push_str(STILL_OPEN),
+            Ending::Begun | Ending::Ahead(_) => text.push_str(STILL_OPEN),
         }
         text
     })?;
@@ -249,7 +264,7 @@ pub(super) async fn declare_gone(
 
 /// Failed as long as somebody could still log in.
 fn exit_of(leases: &[Lease]) -> Exit {
-    let is_open = |lease: &Lease| matches!(ending(lease), Ending::Ahead(_));
+    let is_open = |lease: &Lease| matches!(ending(lease), Ending::Begun | Ending::Ahead(_));
     if leases.iter().any(is_open) { Exit::Failed } else { Exit::Done }
 }
 
@@ -261,10 +276,13 @@ fn lease_text(lease: &Lease, now: Timestamp) -> String {
     let ends = match ending(lease) {
         Ending::Gone(at) => ("gone", table::time(at, now)),
         Ending::Closed(at) => ("access ended", table::time(at, now)),
+        Ending::Begun => ("ends", Shown::new("as soon as the cluster answers")),
         Ending::Ahead(at) => ("ends", table::time(at, now)),
     };
     let mut pairs = vec![("lease", Shown::new(lease.id)), ("state", lease.state.clone()), ends];
+    pairs.extend(lease.end.clone().map(|why| ("why", why)));
     pairs.extend(held(lease));
+    pairs.extend(tried_again(lease, now));
     table::pairs(&pairs)
 }
 
@@ -305,7 +323,8 @@ mod tests {
             "database": "orders", "role": "orders_read", "role_name": "pgb_alice_abcdefghijklmnop",
             "person": "ldap:corp:alice", "requested_at": "2026-11-20T19:00:00Z",
             "expires_at": "2026-11-20T19:30:00Z", "ceiling": "2026-11-20T20:00:00Z",
-            "access_ended_at": "2026-11-20T19:30:01Z",
+            "access_ended_at": "2026-11-20T19:30:01Z", "end": "expired",
+            "attempts": 7, "retry_at": "2026-11-20T20:02:00Z",
             "blockers": [
                 {
                     "kind": "lock", "database": "archive", "object": "table sales.mine",
@@ -319,8 +338,8 @@ mod tests {
         let lease: Lease = serde_json::from_value(lease).unwrap();
         let now = "2026-11-20T20:00:00Z".parse().unwrap();
         insta::assert_snapshot!(listed(&[lease], Whose::Everybody, now), @r"
-        LEASE             STATE        CLUSTER  DATABASE  ROLE         USER                        ENDS                                               PERSON
-        abcdefghijklmnop  quarantined  orders   orders    orders_read  pgb_alice_abcdefghijklmnop  access ended 29m59s ago (2026-11-20 19:30:01 UTC)  ldap:corp:alice
+        LEASE             STATE        CLUSTER  DATABASE  ROLE         USER                        ENDS                                               PERSON           WHY
+        abcdefghijklmnop  quarantined  orders   orders    orders_read  pgb_alice_abcdefghijklmnop  access ended 29m59s ago (2026-11-20 19:30:01 UTC)  ldap:corp:alice  expired
 
         lease        abcdefghijklmnop
         held by      a lock was not given in time
@@ -331,6 +350,69 @@ mod tests {
         held by      a lock
         locked by    dba\u{1b}[31m, in a prepared transaction
         held by      it does not answer
+        tried again  in 2m (2026-11-20 20:02:00 UTC)
         ");
+    }
+
+    /// One lease of alice's that ends at eight, with what else is known of it.
+    fn of_alice(more: serde_json::Value) -> Lease {
+        let mut lease = serde_json::json!({
+            "id": "abcdefghijklmnop", "state": "revoking", "cluster": "c", "database": "d",
+            "role": "r", "role_name": "pgb_alice_abcdefghijklmnop",
+            "requested_at": "2026-11-20T19:00:00Z", "expires_at": "2026-11-20T20:00:00Z",
+            "ceiling": "2026-11-20T21:00:00Z",
+        });
+        let serde_json::Value::Object(more) = more else { panic!("no object: {more}") };
+        lease.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(lease).unwrap()
+    }
+
+    #[test]
+    fn how_a_lease_ended_and_why_stands_beside_it() {
+        let (closed, gone) = ("2026-11-20T19:20:00Z", "2026-11-20T19:29:00Z");
+        let leases = [
+            of_alice(serde_json::json!({ "state": "active" })),
+            of_alice(serde_json::json!({ "end": "operator" })),
+            of_alice(serde_json::json!({ "end": "withdrawn", "access_ended_at": closed })),
+            of_alice(serde_json::json!({
+                "state": "revoked", "end": "released", "access_ended_at": closed, "gone_at": gone,
+            })),
+        ];
+        let now = "2026-11-20T19:30:00Z".parse().unwrap();
+        let ends = |lease: &Lease| {
+            row(lease, Whose::Mine, now)[6..].iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&leases[0]), ["in 30m (2026-11-20 20:00:00 UTC)", ""]);
+        assert_eq!(ends(&leases[1]), ["can still be used", "operator"]);
+        let ended = "access ended 10m ago (2026-11-20 19:20:00 UTC)";
+        assert_eq!(ends(&leases[2]), [ended, "withdrawn"]);
+        assert_eq!(ends(&leases[3]), ["gone 1m ago (2026-11-20 19:29:00 UTC)", "released"]);
+        assert_eq!(exit_of(&leases[..2]), Exit::Failed);
+        assert_eq!(exit_of(&leases[2..]), Exit::Done);
+        let text = lease_text(&leases[1], now);
+        assert!(
+            text.contains("as soon as the cluster answers") && text.contains("operator"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_help_explains_every_word_for_why_a_lease_ended() {
+        use crate::lease::EndReason as Why;
+
+        let mut command = command();
+        let leases = command.find_subcommand_mut("leases").unwrap();
+        let help = leases.render_long_help().to_string();
+        for why in [
+            Why::Expired,
+            Why::Released,
+            Why::Operator,
+            Why::Replaced,
+            Why::Undelivered,
+            Why::Lost,
+            Why::Withdrawn,
+        ] {
+            assert!(help.contains(&format!("\n  {:<12} ", why.as_str())), "{why:?}: {help}");
+        }
     }
 }

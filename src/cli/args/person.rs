@@ -55,10 +55,21 @@ Formats:
     Psql(Psql),
     /// List your leases, or everybody's
     ///
-    /// What keeps a lease from being gone stands below the list, with what to do about it.
+    /// What keeps a lease from being gone stands below the list, with what to do about it and when
+    /// it is tried again.
     #[command(after_help = "Examples:
   pgbridge leases
-  pgbridge leases --everyone --cluster orders --state quarantined")]
+  pgbridge leases --all
+  pgbridge leases --everyone --cluster orders --state quarantined
+
+Why a lease ended or ends (WHY):
+  expired      its time was over
+  released     its holder gave it back
+  operator     an operator ended it
+  replaced     its holder asked again with the same key
+  undelivered  its password may not have reached anybody
+  lost         its role was gone from the cluster, and not by pgbridge
+  withdrawn    its holder may not have it any more")]
     Leases(Leases),
     /// Move the end of a lease
     ///
@@ -67,8 +78,8 @@ Formats:
     /// End leases now: one of yours, or as an operator those of a person, role or cluster
     ///
     /// As an operator, name what the leases have in common: those that are all of it end. With
-    /// `--person` or `--missing-from` and nothing else, the logins end too. You are asked first when more than
-    /// one lease would end.
+    /// `--person` or `--missing-from` and nothing else, the logins end too. You are asked first
+    /// when more than one lease would end.
     #[command(after_help = "Examples:
   pgbridge revoke abcdefghijklmnop
   pgbridge revoke --person ldap:corp:alice

@@ -241,6 +241,12 @@ pub(in crate::http) struct LeaseAnswer {
     /// Since when its role is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone_at: Option<Moment>,
+    /// How often taking it away was tried in vain; left out when it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    /// When that is tried again, while something of it is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<Moment>,
     /// What keeps its role from being dropped; left out when nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     blockers: Vec<BlockerAnswer>,
@@ -315,6 +321,8 @@ impl LeaseAnswer {
             end: lease.end.map(crate::lease::EndReason::as_str),
             access_ended_at: lease.access_ended_at.map(Moment),
             gone_at: lease.gone_at.map(Moment),
+            attempts: Some(lease.attempts).filter(|attempts| *attempts > 0),
+            retry_at: lease.retry_at.map(Moment),
             blockers: lease.blockers.iter().map(BlockerAnswer::of).collect(),
         }
     }
