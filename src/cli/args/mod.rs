@@ -164,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn how_revoke_is_used_names_every_way_to_say_which_leases() {
+        let mut command = command();
+        command.build();
+        let usage = command.find_subcommand_mut("revoke").unwrap().render_usage().to_string();
+        let refusal = parse("pgbridge revoke").unwrap_err().to_string();
+        for which in
+            ["LEASE", "--person", "--role", "--cluster", "--role-name", "--missing-from <WAY>"]
+        {
+            assert!(usage.contains(which), "{which}: {usage}");
+            assert!(refusal.contains(which), "{which}: {refusal}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_right_is_refused_before_anything_is_sent() {
         for bad in [
             "pgbridge issue orders --ttl 15",

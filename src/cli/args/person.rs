@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum, ValueHint};
 
 use crate::cli::server::ServerUrl;
 use crate::lease::LeaseState;
@@ -227,9 +227,12 @@ pub struct Renew {
 
 /// Options of `revoke`.
 #[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("which").required(true).multiple(true).arg("lease").args(SELECTORS)
+))]
 pub struct Revoke {
     /// The lease
-    #[arg(required_unless_present_any = SELECTORS, conflicts_with_all = SELECTORS)]
+    #[arg(conflicts_with_all = SELECTORS)]
     pub lease: Option<LeaseId>,
     /// Which leases instead.
     #[command(flatten)]
