@@ -13,7 +13,7 @@ use super::{Broker, Caller, Request, chance};
 use crate::audit::{Action, Outcome, Record, Subject, cut};
 use crate::auth::way::{Reason, Unproven, Way};
 use crate::auth::{Admission, Identity, Session, SessionEnd};
-use crate::names::{AccountKey, LoginPassword, SessionToken};
+use crate::names::{AccountKey, LoginPassword, SessionToken, WayName};
 use crate::store::{Change, Login, StoreError};
 
 /// Why somebody is not let in. What the client sees is decided in `http` alone; every refusal of
@@ -22,7 +22,10 @@ use crate::store::{Change, Login, StoreError};
 pub enum AccessError {
     /// Wrong, unknown, locked, expired, blank: the audit has the reason.
     #[error("the login was refused")]
-    Refused,
+    Refused {
+        /// The ways in that there are, whichever was asked for.
+        ways: Vec<WayName>,
+    },
     /// Too many attempts came from this address.
     #[error("too many attempts from this address; try again in {seconds} s")]
     TooManyAttempts {
@@ -238,10 +241,15 @@ impl Broker {
                 let principal = identity.principal().clone();
                 let subject = Subject::Person { principal, session: None };
                 self.refuse_login(request, subject, "login_ended", "", Vec::new()).await?;
-                Err(AccessError::Refused)
+                Err(self.not_let_in())
             }
             written => Ok(written?),
         }
+    }
+
+    /// A refusal, which is the same whatever was wrong.
+    fn not_let_in(&self) -> AccessError {
+        AccessError::Refused { ways: self.0.ways.keys().cloned().collect() }
     }
 
     fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
@@ -275,7 +283,7 @@ impl Broker {
         self.admit(request, &subject, &counters).await?;
         let Some(way) = way else {
             self.refuse_login(request, subject, "unknown_way", "", Vec::new()).await?;
-            return Err(AccessError::Refused);
+            return Err(self.not_let_in());
         };
         match way.login(username, &password, self.now()).await {
             Ok(identity) => {
@@ -351,7 +359,7 @@ impl Broker {
             let seconds = until.duration_since(now).as_secs().unsigned_abs().max(1);
             return Err(AccessError::TooManyAttempts { seconds });
         }
-        Err(AccessError::Refused)
+        Err(self.not_let_in())
     }
 
     /// Refuses a login that is refused again and again: written down once a minute by what it is
@@ -384,7 +392,7 @@ impl Broker {
         match unproven {
             Unproven::Refused(_) => {
                 self.refuse_login(request, subject, word, detail, Vec::new()).await?;
-                Ok(AccessError::Refused)
+                Ok(self.not_let_in())
             }
             Unproven::Outage(_) => {
                 warn!(request.id, cause = word, detail, "the directory could not judge a login");

@@ -8,7 +8,7 @@ use super::problem::{Kind, Problem};
 use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
 use crate::causes::with_causes;
 use crate::cluster::{ClusterError, CreateError};
-use crate::names::ClusterName;
+use crate::names::{ClusterName, WayName};
 use crate::store::StoreError;
 
 /// What a path that takes sessions only says to those without (RFC 6750 section 3).
@@ -23,7 +23,7 @@ const SOON_SECONDS: u64 = 2;
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         match error {
-            AccessError::Refused => login_refused(),
+            AccessError::Refused { ways } => login_refused(&ways),
             AccessError::NoSession => not_logged_in(),
             AccessError::TooManyAttempts { seconds } => {
                 Self::new(Kind::TooManyAttempts, error.to_string()).retry_after(seconds)
@@ -152,9 +152,13 @@ fn role_not_created(error: &IssueError, cluster: &ClusterName, source: &CreateEr
     }
 }
 
-/// Wrong, unknown, locked, disabled: from outside there is one answer.
-fn login_refused() -> Problem {
-    let detail = "name and password did not let you in; the administrators can see why";
+/// Wrong, unknown, locked, disabled: from outside there is one answer. It names the ways in to
+/// everybody, since nobody can log in without knowing theirs.
+fn login_refused(ways: &[WayName]) -> Problem {
+    let ways = ways.iter().map(WayName::as_str).collect::<Vec<_>>().join(", ");
+    let detail = format!(
+        "name and password did not let you in; ways in: {ways}; the administrators can see why"
+    );
     Problem::new(Kind::LoginRefused, detail).challenge(BEARER_CHALLENGE)
 }
 

@@ -168,19 +168,22 @@ fn each_refusal_has_its_exit_code_beside_its_accepted_twin() {
 }
 
 #[test]
-fn a_refused_login_leaves_the_session_before_it_as_it_was() {
+fn a_refused_login_names_the_ways_in_and_leaves_the_session_before_it_as_it_was() {
     let bed = TestBed::start(15);
     bed.cli_login("alice");
-    for (user, password) in
-        [("alice", "wrong".to_owned()), ("dave", password_of("dave")), ("nobody", "x".to_owned())]
-    {
+    for (user, way, password) in [
+        ("alice", "corp", "wrong".to_owned()),
+        ("dave", "corp", password_of("dave")),
+        ("nobody", "corp", "x".to_owned()),
+        ("alice", "nowhere", password_of("alice")),
+    ] {
         let typed = bed.file("wrong");
         std::fs::write(&typed, &password).expect("written");
         let mut login = bed.cli("alice");
-        login.args(["login", "--user", user, "--password-stdin"]);
+        login.args(["login", "--way", way, "--user", user, "--password-stdin"]);
         login.stdin(std::fs::File::open(typed).expect("it was just written"));
         let outcome: Outcome = login.output().expect("pgbridge runs").into();
-        outcome.check(4, "request ");
+        outcome.check(4, "; ways in: corp; ");
         assert!(!outcome.stderr.contains(&password), "{}", outcome.stderr);
     }
     done(&bed, "alice", &["whoami"]);

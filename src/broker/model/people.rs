@@ -92,7 +92,7 @@ trait Judged {
 
 impl Judged for AccessError {
     fn is_denied(&self) -> bool {
-        matches!(self, Self::Refused | Self::DirectoryAway)
+        matches!(self, Self::Refused { .. } | Self::DirectoryAway)
     }
 }
 

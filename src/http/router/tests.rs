@@ -361,7 +361,7 @@ async fn a_wish_is_refused_with_the_kind_of_its_fault() {
 }
 
 #[tokio::test]
-async fn a_login_is_refused_alike_and_says_when_the_directory_is_away() {
+async fn a_login_is_refused_alike_with_the_ways_in_and_says_when_the_directory_is_away() {
     let stand = Stand::new();
     let login = |body: &str| json(request(Method::POST, "/v1/login"), body);
     let away = stand.send(login(r#"{"username":"alice","password":"canary"}"#)).await;
@@ -379,6 +379,7 @@ async fn a_login_is_refused_alike_and_says_when_the_directory_is_away() {
         assert_eq!(answer.problem(), "login-refused");
         assert!(answer.headers.contains_key("www-authenticate"));
         let mut body = answer.json();
+        assert!(body["detail"].as_str().unwrap().contains("ways in: corp;"), "{answer:?}");
         body["request_id"] = Value::Null;
         bodies.insert(body.to_string());
     }
