@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::Broker;
+use super::{Broker, Compared};
 use crate::causes::with_causes;
 
 /// How old an answer may be: asking for health must cost the parties nothing. An answer "not
@@ -25,6 +25,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub enum PartHealth {
     /// It answered.
     Up,
+    /// It answered, and the broker has not looked at it yet since its own start.
+    Starting,
     /// It did not, or not as it must.
     Down,
 }
@@ -47,9 +49,18 @@ impl Health {
     /// Whether somebody can be served: the store is there, a way in and a cluster.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let any =
-            |parts: &[(String, PartHealth)]| parts.iter().any(|(_, part)| *part == PartHealth::Up);
-        self.store == PartHealth::Up && any(&self.ways) && any(&self.clusters)
+        self.has_all(|part| part == PartHealth::Up)
+    }
+
+    /// Whether nobody can be served only because no cluster was looked at yet.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        !self.is_ready() && self.has_all(|part| part != PartHealth::Down)
+    }
+
+    fn has_all(&self, counts: fn(PartHealth) -> bool) -> bool {
+        let any = |parts: &[(String, PartHealth)]| parts.iter().any(|(_, part)| counts(*part));
+        counts(self.store) && any(&self.ways) && any(&self.clusters)
     }
 }
 
@@ -90,9 +101,12 @@ impl Broker {
         let clusters = futures::future::join_all(self.0.clusters.values().map(|site| async move {
             let name = site.cluster.name().to_string();
             let answered = changes.note("cluster", &name, answered(site.cluster.probe()).await);
-            let fit = site.is_reconciled() && self.0.time.is_settled();
-            let up = answered == PartHealth::Up && fit;
-            (name, if up { PartHealth::Up } else { PartHealth::Down })
+            let health = match (answered, site.compared()) {
+                (PartHealth::Up, Compared::Once) if self.0.time.is_settled() => PartHealth::Up,
+                (PartHealth::Up, Compared::NotYet) => PartHealth::Starting,
+                _ => PartHealth::Down,
+            };
+            (name, health)
         }));
         let (store, ways, clusters) = futures::join!(store, ways, clusters);
         Health { at, store, ways, clusters }

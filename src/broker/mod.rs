@@ -29,8 +29,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -121,7 +120,7 @@ struct Site {
     cluster: Box<dyn LeaseRoles>,
     client: ClientConnection,
     /// Whether store and cluster have been compared since the start. Nothing is issued before.
-    reconciled: AtomicBool,
+    compared: Mutex<Compared>,
     /// Wakes the worker that takes leases away.
     work: Notify,
     /// Wakes the worker that compares.
@@ -190,7 +189,7 @@ impl Broker {
             cluster.tell(Arc::clone(&scribe) as Arc<dyn Witness>);
             let site = Site {
                 client,
-                reconciled: AtomicBool::new(false),
+                compared: Mutex::new(Compared::NotYet),
                 work: Notify::new(),
                 compare: Notify::new(),
                 last_gone: hidden::LastGone::start(),
@@ -282,8 +281,29 @@ impl Broker {
     }
 }
 
+/// How far the comparison of store and cluster has come since the start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    NotYet,
+    /// It was tried, and nothing could be compared yet.
+    InVain,
+    Once,
+}
+
 impl Site {
+    fn compared(&self) -> Compared {
+        *self.compared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how a comparison ended. What was compared once stays so.
+    fn note_compared(&self, end: Compared) {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if *compared != Compared::Once {
+            *compared = end;
+        }
+    }
+
     fn is_reconciled(&self) -> bool {
-        self.reconciled.load(Ordering::Acquire)
+        self.compared() == Compared::Once
     }
 }

@@ -1,7 +1,6 @@
 //! The work that nobody asks for: how it begins, goes on for ever, and stops.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use super::Broker;
+use super::{Broker, Compared};
 use crate::causes::with_causes;
 use crate::names::ClusterName;
 
@@ -119,10 +118,11 @@ impl Broker {
         while !stop.is_cancelled() {
             match self.reconcile(site).await {
                 Ok(next) => {
-                    site.reconciled.store(true, Ordering::Release);
+                    site.note_compared(Compared::Once);
                     pause = pause_until(next, self.now(), self.0.reconcile_every.duration());
                 }
                 Err(failed) => {
+                    site.note_compared(Compared::InVain);
                     warn!(cluster = %name, cause = with_causes(&failed), "store and cluster could not be compared");
                     pause = (pause * 2).min(self.0.reconcile_every.duration()).max(LOOK_EVERY);
                 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use pgbridge::broker::{Broker, Caller, Credential, IssueError, Rehearsal, Selection, Workers};
+use pgbridge::broker::{
+    Broker, Caller, Credential, IssueError, PartHealth, Rehearsal, Selection, Workers,
+};
 use pgbridge::clock::{Clock, Stopwatch};
 use pgbridge::lease::Lease;
 use pgbridge::names::LoginPassword;
@@ -314,4 +316,34 @@ async fn a_store_on_postgresql_that_is_away_for_a_while_leaves_no_role_without_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_on_postgresql_whose_answer_is_lost_at_any_call_leaves_no_role_without_a_lease() {
     sweep(15, Engine::postgres().await, 1, Moment::After).await;
+}
+
+/// Whoever waits for a start is told that it is one, and of a cluster that was looked at in vain
+/// that it is down.
+#[tokio::test]
+async fn a_cluster_is_starting_until_it_was_looked_at_and_then_up_or_down() {
+    let inside = Inside::start(16, |_, config| config).await;
+    let store = FailingStore::before(inside.store("starting.db"));
+    let clock = Clock::manual(now());
+    let broker = inside.broker(Share(1), Arc::clone(&store) as Arc<dyn Store>, clock.clone());
+    let cluster = async || {
+        // So that the answer is a new one.
+        clock.advance(Duration::from_secs(1));
+        let health = broker.health().await;
+        (health.clusters[0].1, health.is_ready(), health.is_starting())
+    };
+    assert_eq!(cluster().await, (PartHealth::Starting, false, true));
+
+    store.refuse("live");
+    let workers = broker.start();
+    until("the look to be in vain", async || {
+        (cluster().await == (PartHealth::Down, false, false)).then_some(())
+    })
+    .await;
+    store.heal();
+    until("the cluster to be looked at", async || {
+        (cluster().await == (PartHealth::Up, true, false)).then_some(())
+    })
+    .await;
+    workers.stop().await;
 }

@@ -40,7 +40,7 @@ pub(in crate::http) struct Alive {
 /// Whether somebody can be served. Parties are not named: anybody may ask.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Readiness {
-    /// `ready` or `not ready`.
+    /// `ready`, `starting` while no cluster was looked at yet, or `not ready`.
     #[schema(example = "ready")]
     status: &'static str,
     /// The broker's own database: `up` or `down`.
@@ -49,7 +49,7 @@ pub(in crate::http) struct Readiness {
     /// The ways in: `up`, `down`, or `partly` when some are down.
     #[schema(example = "up")]
     ways: &'static str,
-    /// The clusters: `up`, `down`, or `partly` when some are down.
+    /// The clusters: `up`, `starting`, `down`, or `partly` when only some are up.
     #[schema(example = "up")]
     clusters: &'static str,
 }
@@ -59,7 +59,11 @@ impl Readiness {
         let ways = health.ways.iter().map(|(_, part)| *part);
         let clusters = health.clusters.iter().map(|(_, part)| *part);
         Self {
-            status: if health.is_ready() { "ready" } else { "not ready" },
+            status: match (health.is_ready(), health.is_starting()) {
+                (true, _) => "ready",
+                (false, true) => "starting",
+                (false, false) => "not ready",
+            },
             store: word([health.store]),
             ways: word(ways),
             clusters: word(clusters),
@@ -71,10 +75,12 @@ impl Readiness {
 }
 
 fn word(parts: impl IntoIterator<Item = PartHealth>) -> &'static str {
-    let (up, down): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| *part == PartHealth::Up);
-    match (up.is_empty(), down.is_empty()) {
+    let (up, others): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| *part == PartHealth::Up);
+    match (up.is_empty(), others.is_empty()) {
         (false, true) => "up",
         (false, false) => "partly",
+        (true, _) if others.contains(&PartHealth::Starting) => "starting",
         (true, _) => "down",
     }
 }
@@ -105,7 +111,7 @@ pub(in crate::http) async fn healthz() -> Answer<Alive> {
     security(()),
     responses(
         (status = 200, description = "Somebody can be served", body = Readiness),
-        (status = 503, description = "Nobody can be served now", body = Readiness),
+        (status = 503, description = "Nobody can be served now, or not yet", body = Readiness),
     ),
 )]
 pub(in crate::http) async fn readyz(State(broker): State<Broker>) -> Response {
@@ -173,4 +179,37 @@ pub(in crate::http) async fn show_metrics(
 )]
 pub(in crate::http) async fn openapi(State(Document(document)): State<Document>) -> Response {
     ([(CONTENT_TYPE, "application/json")], document).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(clusters: &[PartHealth], status: &str, word: &str) {
+        let named = |part: &PartHealth| (String::new(), *part);
+        let health = Health {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            store: PartHealth::Up,
+            ways: vec![named(&PartHealth::Up)],
+            clusters: clusters.iter().map(named).collect(),
+        };
+        let readiness = Readiness::of(&health);
+        assert_eq!((readiness.status, readiness.clusters), (status, word), "{clusters:?}");
+        let away = Readiness::of(&Health { store: PartHealth::Down, ..health });
+        assert_eq!((away.status, away.store), ("not ready", "down"), "{clusters:?}");
+    }
+
+    #[test]
+    fn what_was_not_looked_at_yet_is_starting_and_not_down() {
+        use PartHealth::{Down, Starting, Up};
+
+        check(&[Up, Up], "ready", "up");
+        check(&[Up, Starting], "ready", "partly");
+        check(&[Up, Down], "ready", "partly");
+        check(&[Starting, Starting], "starting", "starting");
+        check(&[Starting, Down], "starting", "starting");
+        check(&[Down], "not ready", "down");
+        check(&[], "not ready", "down");
+    }
 }
