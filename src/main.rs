@@ -53,13 +53,11 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     // Secrets are in this process's memory: no core dump, and no debugger of the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("core dumps stay possible")?;
     let config = config::load(config_path).map_err(|mistakes| told(&mistakes))?;
-    let Config { server, log, store, broker: settings, session, lockout, policy, .. } = config;
-    let Config { ways, clusters, notes, .. } = config;
-    start_log(log);
-    for note in notes {
-        tracing::warn!("{note}");
-    }
-    let store = store::open(store).await?;
+    start_log(config.log);
+    tell_start(&config);
+    let Config { server, store, broker: settings, session, lockout, policy, .. } = config;
+    let Config { ways, clusters, .. } = config;
+    let store = store::open(store).await.context("nothing was started or changed")?;
     let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
     let ways = ways.into_iter().map(|way| Ok(Arc::new(LdapWay::new(way)?) as Arc<dyn Way>));
     let clusters = clusters.into_iter().map(|entry| {
@@ -122,6 +120,24 @@ fn start_log(settings: LogSettings) {
     match settings.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+/// Says what is about to run, before anything is opened, and what of it is probably not meant.
+fn tell_start(config: &Config) {
+    let clusters: Vec<&str> =
+        config.clusters.iter().map(|entry| entry.settings.name.as_str()).collect();
+    let ways: Vec<&str> = config.ways.iter().map(|way| way.name.as_str()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        store = %config.store,
+        clusters = clusters.join(", "),
+        ways = ways.join(", "),
+        map.revision = %config.policy.map.revision(),
+        "starting"
+    );
+    for note in &config.notes {
+        tracing::warn!("{note}");
     }
 }
 

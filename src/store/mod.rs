@@ -66,6 +66,16 @@ pub enum StoreSettings {
     Postgres(PostgresSettings),
 }
 
+/// Its file, or its address without a secret.
+impl fmt::Display for StoreSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { path } => write!(formatter, "{}", path.display()),
+            Self::Postgres(settings) => write!(formatter, "{}", settings.url),
+        }
+    }
+}
+
 /// Opens the store to serve it, and brings its schema up to date.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use pgbridge::clock::Clock;
 use pgbridge::store::sqlite::SqliteStore;
 use pgbridge::store::{AuditEntry, Store};
 
-use super::{Machine, Outcome};
+use super::{Machine, Outcome, nowhere};
 
 const CONFIG: &str = r#"[map]
 file = "pg_ident.conf"
@@ -82,6 +82,25 @@ fn check_prints_every_mistake_with_its_place_and_no_line_of_the_file() {
         "{}",
         absent.stdout
     );
+}
+
+#[test]
+fn a_start_without_its_store_says_which_store_and_what_to_do_and_changes_nothing() {
+    // With one server, and with two of which neither is there.
+    for servers in 1..=2 {
+        let hosts: Vec<String> = (0..servers).map(|_| nowhere().replace("http://", "")).collect();
+        let store = format!("postgresql://pgbridge_store@{}/store", hosts.join(","));
+        let keys = "password_file = \"orders.password\"\nsslmode = \"disable\"";
+        let config = format!("[store]\nurl = \"{store}\"\n{keys}\n\n{CONFIG}");
+        let (machine, directory) = machine(&config);
+        let outcome = run(&machine, &directory, &["serve"]);
+        outcome.check(1, "nothing was started or changed: the store postgresql://");
+        let version = env!("CARGO_PKG_VERSION");
+        for told in [&store, version, "orders", "corp", "Connection refused", "see that"] {
+            assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+        }
+        assert!(!directory.join("marker.key").exists());
+    }
 }
 
 #[tokio::test]

@@ -81,9 +81,7 @@ impl PostgresStore {
     /// When no server of it takes writes or is what a store needs, or its schema is not ours or
     /// of a version that this one must not work with: a [`StoreError::Failed`] that says what to do.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let address = settings.url.to_string();
-        let opened = Self::try_open(settings, Old::Migrate).await;
-        opened.map_err(|problem| problem.into_error(&address, "opening it"))
+        Self::opened(settings, Old::Migrate).await
     }
 
     /// Opens the store to read it only, beside the brokers that serve it. Its login needs to be
@@ -92,9 +90,12 @@ impl PostgresStore {
     /// # Errors
     /// As [`Self::open`], and when its schema is missing or older than this version reads.
     pub async fn open_read_only(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let address = settings.url.to_string();
-        let opened = Self::try_open(settings, Old::Refuse).await;
-        opened.map_err(|problem| problem.into_error(&address, "opening it"))
+        Self::opened(settings, Old::Refuse).await
+    }
+
+    async fn opened(settings: &PostgresSettings, old: Old) -> Result<Self, StoreError> {
+        let opened = Self::try_open(settings, old).await.map_err(Problem::at_start);
+        opened.map_err(|problem| problem.into_error(&settings.url.to_string(), "opening it"))
     }
 
     async fn try_open(settings: &PostgresSettings, old: Old) -> Result<Self, Problem> {

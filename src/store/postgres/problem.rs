@@ -19,8 +19,12 @@ pub(super) enum Problem {
     Stopped,
     #[error("the settings cannot be used: {0}")]
     Settings(String),
-    #[error("no server of it can be used: {0}")]
+    #[error("no server of it can be used: see that the primary runs, and that `url` names it: {0}")]
     Nowhere(String),
+    #[error(
+        "see that its server runs, and that `[store]` names it, its database, login and password"
+    )]
+    Unreached(#[source] Failure),
     #[error(transparent)]
     Unfit(#[from] Unfit),
     #[error("the server did not do it")]
@@ -110,6 +114,16 @@ impl Problem {
         matches!(self, Self::Failed(failure) if failure.is_contention())
     }
 
+    /// The problem of a store that is just being opened: who is told can still name another one.
+    pub(super) fn at_start(self) -> Self {
+        match self {
+            Self::Failed(failure) if failure.kind != FailureKind::Rejected => {
+                Self::Unreached(failure)
+            }
+            other => other,
+        }
+    }
+
     /// The problem as the store's callers see it.
     pub(super) fn into_error(self, path: &str, doing: &'static str) -> StoreError {
         let path = path.to_owned();
@@ -121,6 +135,7 @@ impl Problem {
             | Self::Stopped
             | Self::Settings(_)
             | Self::Nowhere(_)
+            | Self::Unreached(_)
             | Self::Unfit(_)
             | Self::InDoubt(_)
             | Self::Shared(_)) => StoreError::Failed { path, doing, source: Box::new(other) },
