@@ -287,6 +287,23 @@ async fn whatever_somebody_is_refused_is_written_down_with_its_reason() {
     assert!(told.clone().all(|record| record["outcome"] == "done") && told.count() == 2);
 }
 
+/// Brokers of one store must go by one map, and somebody must be able to see whether they do.
+#[tokio::test]
+async fn a_broker_says_what_it_runs_and_by_which_map() {
+    let bed = TestBed::start(16);
+    let token = bed.login("alice").await;
+    let roles = get(&bed, Caller::Session(&token), "/v1/roles").await;
+    let (version, map) = (env!("CARGO_PKG_VERSION"), roles.text("/roles/0/map_revision"));
+    let log = bed.log();
+    let start = log.lines().find(|line| line.contains("starting")).expect("it says so");
+    for told in [version, "pgbridge.db", "orders", "corp", &map] {
+        assert!(start.contains(told), "{told}: {start}");
+    }
+    let metrics = get(&bed, Caller::Nobody, "/metrics").await.body;
+    let info = format!("pgbridge_info{{version=\"{version}\",map_revision=\"{map}\"}} 1");
+    assert!(metrics.lines().any(|line| line == info), "{metrics}");
+}
+
 /// An alert on a metric that is spelled differently would never sound.
 #[tokio::test]
 async fn every_metric_that_an_alert_watches_is_there() {

@@ -41,7 +41,7 @@ use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, LeaseRoles, Witness};
 use crate::lease::Terms;
-use crate::mapping::{Duties, Policy};
+use crate::mapping::{Duties, MapRevision, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
 use crate::store::{Claimant, Login, Store, StoreError};
 
@@ -229,6 +229,12 @@ impl Broker {
     #[must_use]
     pub fn session_times(&self) -> SessionTimes {
         self.0.session
+    }
+
+    /// Which map says who may become what.
+    #[must_use]
+    pub fn map_revision(&self) -> &MapRevision {
+        self.0.policy.map.revision()
     }
 
     /// What clients are told about the cluster `name`.

@@ -25,7 +25,7 @@ use tracing::info;
 use super::certificate::{CertificateError, Pair};
 use super::router::router;
 use super::slots::Slots;
-use super::telemetry::{metrics, show_health};
+use super::telemetry::{metrics, show_health, show_info};
 use crate::broker::Broker;
 use crate::config::{ServerSettings, Transport};
 
@@ -92,6 +92,7 @@ impl Listening {
     pub async fn open(broker: Broker, settings: ServerSettings) -> Result<Self, ServeError> {
         // From now on whatever is counted is shown.
         metrics();
+        show_info(broker.map_revision());
         let address = settings.listen;
         let tls = match &settings.transport {
             Transport::Plain if address.ip().to_canonical().is_loopback() => None,

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::warn;
 
 use crate::broker::{Health, PartHealth};
+use crate::mapping::MapRevision;
 
 /// Upper bounds of the buckets of every length of time, in seconds.
 const SECONDS: [f64; 13] =
@@ -59,6 +60,10 @@ fn describe() {
     describe_counter!(
         "pgbridge_certificate_reload_failed_total",
         "Renewed certificate files that could not be used; the old certificate is still in use"
+    );
+    describe_gauge!(
+        "pgbridge_info",
+        "Always 1, by the version of pgbridge and the revision of its map (SHA-256 of the file)"
     );
     describe_gauge!("pgbridge_ready", "1 when somebody can be served, else 0");
     describe_gauge!(
@@ -126,6 +131,12 @@ fn describe() {
     counter!("pgbridge_connections_refused_total").absolute(0);
     counter!("pgbridge_certificate_reload_failed_total").absolute(0);
     counter!("pgbridge_tokens_refused_total").absolute(0);
+}
+
+/// Shows what runs here, so that brokers of one store with two maps can be told apart.
+pub(super) fn show_info(map: &MapRevision) {
+    let version = env!("CARGO_PKG_VERSION");
+    gauge!("pgbridge_info", "version" => version, "map_revision" => map.to_string()).set(1.0);
 }
 
 /// Counts one answer.
