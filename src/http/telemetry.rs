@@ -4,9 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::warn;
 
@@ -35,102 +33,141 @@ pub fn metrics() -> &'static PrometheusHandle {
     })
 }
 
-/// Says what every metric means. A counter that was never counted is shown as zero where its
-/// labels are known, so that a rule on its rate sees the first event.
-fn describe() {
-    describe_counter!(
+/// What sort of metric one is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Every metric, and what it means. What counts seconds says so in its name.
+const METRICS: &[(Kind, &str, &str)] = &[
+    (
+        Kind::Counter,
         "http_requests_total",
-        "Requests answered, by route (the pattern of the path), method and status"
-    );
-    describe_histogram!(
-        "http_request_seconds",
-        Unit::Seconds,
-        "How long answers took, by route and method"
-    );
-    describe_gauge!("pgbridge_connections", "Connections of clients that are open now");
-    describe_counter!(
+        "Requests answered, by route (the pattern of the path), method and status",
+    ),
+    (Kind::Histogram, "http_request_seconds", "How long answers took, by route and method"),
+    (Kind::Gauge, "pgbridge_connections", "Connections of clients that are open now"),
+    (
+        Kind::Counter,
         "pgbridge_connections_refused_total",
-        "Connections closed at once because too many were open, in all or from one address"
-    );
-    describe_gauge!(
+        "Connections closed at once because too many were open, in all or from one address",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_certificate_expires_seconds",
-        Unit::Seconds,
-        "When the certificate of the listener ends, in seconds since 1970"
-    );
-    describe_counter!(
+        "When the certificate of the listener ends, in seconds since 1970",
+    ),
+    (
+        Kind::Counter,
         "pgbridge_certificate_reload_failed_total",
-        "Renewed certificate files that could not be used; the old certificate is still in use"
-    );
-    describe_gauge!(
+        "Renewed certificate files that could not be used; the old certificate is still in use",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_info",
-        "Always 1, by the version of pgbridge and the revision of its map (SHA-256 of the file)"
-    );
-    describe_gauge!("pgbridge_ready", "1 when somebody can be served, else 0");
-    describe_gauge!(
+        "Always 1, by the version of pgbridge and the revision of its map (SHA-256 of the file)",
+    ),
+    (Kind::Gauge, "pgbridge_ready", "1 when somebody can be served, else 0"),
+    (
+        Kind::Gauge,
         "pgbridge_up",
-        "1 when a party the broker needs can be used, else 0, by kind (store, way, cluster) and name"
-    );
-    describe_counter!(
+        "1 when a party the broker needs can be used, else 0, by kind (store, way, cluster) and name",
+    ),
+    (
+        Kind::Counter,
         "pgbridge_logins_refused_total",
-        "Logins that were refused or could not be judged, by cause"
-    );
-    describe_counter!(
+        "Logins that were refused or could not be judged, by cause",
+    ),
+    (
+        Kind::Counter,
         "pgbridge_tokens_refused_total",
-        "Calls with a token of no session that is alive"
-    );
-    describe_counter!(
+        "Calls with a token of no session that is alive",
+    ),
+    (
+        Kind::Counter,
         "pgbridge_leases_refused_total",
-        "Wishes for a lease that were not allowed, by cause"
-    );
-    describe_counter!("pgbridge_leases_issued_total", "Leases handed out, by cluster");
-    describe_counter!(
+        "Wishes for a lease that were not allowed, by cause",
+    ),
+    (Kind::Counter, "pgbridge_leases_issued_total", "Leases handed out, by cluster"),
+    (
+        Kind::Counter,
         "pgbridge_issue_failed_total",
-        "Leases that were allowed but whose role could not be made, by cluster"
-    );
-    describe_histogram!(
+        "Leases that were allowed but whose role could not be made, by cluster",
+    ),
+    (
+        Kind::Histogram,
         "pgbridge_issue_seconds",
-        Unit::Seconds,
-        "How long issuing took, from the decision to the recorded role"
-    );
-    describe_gauge!("pgbridge_leases", "Leases that are not over, by cluster and state");
-    describe_gauge!(
+        "How long issuing took, from the decision to the recorded role",
+    ),
+    (Kind::Gauge, "pgbridge_leases", "Leases that are not over, by cluster and state"),
+    (
+        Kind::Gauge,
         "pgbridge_unmarked_roles",
-        "Roles with a name like ours but without our mark, by cluster"
-    );
-    describe_gauge!(
+        "Roles with a name like ours but without our mark, by cluster",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_leases_blocked",
-        "Ended leases whose role is kept, by cluster and kind of what keeps it"
-    );
-    describe_gauge!(
+        "Ended leases whose role is kept, by cluster and kind of what keeps it",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_oldest_quarantine_seconds",
-        Unit::Seconds,
-        "How long the oldest quarantined lease has had no access, by cluster"
-    );
-    describe_gauge!(
+        "How long the oldest quarantined lease has had no access, by cluster",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_orphan_roles",
-        "Roles with our mark and without a lease that could not be taken away, by cluster"
-    );
-    describe_gauge!(
+        "Roles with our mark and without a lease that could not be taken away, by cluster",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_clock_ahead_seconds",
-        Unit::Seconds,
-        "How far a clock is ahead of the broker's time: wall, store, or a cluster by its name"
-    );
-    describe_gauge!(
+        "How far a clock is ahead of the broker's time: wall, store, or a cluster by its name",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_oldest_look_seconds",
-        Unit::Seconds,
-        "How long ago the person was looked up who waits longest for it, by way in"
-    );
-    describe_gauge!(
+        "How long ago the person was looked up who waits longest for it, by way in",
+    ),
+    (
+        Kind::Gauge,
         "pgbridge_people_held_back",
-        "People who are missing from their way in, too many at once for what they have to be ended"
-    );
-    describe_counter!(
+        "People who are missing from their way in, too many at once for what they have to be ended",
+    ),
+    (
+        Kind::Counter,
         "pgbridge_rechecks_total",
-        "Looks at people who have a lease or a session, by way in and result"
-    );
-    counter!("pgbridge_connections_refused_total").absolute(0);
-    counter!("pgbridge_certificate_reload_failed_total").absolute(0);
-    counter!("pgbridge_tokens_refused_total").absolute(0);
+        "Looks at people who have a lease or a session, by way in and result",
+    ),
+];
+
+/// Counters that are shown as zero before the first event, so that a rule on their rate sees it.
+/// Those with labels begin with the event.
+const ZERO_AT_FIRST: [&str; 3] = [
+    "pgbridge_connections_refused_total",
+    "pgbridge_certificate_reload_failed_total",
+    "pgbridge_tokens_refused_total",
+];
+
+fn describe() {
+    metrics::with_recorder(|recorder| {
+        for (kind, name, meaning) in METRICS.iter().copied() {
+            let unit = name.ends_with("_seconds").then_some(Unit::Seconds);
+            let (name, meaning) = (name.into(), meaning.into());
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, unit, meaning),
+                Kind::Gauge => recorder.describe_gauge(name, unit, meaning),
+                Kind::Histogram => recorder.describe_histogram(name, unit, meaning),
+            }
+        }
+    });
+    for counter in ZERO_AT_FIRST {
+        counter!(counter).absolute(0);
+    }
 }
 
 /// Shows what runs here, so that brokers of one store with two maps can be told apart.
