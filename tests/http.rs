@@ -340,6 +340,24 @@ async fn every_metric_that_an_alert_watches_is_there() {
 }
 
 #[test]
+fn every_metric_that_is_written_is_described() {
+    let sources = Command::new("grep")
+        .args(["-rhozP", r#"(counter|gauge|histogram)!\(\s*"\K[a-z_]+"#, "--include=*.rs"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+        .output()
+        .expect("grep is there");
+    let written = String::from_utf8(sources.stdout).expect("sources are UTF-8");
+    let written: BTreeSet<&str> = written.split('\0').filter(|name| !name.is_empty()).collect();
+    assert!(written.len() > 15, "{written:?}");
+    let telemetry = include_str!("../src/http/telemetry.rs");
+    let (_, described) = telemetry.split_once("const METRICS").expect("the table is there");
+    let (described, _) = described.split_once("];").expect("it ends");
+    for metric in written {
+        assert!(described.contains(&format!("\"{metric}\",")), "{metric} is not described");
+    }
+}
+
+#[test]
 fn every_log_line_that_an_alert_names_is_one_that_the_broker_writes() {
     let alerts = include_str!("../config/alerts.yaml");
     let alerts = alerts.split_whitespace().collect::<Vec<_>>().join(" ");

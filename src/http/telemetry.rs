@@ -70,6 +70,11 @@ const METRICS: &[(Kind, &str, &str)] = &[
         "pgbridge_info",
         "Always 1, by the version of pgbridge and the revision of its map (SHA-256 of the file)",
     ),
+    (
+        Kind::Counter,
+        "pgbridge_panics_total",
+        "Defects that ended a piece of the broker's own work, which then began anew",
+    ),
     (Kind::Gauge, "pgbridge_ready", "1 when somebody can be served, else 0"),
     (
         Kind::Gauge,
@@ -147,9 +152,10 @@ const METRICS: &[(Kind, &str, &str)] = &[
 
 /// Counters that are shown as zero before the first event, so that a rule on their rate sees it.
 /// Those with labels begin with the event.
-const ZERO_AT_FIRST: [&str; 3] = [
+const ZERO_AT_FIRST: [&str; 4] = [
     "pgbridge_connections_refused_total",
     "pgbridge_certificate_reload_failed_total",
+    "pgbridge_panics_total",
     "pgbridge_tokens_refused_total",
 ];
 
