@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -210,16 +210,12 @@ async fn hba(examination: &Examination, major: Option<u32>, clock: &Clock) -> St
 
 /// A script of SQL that is the same where nothing can be seen of some letters.
 fn shown_alike(script: &str) -> String {
-    use io::IsTerminal;
-
     if io::stdout().is_terminal() { printable_sql(script) } else { script.to_owned() }
 }
 
 /// A script is printed as it is: a line of it that was changed to be shown would be another one.
 /// On a terminal nothing in it may steer that.
 fn done(script: &str) -> Result<Exit, Failure> {
-    use io::IsTerminal;
-
     let shown: String = if io::stdout().is_terminal() {
         script.lines().fold(String::new(), |mut shown, line| {
             let _ = writeln!(shown, "{}", Shown::new(line));

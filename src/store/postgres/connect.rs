@@ -86,7 +86,7 @@ impl Dial {
     /// Nothing is connected yet.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Problem> {
         let word = Uuid::new_v4().simple().to_string();
-        let servers = settings.url.hosts.iter().map(|(host, port)| {
+        let servers = settings.url.hosts().iter().map(|(host, port)| {
             let way = Way::to(host, &settings.tls, None)?;
             let config = config(settings, &way, host, *port, &word);
             Ok(Server { host: host.clone(), way, config })
@@ -324,8 +324,8 @@ fn config(settings: &PostgresSettings, way: &Way, host: &Host, port: u16, word: 
         config.password(password.expose());
     }
     config
-        .user(settings.url.user.as_str())
-        .dbname(settings.url.database.as_str())
+        .user(settings.url.user().as_str())
+        .dbname(settings.url.database().as_str())
         .application_name("pgbridge store")
         .options(session.options(&own))
         .target_session_attrs(TargetSessionAttrs::ReadWrite);

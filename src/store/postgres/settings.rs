@@ -31,9 +31,9 @@ pub struct PostgresSettings {
 /// Invariant: at least one host, a socket only alone; no password and no parameters in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUrl {
-    pub(super) user: RoleName,
-    pub(super) hosts: Vec<(Host, u16)>,
-    pub(super) database: DatabaseName,
+    user: RoleName,
+    hosts: Vec<(Host, u16)>,
+    database: DatabaseName,
 }
 
 /// Why a text is no address of a store. None of them shows the text: it may hold a password.
