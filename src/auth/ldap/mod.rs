@@ -116,18 +116,11 @@ impl LdapWay {
             let search = Search { base_dn, service: service.as_ref(), filter: again };
             look::look(Reader { way, server, now }, search, account).boxed()
         };
-        let looked = self.first_to_judge(look).await;
-        // Of an entry that cannot be told apart or read, nobody knows whether its person is gone.
-        let is_unclear = looked.as_ref().is_err_and(LdapRefusal::is_unclear);
-        let is_missing = looked.as_ref().is_err_and(LdapRefusal::is_missing);
-        match looked.map_err(Unproven::from) {
-            Err(Unproven::Refused(reason)) if is_unclear => Standing::Unknown(reason),
-            Err(Unproven::Refused(reason)) if is_missing => Standing::Missing(reason),
+        match self.first_to_judge(look).await {
             Ok(Person { groups, .. }) => {
                 Standing::Good(Identity::proven(principal.clone(), groups, now, way.lifetime))
             }
-            Err(Unproven::Refused(reason)) => Standing::Gone(reason),
-            Err(Unproven::Outage(reason)) => Standing::Unknown(reason),
+            Err(refusal) => refusal.into(),
         }
     }
 

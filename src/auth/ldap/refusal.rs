@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::auth::way::{Reason, Unproven};
+use crate::auth::way::{Reason, Standing, Unproven};
 
 /// Why there is no identity. For the audit and the metrics only: towards the client every one of
 /// these is the same answer.
@@ -156,18 +156,8 @@ impl LdapRefusal {
         }
     }
 
-    /// Whether it says of somebody who was proven before only that their entry cannot be told
-    /// apart from another or read, and not that it is gone.
-    #[must_use]
-    pub fn is_unclear(&self) -> bool {
-        matches!(self, Self::SeveralEntries | Self::UnreadableAccount { .. })
-    }
-
-    /// Whether it says of somebody who was proven before only that no entry is theirs any more, and
-    /// of no entry that it may not be used.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::UnknownAccount | Self::Renamed { .. })
+    fn reason(&self) -> Reason {
+        Reason { word: self.kind(), detail: self.to_string() }
     }
 
     /// Whether the directory could not judge. Such a failure is nobody's wrong guess: it must not
@@ -203,8 +193,42 @@ impl LdapRefusal {
 
 impl From<LdapRefusal> for Unproven {
     fn from(refusal: LdapRefusal) -> Self {
-        let reason = Reason { word: refusal.kind(), detail: refusal.to_string() };
+        let reason = refusal.reason();
         if refusal.is_outage() { Self::Outage(reason) } else { Self::Refused(reason) }
+    }
+}
+
+/// What it says of somebody who was proven before.
+impl From<LdapRefusal> for Standing {
+    fn from(refusal: LdapRefusal) -> Self {
+        use LdapRefusal as R;
+
+        let reason = refusal.reason();
+        match refusal {
+            // No entry is theirs any more, and of none is it said that it may not be used.
+            R::UnknownAccount | R::Renamed { .. } => Self::Missing(reason),
+            // An entry that cannot be told apart from another or read says nothing of its person.
+            R::SeveralEntries
+            | R::UnreadableAccount { .. }
+            | R::UnreadableGroups { .. }
+            | R::UnreadableState { .. }
+            | R::Referral { .. }
+            | R::ServiceBind { .. }
+            | R::Search { .. }
+            | R::NobodyThere { .. }
+            | R::NotJudged { .. }
+            | R::Unavailable(_) => Self::Unknown(reason),
+            R::ImpossibleName
+            | R::BlankPassword
+            | R::WrongPassword
+            | R::Locked
+            | R::PasswordExpired
+            | R::MustChangePassword
+            | R::AccountDisabled
+            | R::AccountExpired
+            | R::LogonRestricted
+            | R::MachineAccount { .. } => Self::Gone(reason),
+        }
     }
 }
 
