@@ -59,7 +59,8 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let Config { ways, clusters, .. } = config;
     let store = store::open(store).await.context("nothing was started or changed")?;
     let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
-    let ways = ways.into_iter().map(|way| Ok(Arc::new(LdapWay::new(way)?) as Arc<dyn Way>));
+    let ways = ways.into_iter().map(LdapWay::new).collect::<Result<Vec<_>, _>>()?;
+    tell_oddities(&ways);
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
         let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
@@ -69,7 +70,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
         store: Arc::clone(&store),
         clock: Clock::system(),
-        ways: ways.collect::<anyhow::Result<_>>()?,
+        ways: ways.into_iter().map(|way| Arc::new(way) as Arc<dyn Way>).collect(),
         policy,
         terms: settings.terms,
         session,
@@ -138,6 +139,18 @@ fn tell_start(config: &Config) {
     );
     for note in &config.notes {
         tracing::warn!("{note}");
+    }
+}
+
+/// Lets each directory be asked, beside the start, what of its settings is probably not meant.
+fn tell_oddities(ways: &[LdapWay]) {
+    for way in ways {
+        let way = way.clone();
+        tokio::spawn(async move {
+            if let Some(oddity) = way.oddity().await {
+                tracing::warn!("{oddity}");
+            }
+        });
     }
 }
 

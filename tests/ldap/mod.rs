@@ -607,6 +607,25 @@ async fn a_probe_shows_what_a_login_would_meet() {
     }
 }
 
+#[tokio::test]
+async fn an_attribute_for_groups_that_nobody_has_is_told() {
+    let mut directory = Directory::start();
+    let way = |member_of: Option<&str>, bind: BindMode, directory: &Directory| {
+        let groups = GroupLookup { member_of: member_of.map(Into::into), search: None };
+        LdapWay::new(LdapSettings { groups, bind, ..clear(directory) }).unwrap()
+    };
+    for (member_of, bind) in
+        [(Some("memberOf"), by_search()), (None, by_search()), (Some("memberOff"), by_prefix())]
+    {
+        assert_eq!(in_time(way(member_of, bind, &directory).oddity()).await, None, "{member_of:?}");
+    }
+    let mistyped = way(Some("memberOff"), by_search(), &directory);
+    let oddity = in_time(mistyped.oddity()).await.unwrap();
+    assert!(oddity.contains("`corp`") && oddity.contains("`memberOff`"), "{oddity}");
+    directory.stop();
+    assert_eq!(in_time(mistyped.oddity()).await, None);
+}
+
 /// A directory that was restored empty, or is searched in the wrong place, takes nobody away.
 #[tokio::test]
 async fn where_nobody_can_be_found_nobody_is_gone() {

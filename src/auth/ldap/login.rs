@@ -114,20 +114,34 @@ pub(super) async fn shows_somebody(
     link: &mut Link,
     base: &str,
 ) -> Result<(), Ended> {
-    const SIZE_LIMIT_EXCEEDED: u32 = 4;
     let attribute = &way.account_attribute;
+    if anybody_has(server, link, base, attribute).await? {
+        return Ok(());
+    }
+    let (server, attribute) = (server.label(), attribute.clone());
+    Err(LdapRefusal::NobodyThere { server, attribute }.into())
+}
+
+/// Whether the server shows an entry below `base` that has `attribute`.
+pub(super) async fn anybody_has(
+    server: &Server,
+    link: &mut Link,
+    base: &str,
+    attribute: &str,
+) -> Result<bool, Ended> {
+    const SIZE_LIMIT_EXCEEDED: u32 = 4;
     let filter = format!("({attribute}=*)");
     let attributes = vec![NO_ATTRIBUTES];
     let scope = Scope::Subtree;
     let found = link.search(Query { base, scope, filter: &filter, attributes, want: Want::One });
     let Found { entries, result, is_cut } = found.await?;
     if is_cut || !entries.is_empty() || result.rc == SIZE_LIMIT_EXCEEDED {
-        return Ok(());
+        return Ok(true);
+    }
+    if result.rc == 0 {
+        return Ok(false);
     }
     let server = server.label();
-    if result.rc == 0 {
-        return Err(LdapRefusal::NobodyThere { server, attribute: attribute.clone() }.into());
-    }
     Err(failed(&result, |answer| LdapRefusal::Search { server, answer }))
 }
 

@@ -134,6 +134,34 @@ impl LdapWay {
         self.first_to_judge(|server| login::probe(way, server).boxed()).await
     }
 
+    /// What the settings say and probably do not mean, as the directory shows it: nobody is in a
+    /// group by the attribute they name. Nothing when there is no such attribute, or the directory
+    /// cannot be asked.
+    pub async fn oddity(&self) -> Option<String> {
+        let way = &*self.checked;
+        let attribute = way.member_of.as_deref()?;
+        let Bind::Search { base_dn, service, .. } = &way.bind else { return None };
+        let ask = |server| {
+            let service = service.as_ref();
+            async move {
+                let mut link = login::open(way, server).await?;
+                login::bind_service(&mut link, server, service).await?;
+                login::anybody_has(server, &mut link, base_dn, attribute).await
+            }
+            .boxed()
+        };
+        // Whoever probes the directory says why it cannot be asked.
+        let is_there = self.first_to_judge(ask).await.unwrap_or(true);
+        (!is_there).then(|| {
+            format!(
+                "directory `{}`: no entry below `ldapbasedn` is found to have a `{attribute}`, so \
+                 nobody is in a group by it; see `member_of_attribute`, whether the directory keeps \
+                 it, and what the service account may read",
+                way.name
+            )
+        })
+    }
+
     /// Asks the servers in order until one has spoken, for at most the deadline.
     async fn first_to_judge<'a, T>(
         &'a self,
