@@ -210,7 +210,7 @@ async fn revoke_selected(client: &Client, revoke: &Revoke, clock: &Clock) -> Res
     };
     let text = |list: &answers::Leases| {
         if list.leases.is_empty() {
-            warn("nothing ends: no lease that is named like this is live");
+            warn("no lease ends: none that is named like this is live");
         }
         listed(&list.leases, Whose::Everybody, clock.now())
     };
