@@ -536,6 +536,21 @@ fn a_lease_that_nobody_can_use_any_more_is_not_said_to_end_later() {
 }
 
 #[test]
+fn a_list_that_may_not_be_whole_says_so() {
+    let lease = r#"{"id":"abcdefghijklmnop","cluster":"orders","database":"orders","state":"active",
+        "role":"orders_read","role_name":"pgb_alice","requested_at":"2026-11-20T20:00:00Z",
+        "expires_at":"2100-01-01T00:00:00Z","ceiling":"2100-01-01T00:00:00Z"}"#;
+    for (count, says_so) in [(999, false), (1000, true)] {
+        let list = format!(r#"{{"leases":[{}]}}"#, vec![lease; count].join(","));
+        let (machine, _server) = logged_in(move |_| json("200 OK", &list));
+        let listed = machine.run(&["leases"]);
+        listed.check(0, "");
+        assert_eq!(listed.stdout.lines().count(), count + 1);
+        assert_eq!(listed.stderr.contains("only the newest 1000"), says_so, "{}", listed.stderr);
+    }
+}
+
+#[test]
 fn a_server_in_the_environment_that_is_not_that_of_the_session_is_refused() {
     let (machine, server) = logged_in(|_| problem("404 Not Found", "No", ""));
     let with = |url: &str, arguments: &[&str]| -> Outcome {

@@ -15,6 +15,9 @@ use super::terminal::{self, Shown, note, warn};
 use crate::clock::Clock;
 use crate::names::LeaseId;
 
+/// Leases that a server lists at most.
+const LISTED_MOST: usize = 1000;
+
 /// Lists one's own leases, or everybody's.
 pub(super) async fn list(
     state: &StateDir,
@@ -32,6 +35,12 @@ pub(super) async fn list(
                     "you have no lease that is live; `--all` lists those that are over"
                 }
             });
+        }
+        if list.leases.len() == LISTED_MOST {
+            warn(format!(
+                "only the newest {LISTED_MOST} are listed; `--state` lists fewer, and so do `--person`, \
+                 `--cluster` and `--role` of `--everyone`"
+            ));
         }
         let whose = if leases.everyone { Whose::Everybody } else { Whose::Mine };
         listed(&list.leases, whose, now)
