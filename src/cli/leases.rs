@@ -301,6 +301,7 @@ mod tests {
 
     use super::super::args::{Cli, Command, PersonCommand, command};
     use super::*;
+    use crate::lease::EndReason;
 
     #[track_caller]
     fn check(line: &str, expected: &str) {
@@ -407,20 +408,10 @@ mod tests {
 
     #[test]
     fn the_help_explains_every_word_for_why_a_lease_ended() {
-        use crate::lease::EndReason as Why;
-
         let mut command = command();
         let leases = command.find_subcommand_mut("leases").unwrap();
         let help = leases.render_long_help().to_string();
-        for why in [
-            Why::Expired,
-            Why::Released,
-            Why::Operator,
-            Why::Replaced,
-            Why::Undelivered,
-            Why::Lost,
-            Why::Withdrawn,
-        ] {
+        for why in EndReason::ALL {
             assert!(help.contains(&format!("\n  {:<12} ", why.as_str())), "{why:?}: {help}");
         }
     }

@@ -95,6 +95,17 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::Released,
+        Self::Operator,
+        Self::Replaced,
+        Self::Undelivered,
+        Self::Lost,
+        Self::Withdrawn,
+    ];
+
     /// The reason as a word, the same in the store, the API and the audit.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -11,16 +11,6 @@ use crate::mapping::{ObjectPolicy, RuleRef};
 use crate::names::{Principal, RoleOid, SessionToken};
 use crate::store::{Change, LATEST_AMONG, LeaseFilter, Store, StoreError};
 
-const ENDS: [EndReason; 7] = [
-    EndReason::Expired,
-    EndReason::Released,
-    EndReason::Operator,
-    EndReason::Replaced,
-    EndReason::Undelivered,
-    EndReason::Lost,
-    EndReason::Withdrawn,
-];
-
 /// The same lease, one version on, with everything a move may change as different as can be.
 fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
     Lease {
@@ -49,7 +39,7 @@ fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
 
 pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
     let hostile = "we\"ird'x\n\u{0}σ'; DROP TABLE lease; --";
-    for (state, end) in LeaseState::ALL.into_iter().cycle().zip(ENDS) {
+    for (state, end) in LeaseState::ALL.into_iter().cycle().zip(EndReason::ALL) {
         let bare = Lease { state, ..intent("alice") };
         let full = Lease {
             version: u32::MAX,
@@ -74,7 +64,7 @@ pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
 }
 
 pub async fn a_move_writes_all_that_a_move_may_change_and_nothing_else(store: Arc<dyn Store>) {
-    for (state, end) in LeaseState::ALL.into_iter().zip(ENDS) {
+    for (state, end) in LeaseState::ALL.into_iter().zip(EndReason::ALL) {
         let lease = intent("alice");
         opened(&*store, &lease).await;
         let next = moved(&lease, state, end);
