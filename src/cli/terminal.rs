@@ -18,17 +18,8 @@ pub(super) struct Shown(String);
 impl Shown {
     /// Makes `text` safe to show.
     pub fn new(text: impl fmt::Display) -> Self {
-        let text = text.to_string();
-        let mut shown = String::with_capacity(text.len());
-        for letter in text.chars() {
-            match letter {
-                '\n' => shown.push_str("\\n"),
-                '\t' => shown.push_str("\\t"),
-                _ if steers(letter) => shown.extend(letter.escape_unicode()),
-                _ => shown.push(letter),
-            }
-        }
-        Self(shown)
+        // Ends of lines and tabs are so usual that they are shown as everybody writes them.
+        Self(printable(&text.to_string().replace('\n', "\\n").replace('\t', "\\t")))
     }
 
     /// The text.

@@ -59,26 +59,20 @@ pub fn printable_sql(sql: &str) -> String {
     let mut rest = sql;
     while let Some(at) = rest.find(['"', '\'']).into_iter().chain(rest.find("--")).min() {
         let (before, quoted) = rest.split_at(at);
-        if quoted.starts_with('-') {
-            let (comment, after) = quoted.split_at(quoted.find('\n').unwrap_or(quoted.len()));
-            shown.extend([before, &printable(comment)]);
-            rest = after;
-            continue;
-        }
-        let (token, after) = quoted.split_at(end_of_quoted(quoted));
-        // A constant with escapes already: only its letters that cannot be seen are to be written so.
-        let escaped = token.starts_with('\'') && before.ends_with('E');
-        match (printable(token) == token, escaped) {
-            (true, _) => shown.extend([before, token]),
-            (false, true) => {
-                shown.push_str(before);
-                shown.push_str(&escape(token, |code| format!("\\U{code:08x}"), None));
-            }
-            (false, false) => {
-                shown.push_str(before);
-                shown.push_str("U&");
-                shown.push_str(&escape(token, |code| format!("\\+{code:06x}"), Some("\\\\")));
-            }
+        let is_comment = quoted.starts_with('-');
+        let end = if is_comment { quoted.find('\n') } else { Some(end_of_quoted(quoted)) };
+        let (token, after) = quoted.split_at(end.unwrap_or(quoted.len()));
+        shown.push_str(before);
+        if !token.contains(steers) {
+            shown.push_str(token);
+        } else if is_comment {
+            shown.push_str(&printable(token));
+        } else if token.starts_with('\'') && before.ends_with('E') {
+            // A constant with escapes already: only its letters that cannot be seen are written so.
+            shown.push_str(&escape(token, |code| format!("\\U{code:08x}"), None));
+        } else {
+            shown.push_str("U&");
+            shown.push_str(&escape(token, |code| format!("\\+{code:06x}"), Some("\\\\")));
         }
         rest = after;
     }
