@@ -192,12 +192,21 @@ impl Pool {
         Ok(Borrowed { client: Some(client), pool: self, _permit: permit })
     }
 
-    /// Closes the connections that nobody uses when the server that they lead to seems to be gone:
-    /// each of them might have to be waited for in turn.
-    fn forget_if_gone(&self, problem: &Problem) {
+    /// Whether what came to `problem` may be tried once more, which is counted in `tries`. When the
+    /// server seems to be gone, so are the connections that nobody uses: each of them might have to
+    /// be waited for in turn.
+    ///
+    /// # Errors
+    /// The problem, when another connection would be of no use.
+    fn once_more(&self, tries: &mut u32, problem: Problem) -> Result<(), Problem> {
         if problem.is_outage() {
             self.lock().clear();
         }
+        if !problem.is_lost_connection() || *tries == RETRIES {
+            return Err(problem);
+        }
+        *tries += 1;
+        Ok(())
     }
 
     /// Asks `sql`. A connection that turns out to be lost is replaced: asking twice changes nothing.
@@ -210,14 +219,7 @@ impl Pool {
                     borrowed.settle();
                     return Ok(rows);
                 }
-                Err(failure) => {
-                    let problem = Problem::Failed(failure);
-                    self.forget_if_gone(&problem);
-                    if !problem.is_lost_connection() || tries == RETRIES {
-                        return Err(problem);
-                    }
-                    tries += 1;
-                }
+                Err(failure) => self.once_more(&mut tries, failure.into())?,
             }
         }
     }
@@ -227,15 +229,9 @@ impl Pool {
         let mut tries = 0;
         loop {
             let borrowed = self.borrow().await?;
-            match schema::begin(borrowed.client()?, &self.dial, self.known, LOCK).await {
+            match self.begin_on(borrowed.client()?, LOCK).await {
                 Ok(()) => return Ok(Transaction(borrowed)),
-                Err(problem) => {
-                    self.forget_if_gone(&problem);
-                    if !problem.is_lost_connection() || tries == RETRIES {
-                        return Err(problem);
-                    }
-                    tries += 1;
-                }
+                Err(problem) => self.once_more(&mut tries, problem)?,
             }
         }
     }
