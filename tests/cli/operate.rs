@@ -99,6 +99,10 @@ fn a_start_without_its_store_says_which_store_and_what_to_do_and_changes_nothing
         for told in [&store, version, "orders", "corp", "Connection refused", "see that"] {
             assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
         }
+        for host in hosts.iter().filter(|_| servers > 1) {
+            let why = format!("{host}: error connecting");
+            assert!(outcome.stderr.contains(&why), "{why}: {}", outcome.stderr);
+        }
         assert!(!directory.join("marker.key").exists());
     }
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::problem::{Failure, Problem, Unfit};
 use super::schema::{self, Known};
-use super::settings::PostgresSettings;
+use super::settings::{PostgresSettings, place};
 use crate::dial::{Host, Patience, SessionSettings, Way};
 
 /// How long one server may take until a connection to it is made and checked.
@@ -77,7 +77,7 @@ pub(super) struct Dial {
 
 /// One server of the store, and how it is reached.
 struct Server {
-    host: Host,
+    place: String,
     way: Way,
     config: Config,
 }
@@ -89,7 +89,7 @@ impl Dial {
         let servers = settings.url.hosts().iter().map(|(host, port)| {
             let way = Way::to(host, &settings.tls, None)?;
             let config = config(settings, &way, host, *port, &word);
-            Ok(Server { host: host.clone(), way, config })
+            Ok(Server { place: place(host, *port), way, config })
         });
         Ok(Self { servers: servers.collect::<Result<_, _>>().map_err(Problem::Settings)?, word })
     }
@@ -103,8 +103,8 @@ impl Dial {
         for server in &self.servers {
             match timeout(CONNECT, self.connect_to(server)).await {
                 Ok(Ok(client)) => return Ok(client),
-                Ok(Err(problem)) => refusals.push((&server.host, problem)),
-                Err(_) => refusals.push((&server.host, Failure::no_answer(CONNECT).into())),
+                Ok(Err(problem)) => refusals.push((&server.place, problem)),
+                Err(_) => refusals.push((&server.place, Failure::no_answer(CONNECT).into())),
             }
         }
         if refusals.len() == 1
@@ -112,9 +112,9 @@ impl Dial {
         {
             return Err(problem);
         }
-        let told = |(host, problem): (&Host, Problem)| match problem {
-            Problem::Failed(failure) => format!("{host}: {failure}"),
-            problem => format!("{host}: {problem}"),
+        let told = |(place, problem): (&String, Problem)| match problem {
+            Problem::Failed(failure) => format!("{place}: {failure}"),
+            problem => format!("{place}: {problem}"),
         };
         Err(Problem::Nowhere(refusals.into_iter().map(told).collect::<Vec<_>>().join("; ")))
     }

@@ -137,6 +137,14 @@ fn host(text: &str) -> Option<(Host, u16)> {
     (text.starts_with('[') == needs_brackets).then_some((host, port))
 }
 
+/// A host with its port, as an address has it.
+pub(super) fn place(host: &Host, port: u16) -> String {
+    match host {
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}
+
 /// The text without its `%xx` (RFC 3986 section 2.1); nothing when that is no UTF-8 or holds a NUL.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
@@ -159,12 +167,7 @@ impl fmt::Display for StoreUrl {
         write!(formatter, "postgresql://{}@", self.user)?;
         for (index, (host, port)) in self.hosts.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            match host {
-                Host::Address(IpAddr::V6(address)) => {
-                    write!(formatter, "{comma}[{address}]:{port}")?;
-                }
-                host => write!(formatter, "{comma}{host}:{port}")?,
-            }
+            write!(formatter, "{comma}{}", place(host, *port))?;
         }
         write!(formatter, "/{}", self.database)
     }
