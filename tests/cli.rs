@@ -18,6 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::TestCa;
+use crate::support::scratch::free_port;
 
 const PASSWORD: &str = "canary-password";
 const TOKEN: &str = "pgbs_canary-token";
@@ -143,10 +144,9 @@ fn encrypted(ca: &TestCa) -> rustls::ServerConfig {
         .expect("a pair")
 }
 
-/// Where nobody listens: the port was free a moment ago.
+/// Where nobody listens.
 fn nowhere() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    format!("http://{}", port.expect("a free port"))
+    format!("http://127.0.0.1:{}", free_port())
 }
 
 /// Reads one request, remembers it, answers, and closes. A client that goes away is no matter.

@@ -1,9 +1,10 @@
 //! A temporary directory that daemons of another user can work in, and free ports.
 
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
@@ -86,14 +87,18 @@ pub fn give(path: &Path, owner: Option<ServiceUser>) {
     }
 }
 
-/// A loopback port that nobody listens on at this moment. It lies below the range from which the
-/// kernel takes the ports of outgoing connections, so only another server can get in between:
-/// whoever starts one tries again with another port.
+/// A loopback port that nobody listens on, and that no other test gets while this process lives: not
+/// before a server has it, and not while that is down. It lies below the range from which the kernel
+/// takes the ports of outgoing connections, so only a program that is no test can come in between:
+/// whoever starts a server tries again with another port.
 pub fn free_port() -> u16 {
+    // No server here speaks UDP, so the port of that name says whose the one for TCP is.
+    static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     for _ in 0..1000 {
-        let port = rand::random_range(11_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        let place = (Ipv4Addr::LOCALHOST, rand::random_range(11_000..32_000));
+        if let (Ok(mark), Ok(_)) = (UdpSocket::bind(place), TcpListener::bind(place)) {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
+            return place.1;
         }
     }
     panic!("no free port between 11000 and 32000");
