@@ -1,15 +1,13 @@
 //! Several brokers on one store, without a leader: the real program twice, beside each other.
 
 use std::fs;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, Fellow, StoreServer, TestBed, password_of, until, wait_for};
-
-/// How long the brokers' own work may take to show.
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{
+    Answer, Caller, Fellow, SOON, StoreServer, TestBed, password_of, until, wait_for,
+};
 
 /// A broker on a store of its own server, which may have fellows.
 fn start(edit: impl Fn(String) -> String) -> (TestBed, StoreServer) {
@@ -146,7 +144,7 @@ async fn the_same_wish_at_both_brokers_gives_one_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_broker_had_begun_the_other_one_ends() {
-    let edit = |config: String| config.replace("[broker]", "[broker]\ncreate_within = \"2s\"");
+    let edit = |config: String| config.replace("[broker]", "[broker]\ncreate_within = \"5s\"");
     let (bed, server) = start(edit);
     let mut fellow = bed.fellow();
     let token = bed.login("alice").await;

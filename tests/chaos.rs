@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use self::history::History;
 use self::holder::{Guise, Held, Holder};
 use self::stranger::Stranger;
-use crate::support::{Answer, Caller, Fellow, Signal, StoreServer, TestBed, wait_for};
+use crate::support::{Answer, Caller, Fellow, Signal, StoreServer, TestBed, until, wait_for};
 
 /// How long everything may take to be over once all brokers run: T-rec.
 const RECOVERY: Duration = Duration::from_mins(2);
@@ -274,8 +274,12 @@ impl Chaos {
     async fn check_roles_have_leases(&mut self, store: &StoreServer, strangers: &[&Stranger]) {
         let wish = json!({ "cluster": "orders", "role": "orders_read", "ttl": "10m" });
         let caller = Caller::Session(&self.tokens[Person::Alice as usize]);
-        let answer = self.brokers[0].0.call(Method::POST, "/v1/leases", caller, Some(wish)).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
+        let broker = &self.brokers[0].0;
+        let answer = until("a lease", async || {
+            let answer = broker.call(Method::POST, "/v1/leases", caller, Some(wish.clone())).await;
+            (answer.status == 201).then_some(answer)
+        })
+        .await;
         let lives = answer.text("/lease/id");
         self.hold(Person::Alice, &answer);
         let marked = "SELECT rolname, substring(shobj_description(oid, 'pg_authid') \

@@ -30,7 +30,7 @@ use pgbridge::names::{
     ScramIterations, Ttl, Verifier,
 };
 
-use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, wait_for};
+use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, SOON, until, wait_for};
 
 /// Both sides of the change of CREATEROLE in 16.
 const MAJORS: [u32; 2] = [15, 16];
@@ -120,9 +120,7 @@ impl Site {
         let input = session.stdin.as_mut().expect("it has an input");
         writeln!(input, "BEGIN; {statement};").expect("it reads");
         let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
-        wait_for("an open transaction", Duration::from_secs(20), || {
-            (self.see(open) == "1").then_some(())
-        });
+        wait_for("an open transaction", SOON, || (self.see(open) == "1").then_some(()));
         Transaction(session)
     }
 
@@ -130,13 +128,7 @@ impl Site {
     async fn broker_is_waiting(&self) {
         let waiting = "SELECT count(*) FROM pg_stat_activity
                        WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'";
-        for _ in 0..1000 {
-            if self.see(waiting) == "1" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the broker does not wait");
+        until("the broker to wait", async || (self.see(waiting) == "1").then_some(())).await;
     }
 
     /// Runs `text` as the superuser.
@@ -192,8 +184,8 @@ pub fn settings(postgres: &Postgres) -> ClusterSettings {
         attic_role: Some("pgbridge_attic".parse().expect("a name")),
         issue_connections: 4,
         revoke_connections: 2,
-        connect_timeout: Duration::from_secs(5),
-        statement_timeout: Duration::from_secs(15),
+        connect_timeout: Duration::from_secs(15),
+        statement_timeout: Duration::from_mins(1),
         lock_timeout: Duration::from_secs(10),
     }
 }

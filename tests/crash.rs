@@ -13,15 +13,12 @@ use pgbridge::crash::Place;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, TestBed, wait_for};
-
-/// How long a broker may take, once it is back, to have everything in order.
-const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+use crate::support::{Answer, Caller, SOON, TestBed, wait_for};
 
 /// Compares at its start and then not for an hour: so what is mended is mended by one comparison.
-/// Gives up soon on a role that was to be made.
+/// Gives up soon on a role that was to be made, and not too soon for a slow machine.
 fn once(config: &str) -> String {
-    config.replace("[broker]", "[broker]\nreconcile_every = \"1h\"\ncreate_within = \"1s\"")
+    config.replace("[broker]", "[broker]\nreconcile_every = \"1h\"\ncreate_within = \"3s\"")
 }
 
 /// A broker that ends itself again and again, and bob, who may have `orders_write` from it.
@@ -119,7 +116,7 @@ impl Story {
 
     /// Returns when no role that was on its way to be made can be made any more.
     fn pass_the_time_to_make(&self) {
-        let query = "SELECT clock_timestamp() + interval '1100 milliseconds'";
+        let query = "SELECT clock_timestamp() + interval '3100 milliseconds'";
         let end = self.bed.postgres.sql("postgres", query).concat().concat();
         let over = format!("SELECT clock_timestamp() > '{end}'");
         wait_for("the time to make a role to be over", SOON, || {

@@ -8,11 +8,10 @@ mod prepare;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, Scratch, TestCa, wait_for};
+use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, SOON, Scratch, TestCa, wait_for};
 
 /// All that are supported.
 const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
@@ -20,11 +19,8 @@ const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 /// Both sides of the change of CREATEROLE in 16.
 const SIDES: [u32; 2] = [15, 16];
 
-/// How long a setting may take to be in force.
-const RELOADING: Duration = Duration::from_secs(20);
-
 /// What every server of the tests is not, since nothing outlives a test.
-const DURABLE: &str = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on";
+const DURABLE: &str = "fsync = on\nfull_page_writes = on";
 
 /// A server, and the configuration of a broker for it.
 struct Clinic {
@@ -163,7 +159,7 @@ ldapsuffix = ",ou=people,dc=example,dc=test"
         let mend = found.mend(check, verdict);
         self.dba(&mend);
         let cured = |findings: &Findings| findings.worst(check) < rank(verdict);
-        wait_for(&format!("{check} to be mended by {mend}"), RELOADING, || {
+        wait_for(&format!("{check} to be mended by {mend}"), SOON, || {
             cured(&self.findings()).then_some(())
         });
     }
@@ -171,7 +167,7 @@ ldapsuffix = ",ou=people,dc=example,dc=test"
     /// Waits until `check` comes to `verdict`: a setting takes a moment to be in force.
     #[track_caller]
     fn until(&self, check: &str, verdict: &str) -> Findings {
-        wait_for(&format!("{check}: {verdict}"), RELOADING, || {
+        wait_for(&format!("{check}: {verdict}"), SOON, || {
             let findings = self.findings();
             (findings.worst(check) == rank(verdict)).then_some(findings)
         })

@@ -20,9 +20,7 @@ use serde_json::{Value, json};
 use crate::support::inside::{
     Share, alice, audit, carol, length, live_leases, now, request, started, wish,
 };
-use crate::support::{self, FailingStore, Faults, Inside, Moment, TestBed, until, wait_for};
-
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::{self, FailingStore, Faults, Inside, Moment, SOON, TestBed, until, wait_for};
 
 /// Compares every second, and lends many leases to one person.
 fn busy(config: &str) -> String {

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::broker::Answer;
-use crate::support::{Caller, TestBed, password_of, wait_for};
-
-const SOON: Duration = Duration::from_secs(20);
+use crate::support::{Caller, SOON, TestBed, locked_roles, password_of, until, wait_for, waiting};
 
 /// The word of a problem, after checking that it is a whole one.
 #[track_caller]
@@ -161,36 +158,22 @@ async fn the_lease_of_a_client_that_hung_up_is_taken_away() {
     let token = bed.login("alice").await;
     let alice = Caller::Session(&token);
     // Nobody can make a role while this is held, so the wish waits in the middle of its work.
-    let hold = "BEGIN; LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(3)";
-    let mut holder = bed.postgres.superuser("postgres").args(["-c", hold]).spawn().unwrap();
-    let held = "SELECT 1 FROM pg_locks WHERE relation = 'pg_authid'::regclass \
-                AND mode = 'ShareRowExclusiveLock' AND granted";
-    wait_for("the lock", SOON, || bed.postgres.sql("postgres", held).pop());
+    let lock = locked_roles(&bed).await;
     let url = format!("{}/v1/leases", bed.url());
     let wish =
         TestBed::client().post(url).bearer_auth(&token).json(&json!({ "cluster": "orders" }));
-    let waiting = tokio::spawn(wish.send());
-    let mut intents = get(&bed, alice, "/v1/leases?state=intent").await.json();
-    for _ in 0..500 {
-        if intents["leases"] != json!([]) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        intents = get(&bed, alice, "/v1/leases?state=intent").await.json();
-    }
-    let id = intents["leases"][0]["id"].as_str().expect("an intent").to_owned();
-    waiting.abort();
-    assert!(waiting.await.unwrap_err().is_cancelled());
-    holder.wait().unwrap();
-    let mut lease = get(&bed, alice, &format!("/v1/leases/{id}")).await;
-    for _ in 0..1000 {
-        if lease.text("/state") == "revoked" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        lease = get(&bed, alice, &format!("/v1/leases/{id}")).await;
-    }
-    assert_eq!(lease.text("/state"), "revoked", "{lease:?}");
+    let asked = tokio::spawn(wish.send());
+    waiting(&bed).await;
+    let id = get(&bed, alice, "/v1/leases?state=intent").await.text("/leases/0/id");
+    asked.abort();
+    assert!(asked.await.unwrap_err().is_cancelled());
+    bed.is_left_alone().await;
+    lock.batch_execute("ROLLBACK").await.unwrap();
+    let lease = until("the end of the lease", async || {
+        let lease = get(&bed, alice, &format!("/v1/leases/{id}")).await;
+        (lease.text("/state") == "revoked").then_some(lease)
+    })
+    .await;
     assert_eq!(lease.text("/end"), "undelivered", "{lease:?}");
     assert!(bed.lease_roles().is_empty());
 }
@@ -233,14 +216,11 @@ async fn a_party_that_is_away_is_said_to_be_and_nothing_more_is_said() {
     let away = bed.call(Method::POST, "/v1/login", Caller::Nobody, Some(body)).await;
     assert_eq!((away.status, problem(&away).as_str()), (503, "directory-away"), "{away:?}");
     assert!(away.headers.contains_key("retry-after"), "{away:?}");
-    let mut ready = get(&bed, Caller::Nobody, "/readyz").await;
-    for _ in 0..100 {
-        if ready.status == 503 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        ready = get(&bed, Caller::Nobody, "/readyz").await;
-    }
+    let ready = until("the directory to be seen down", async || {
+        let ready = get(&bed, Caller::Nobody, "/readyz").await;
+        (ready.status == 503).then_some(ready)
+    })
+    .await;
     assert_eq!(ready.json()["ways"], "down", "{ready:?}");
     assert_eq!(get(&bed, Caller::Nobody, "/healthz").await.status, 200);
 }
@@ -269,11 +249,7 @@ async fn whatever_somebody_is_refused_is_written_down_with_its_reason() {
     assert_eq!(renew(bob, "20m").await.status, 200);
     assert_eq!(bed.call(Method::DELETE, &path, bob, None).await.status, 200);
     refused.push(("lease_over", renew(bob, "10m").await));
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let export = String::from_utf8(export.output().unwrap().stdout).unwrap();
-    let records: Vec<Value> =
-        export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = bed.records();
     for (cause, answer) in &refused {
         assert!((400..500).contains(&answer.status), "{cause}: {answer:?}");
         let id = answer.headers["x-request-id"].to_str().unwrap();

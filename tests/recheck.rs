@@ -10,10 +10,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, TestBed, TestCa, until};
-
-/// How long the broker's own work may take to show: a few times the shortest period of looking.
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Answer, Caller, SOON, TestBed, TestCa, until};
 
 const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
 const OPERATORS: &str = "cn=operators,ou=groups,dc=example,dc=test";

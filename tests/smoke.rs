@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    BROKER_LOGIN, BROKER_PASSWORD, Caller, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD,
+    BROKER_LOGIN, BROKER_PASSWORD, Caller, Directory, Postgres, SERVICE_DN, SERVICE_PASSWORD, SOON,
     Scratch, Signal, TestBed, TestCa, password_of, wait_for,
 };
 
@@ -101,7 +100,7 @@ fn postgres_settings_change_while_it_runs_and_its_log_can_be_read() {
 fn a_hanging_postgres_answers_again_when_it_is_resumed() {
     let postgres = Postgres::start(15);
     postgres.hang();
-    wait_for("the postmaster to stop", Duration::from_secs(5), || {
+    wait_for("the postmaster to stop", SOON, || {
         let state = fs::read_to_string(format!("/proc/{}/stat", postgres.pid())).unwrap();
         state.contains(") T ").then_some(())
     });
@@ -193,7 +192,7 @@ fn a_server_and_its_directory_are_gone_after_the_test_also_when_it_panics() {
     }
     assert!(!place.exists());
     let process = PathBuf::from(format!("/proc/{pid}"));
-    wait_for("the end of the server", Duration::from_secs(5), || (!process.exists()).then_some(()));
+    wait_for("the end of the server", SOON, || (!process.exists()).then_some(()));
 }
 
 #[tokio::test]
@@ -263,12 +262,12 @@ enum Connection {
     StartTls,
 }
 
-/// An OpenLDAP client program that trusts the directory's authority, ended after 3 s: its own
+/// An OpenLDAP client program that trusts the directory's authority, ended after 10 s: its own
 /// limits do not cover the TLS handshake.
 fn ldap(program: &str, directory: &Directory, connection: Connection) -> Command {
     let mut command = Command::new("timeout");
     command.env("LDAPTLS_CACERT", directory.ca_file());
-    command.args(["3", program, "-x", "-e", "ppolicy", "-H"]);
+    command.args(["10", program, "-x", "-e", "ppolicy", "-H"]);
     match connection {
         Connection::Ldaps => command.arg(directory.ldaps_url()),
         Connection::StartTls => command.arg(directory.ldap_url()).arg("-ZZ"),

@@ -1,17 +1,14 @@
 //! The whole way by the program: directory, broker and cluster are real.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Outcome;
-use crate::support::{TestBed, password_of, wait_for};
+use crate::support::{SOON, TestBed, password_of, wait_for};
 
 const MAJORS: [u32; 2] = [15, 16];
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Runs the program as `person` types it.
 fn run(bed: &TestBed, person: &str, arguments: &[&str]) -> Outcome {

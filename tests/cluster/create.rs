@@ -6,7 +6,7 @@ use pgbridge::cluster::{ClusterError, CreateError, CreateRefusal};
 use pgbridge::names::identifier;
 
 use super::{Held, MAJORS, Site, WITHIN, hour, lease, open, profile, settings};
-use crate::support::Postgres;
+use crate::support::{Postgres, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_role_logs_in_with_the_rights_of_its_group_and_no_other() {
@@ -113,7 +113,7 @@ async fn a_group_that_becomes_too_powerful_is_soon_lent_no_more_and_at_once_when
             }
         }
     };
-    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await.unwrap();
+    let refused = tokio::time::timeout(SOON, refused).await.unwrap();
     assert!(matches!(refused, CreateRefusal::TooPowerful(_)), "{refused:?}");
     site.dba("ALTER ROLE ordinary NOBYPASSRLS");
     site.hold("ordinary").await;

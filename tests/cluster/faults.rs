@@ -21,7 +21,7 @@ use pgbridge::mapping::ObjectPolicy;
 use tokio::time::timeout;
 
 use super::{ALL_MAJORS, MAJORS, Site, WITHIN, credential, hour, lease, open, profile, settings};
-use crate::support::{BROKER_PASSWORD, Postgres, Signal, TestCa, send, wait_for};
+use crate::support::{BROKER_PASSWORD, Postgres, SOON, Signal, TestCa, send, wait_for};
 
 const END_BROKER: &str =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'pgbridge'";
@@ -30,7 +30,7 @@ impl Site {
     /// Ends every connection of the broker, and waits until none is left.
     fn end_brokers_connections(&self) {
         assert_ne!(self.see(END_BROKER), "0");
-        wait_for("the end of the broker's connections", Duration::from_secs(20), || {
+        wait_for("the end of the broker's connections", SOON, || {
             (self.see(END_BROKER) == "0").then_some(())
         });
     }
@@ -108,9 +108,7 @@ async fn a_caller_who_leaves_in_the_middle_leaves_no_open_transaction_in_the_poo
             // The message was sent, so the server may still run it; it is all or nothing.
             let settled = "SELECT count(*) FROM pg_stat_activity
                            WHERE usename = 'pgbridge' AND state <> 'idle'";
-            wait_for("the server to finish", Duration::from_secs(20), || {
-                (site.see(settled) == "0").then_some(())
-            });
+            wait_for("the server to finish", SOON, || (site.see(settled) == "0").then_some(()));
             if let Some(oid) = site.cluster.find(&lease).await.unwrap() {
                 let groups =
                     site.see(&format!("SELECT count(*) FROM pg_auth_members WHERE member = {oid}"));
@@ -188,7 +186,7 @@ fn plain_text_to_another_machine_and_unreadable_roots_are_refused_at_once() {
 async fn a_server_that_crashes_in_the_middle_of_a_removal_is_cleared_when_it_is_back() {
     let mut site = Site::start(16);
     let mut quick = settings(&site.postgres);
-    quick.connect_timeout = Duration::from_secs(1);
+    quick.connect_timeout = Duration::from_secs(3);
     site.cluster = open(quick, "b1", '7');
     for turns in [0, 3, 6, 12, 25] {
         let held = site.hold("orders_write").await;
@@ -203,7 +201,7 @@ async fn a_server_that_crashes_in_the_middle_of_a_removal_is_cleared_when_it_is_
         };
         // Whatever it says, nothing hangs.
         let both = async { tokio::join!(site.cluster.remove(&target, ObjectPolicy::Drop), crash) };
-        let _ = timeout(Duration::from_mins(1), both).await.expect("it ends");
+        let _ = timeout(SOON, both).await.expect("it ends");
         site.postgres.crash();
         site.postgres.start_again();
         let removed = site.cluster.remove(&target, ObjectPolicy::Drop).await.unwrap();
@@ -299,9 +297,7 @@ async fn a_hundred_open_sessions_end() {
     let many =
         "sh -c \"for i in \\$(seq 100); do psql -X -q -c 'SELECT pg_sleep(600)' & done; wait\"";
     let _sessions = site.session_of(&held, many);
-    wait_for("the sessions", Duration::from_mins(1), || {
-        (site.sessions_of(&held) == "100").then_some(())
-    });
+    wait_for("the sessions", SOON, || (site.sessions_of(&held) == "100").then_some(()));
     let ended = AccessEnd::Ended(held.created.role_oid);
     assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
     assert_eq!(site.sessions_of(&held), "0");
@@ -337,7 +333,7 @@ async fn a_server_process_that_freezes_is_given_up_and_the_next_attempt_gets_ano
     for major in MAJORS {
         let mut site = Site::start(major);
         let mut quick = settings(&site.postgres);
-        quick.statement_timeout = Duration::from_secs(1);
+        quick.statement_timeout = Duration::from_secs(2);
         site.cluster = open(quick, "b1", '7');
         let held = site.hold("orders_read").await;
         let _session = site.session(&held);
@@ -349,7 +345,7 @@ async fn a_server_process_that_freezes_is_given_up_and_the_next_attempt_gets_ano
             send(Signal::Freeze, *pid);
         }
         let target = held.target();
-        let bounded = timeout(Duration::from_secs(15), site.cluster.end_access(&target));
+        let bounded = timeout(SOON, site.cluster.end_access(&target));
         let error = bounded.await.expect("it gives up").unwrap_err();
         assert!(matches!(error, ClusterError::Unreachable { .. }), "{error:?}");
         let ended = AccessEnd::Ended(held.created.role_oid);
@@ -373,7 +369,7 @@ async fn a_database_that_lets_nobody_in_is_told_in_bounded_time_and_issuing_goes
     for major in ALL_MAJORS {
         let mut site = Site::start(major);
         let mut quick = settings(&site.postgres);
-        quick.connect_timeout = Duration::from_secs(1);
+        quick.connect_timeout = Duration::from_secs(3);
         site.cluster = open(quick, "b1", '7');
         let held = site.hold("orders_write").await;
         site.use_it(&held, "orders", "CREATE TABLE workbench.mine (n integer)").unwrap();
@@ -397,7 +393,7 @@ async fn a_database_that_lets_nobody_in_is_told_in_bounded_time_and_issuing_goes
             site.postgres.sql(place, trick);
             let target = held.target();
             let removal = site.cluster.remove(&target, ObjectPolicy::Drop);
-            let removal = timeout(Duration::from_secs(20), removal).await.expect("it is bounded");
+            let removal = timeout(SOON, removal).await.expect("it is bounded");
             let Ok(Removal::Blocked(blockers)) = removal else { panic!("{removal:?}") };
             assert_eq!(blockers.len(), 1, "{blockers:?}");
             assert_eq!(blockers[0].kind, BlockerKind::Database);

@@ -7,16 +7,12 @@ use pgbridge::cluster::{AccessEnd, Removal};
 use pgbridge::mapping::ObjectPolicy;
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
 use super::{Site, open, settings};
-use crate::support::{Caller, TestBed, wait_for};
+use crate::support::{Caller, SOON, TestBed, until, wait_for};
 
-/// Longer than any of these tests may take.
+/// Longer than anything is waited for here ([`SOON`]).
 const LONG: Duration = Duration::from_mins(3);
-
-/// How long access may take to end here, which is nothing beside the locks that are waited for.
-const SOON: Duration = Duration::from_secs(30);
 
 /// Sessions of the broker that wait for somebody's lock.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
@@ -90,11 +86,7 @@ async fn leases_whose_objects_are_locked_hold_up_nobodys_end_of_access() {
         }
         ended == ids.len()
     };
-    let deadline = Instant::now() + SOON;
-    while !all_wait().await {
-        assert!(Instant::now() < deadline, "access stays open behind removals:\n{}", bed.log());
-        sleep(Duration::from_millis(50)).await;
-    }
+    until("the end of all access", async || all_wait().await.then_some(())).await;
     wait_for("removals that wait", SOON, || {
         (bed.postgres.sql("postgres", WAITING) == [["4"]]).then_some(())
     });
@@ -104,15 +96,11 @@ async fn leases_whose_objects_are_locked_hold_up_nobodys_end_of_access() {
     let answer = bed.call(Method::POST, "/v1/leases", Caller::Session(&alice), Some(wish)).await;
     let path = format!("/v1/leases/{}", answer.text("/lease/id"));
     bed.call(Method::DELETE, &path, Caller::Session(&alice), None).await;
-    let deadline = Instant::now() + SOON;
-    loop {
+    until("the end of her access", async || {
         let lease = bed.call(Method::GET, &path, Caller::Session(&alice), None).await;
-        if lease.json()["access_ended_at"].is_string() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{lease:?}\n{}", bed.log());
-        sleep(Duration::from_millis(50)).await;
-    }
+        lease.json()["access_ended_at"].is_string().then_some(())
+    })
+    .await;
     // Not one of the others could be removed meanwhile.
     assert_eq!(bed.postgres.sql("postgres", WAITING), [["4"]]);
     eye.batch_execute("COMMIT").await.unwrap();

@@ -1,16 +1,11 @@
 //! What becomes of the objects of a role, and what is written down of it, by a whole broker.
 
 use std::fs;
-use std::process::Command;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Caller, TestBed, wait_for};
-
-/// How long the broker's own work may take to show.
-const SOON: Duration = Duration::from_secs(40);
+use crate::support::{Caller, SOON, TestBed, wait_for};
 
 /// Whose `workbench.mine` is, and how many rows it has.
 const MINE: &str = "SELECT concat_ws(',', relowner::regrole, (SELECT count(*) FROM workbench.mine))
@@ -36,14 +31,7 @@ async fn maker(bed: &TestBed, token: &str) -> [String; 2] {
 
 /// The records of `action`.
 fn records(bed: &TestBed, action: &str) -> Vec<Value> {
-    let mut export = Command::new(env!("CARGO_BIN_EXE_pgbridge"));
-    export.args(["audit", "export", "--config"]).arg(bed.file("pgbridge.toml"));
-    let output = export.output().expect("pgbridge can be run");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("JSON lines");
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a JSON line"));
-    let records = lines.map(|line| line.get("record").cloned().unwrap_or(line));
-    records.filter(|record| record["action"] == action).collect()
+    bed.records().into_iter().filter(|record| record["action"] == action).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use pgbridge::mapping::ObjectPolicy;
 use pgbridge::names::RoleOid;
 
 use super::{Held, MAJORS, Site, lease, open, settings};
-use crate::support::wait_for;
+use crate::support::{SOON, wait_for};
 
 const KEEP: ObjectPolicy = ObjectPolicy::Reassign;
 
@@ -31,9 +31,7 @@ impl Site {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let session = Session(psql.spawn().expect("a shell and psql are installed"));
-        wait_for("the session", Duration::from_secs(20), || {
-            (self.sessions_of(held) != "0").then_some(())
-        });
+        wait_for("the session", SOON, || (self.sessions_of(held) != "0").then_some(()));
         session
     }
 
@@ -44,7 +42,7 @@ impl Site {
             "SELECT (xmax::text <> '0') FROM pg_authid WHERE oid = {}",
             held.created.role_oid
         );
-        wait_for("the lock", Duration::from_secs(20), || (self.see(&locked) == "t").then_some(()));
+        wait_for("the lock", SOON, || (self.see(&locked) == "t").then_some(()));
     }
 
     /// No log-in, no group, no session. (A password it may have: a session that is about to end
@@ -668,7 +666,10 @@ async fn a_holder_who_comes_back_at_once_does_not_keep_the_role_open() {
             let _sessions: Vec<_> = (0..4).map(|_| site.session_of(&held, &again(trick))).collect();
             site.row_is_locked(&held);
             let ended = AccessEnd::Ended(held.created.role_oid);
-            assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            // The second time is for a log-in that the first has met on its way in.
+            for _ in 0..2 {
+                assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
+            }
             site.assert_closed(&held);
         }
     }

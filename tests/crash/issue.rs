@@ -1,9 +1,7 @@
 //! Issuing, cut short.
 
-use std::fs;
-
 use super::{Place, Request, Story};
-use crate::support::{TestBed, locked_roles, until, waiting};
+use crate::support::{TestBed, locked_roles, waiting};
 
 pub(super) const PLACES: &[Place] = &[
     Place::IssueIntent,
@@ -110,10 +108,7 @@ async fn a_crash_before_what_was_not_issued_is_ended_leaves_nothing_of_it() {
     crash_while_locked(&mut story, place, async |story, lock, asked| {
         waiting(&story.bed).await;
         asked.abort();
-        until("the broker to see that the client is gone", async || {
-            (!is_anybody_connected(&story.bed)).then_some(())
-        })
-        .await;
+        story.bed.is_left_alone().await;
         lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
     })
     .await;
@@ -139,18 +134,4 @@ async fn mended(story: &mut Story, place: Place) {
     story.bed.start_again();
     story.is_in_order(&[]).await;
     asks_again(story, place).await;
-}
-
-/// Whether the kernel knows a connection to the broker that the broker has not closed.
-fn is_anybody_connected(bed: &TestBed) -> bool {
-    let url = bed.url();
-    let port: u16 = url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-    let here = format!(":{port:04X}");
-    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
-    table.lines().skip(1).any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (local, _, state) = (fields.next(), fields.next(), fields.next());
-        // Established, or closed by the client only.
-        local.is_some_and(|local| local.ends_with(&here)) && matches!(state, Some("01" | "08"))
-    })
 }

@@ -136,7 +136,8 @@ async fn a_crash_before_a_session_without_a_role_ends_leaves_it_to_the_next_star
     let Held { role, password, .. } = &held;
     let oid = format!("SELECT oid FROM pg_roles WHERE rolname = '{role}'");
     let oid = story.bed.postgres.sql("postgres", &oid).concat().concat();
-    let _hidden = story.bed.postgres.hide_as(role, password, "orders", 4);
+    // Long enough for the role to be gone before, on a slow machine too.
+    let _hidden = story.bed.postgres.hide_as(role, password, "orders", 15);
     story.revoke(&held).await;
     story.is_in_order(&[]).await;
     story.bed.crash_at(Place::WatchSessions, 1);

@@ -237,7 +237,7 @@ async fn a_crash_while_the_broker_becomes_a_member_to_end_a_session_is_made_good
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_before_an_expiry_or_a_quarantine_is_written_is_made_good() {
     let mut story = Story::start(15).await;
-    story.issue("2s", None).await;
+    story.issue("4s", None).await;
     story.bed.crash_at(Place::RevokeExpiry, 1);
     story.bed.wait_for_crash(Place::RevokeExpiry);
     story.bed.start_again();
@@ -310,7 +310,7 @@ async fn a_crash_while_access_ends_that_the_store_does_not_take_is_made_good() {
     story.revoke(&held).await;
     story.is_in_order(&[]).await;
 
-    let held = story.issue("2s", None).await;
+    let held = story.issue("4s", None).await;
     let other = held_store(&story.bed);
     story.bed.crash_at(Place::RevokeDueUnwritten, 1);
     story.bed.wait_for_crash(Place::RevokeDueUnwritten);

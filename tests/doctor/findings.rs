@@ -373,7 +373,7 @@ fn a_doctor_changes_nothing() {
         clinic.findings();
         assert_eq!(next(), before + 1, "a transaction wrote something");
         let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'pgbridge'";
-        crate::support::wait_for("its sessions to end", super::RELOADING, || {
+        crate::support::wait_for("its sessions to end", super::SOON, || {
             (clinic.postgres.sql("postgres", left) == [["0"]]).then_some(())
         });
     }

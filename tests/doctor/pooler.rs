@@ -1,12 +1,11 @@
 //! A pooler between the broker and the server.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::{Clinic, SIDES};
 use crate::support::daemon::Daemon;
 use crate::support::scratch::{Scratch, ServiceUser, free_port, give};
-use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Signal, wait_for};
+use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, SOON, Signal, wait_for};
 
 /// A pgbouncer before a server.
 struct Pooler {
@@ -42,7 +41,7 @@ impl Pooler {
             let arguments = [file.display().to_string()];
             let log = scratch.join("pgbouncer.log");
             let mut daemon = Daemon::start(program, &arguments, user, &log, Signal::Interrupt);
-            let up = wait_for("pgbouncer to listen", Duration::from_secs(20), || {
+            let up = wait_for("pgbouncer to listen", SOON, || {
                 let listens = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
                 (listens || !daemon.is_running()).then_some(listens)
             });

@@ -101,6 +101,7 @@ async fn on_a_cluster_that_was_set_back_revoked_roles_end_again_and_new_leases_a
     assert_eq!(lease(&bed, &token, &new).await.text("/end"), "lost");
     bed.in_order(&token, &[&kept]).await;
     assert!(bed.postgres.sql_as(&ended_role, &password, "orders", "SELECT 1").is_err());
+    bed.is_told("orphan.removed", &ended).await;
     assert_eq!(bed.told("orphan.removed", &ended), 1);
     assert_eq!(bed.told("lease.lost", &new), 1);
     assert_eq!(bed.told("lease.revoked", &ended), 1);

@@ -29,7 +29,7 @@ use crate::support::inside::{
     Share, alice, audit, length, live_leases, now, request, started, wish,
 };
 use crate::support::proxy::Chunk;
-use crate::support::{CutAfter, Inside, Postgres, Proxy, Towards};
+use crate::support::{CutAfter, Inside, Postgres, Proxy, Towards, until};
 
 const SHARE: Share = Share(1);
 
@@ -344,11 +344,10 @@ async fn one_record_of_each_kind(stand: &Stand) {
 /// With the last broker all its connections end.
 async fn nobody_is_left(stand: &Stand) {
     let sessions = "SELECT pid FROM pg_stat_activity WHERE usename = 'pgbridge'";
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !stand.inside.see(sessions).await.is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "sessions of brokers that are gone");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the sessions of brokers that are gone to end", async || {
+        stand.inside.see(sessions).await.is_empty().then_some(())
+    })
+    .await;
 }
 
 /// F-04.

@@ -144,15 +144,11 @@ mod store;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Caller, TestBed, until};
-
-/// How long the broker's own work may take to show.
-const SOON: Duration = Duration::from_secs(40);
+use crate::support::{Answer, Caller, SOON, TestBed, until};
 
 /// A broker that compares often, and gives up soon on a role that was to be made.
 fn bed(major: u32) -> TestBed {
@@ -160,7 +156,7 @@ fn bed(major: u32) -> TestBed {
 }
 
 fn often(config: &str) -> String {
-    config.replace("[broker]", "[broker]\nreconcile_every = \"1s\"\ncreate_within = \"2s\"")
+    config.replace("[broker]", "[broker]\nreconcile_every = \"1s\"\ncreate_within = \"5s\"")
 }
 
 fn wish(ttl: &str) -> Value {

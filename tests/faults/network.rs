@@ -33,12 +33,12 @@ fn bed_behind_a_proxy(major: u32) -> (TestBed, Proxy) {
 async fn a_role_that_was_sent_and_comes_too_late_is_not_made() {
     let (bed, proxy) = bed_behind_a_proxy(16);
     let token = bed.login("alice").await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         // The look at the cluster is still good, so the next thing sent is the role itself.
         let [_, role, _] = held(&bed, &token, "1h").await;
         proxy.hold(Towards::Server);
         let times_up = async {
-            let query = "SELECT clock_timestamp() + interval '3 seconds'";
+            let query = "SELECT clock_timestamp() + interval '6 seconds'";
             let end = bed.postgres.sql("postgres", query).concat().concat();
             let over = format!("SELECT clock_timestamp() > '{end}'");
             until("the time to make a role to be over", async || {
@@ -103,7 +103,7 @@ async fn without_a_way_to_the_store_nothing_is_issued_and_what_must_end_ends_whe
         TestBed::start_with(15, |config| often(&config.replace("path = \"pgbridge.db\"", &lines)));
     let token = bed.login("alice").await;
     let [asked, asked_role, _] = held(&bed, &token, "1h").await;
-    let [short, short_role, password] = held(&bed, &token, "3s").await;
+    let [short, short_role, password] = held(&bed, &token, "8s").await;
     let [_, kept, kept_password] = held(&bed, &token, "1h").await;
     proxy.part();
     let refused = issue(&bed, &token, "1h").await;
@@ -138,7 +138,7 @@ async fn without_a_way_to_the_cluster_nothing_is_issued_and_what_must_end_ends_w
     let (bed, proxy) = bed_behind_a_proxy(15);
     let token = bed.login("alice").await;
     let [asked, _, _] = held(&bed, &token, "1h").await;
-    let [short, _, _] = held(&bed, &token, "2s").await;
+    let [short, _, _] = held(&bed, &token, "8s").await;
     let [_, kept, _] = held(&bed, &token, "1h").await;
     proxy.part();
     let refused = issue(&bed, &token, "1h").await;
@@ -171,7 +171,7 @@ async fn a_cluster_that_hangs_keeps_no_other_one_waiting() {
     });
     let token = bed.login("alice").await;
     let there = async || -> Answer {
-        let wish = json!({ "cluster": "frozen", "role": "orders_read", "ttl": "3s" });
+        let wish = json!({ "cluster": "frozen", "role": "orders_read", "ttl": "8s" });
         bed.call(Method::POST, "/v1/leases", Caller::Session(&token), Some(wish)).await
     };
     let on_frozen = until("the other cluster", async || {

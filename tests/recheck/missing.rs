@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{answer_of, dn, held, issue, of_action, often, only_roles, renew, show};
-use crate::support::{Caller, TestBed};
+use crate::support::{Caller, TestBed, until};
 
 /// A broker that holds people back when more than one is missing.
 fn bed() -> TestBed {
@@ -32,18 +32,9 @@ async fn metric(bed: &TestBed, named: &str) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// Returns once the metric has this value, or the broker takes too long.
+/// Returns once the metric has a value that `is` one of those waited for.
 async fn until_metric(bed: &TestBed, named: &str, is: impl Fn(u64) -> bool) {
-    let deadline = tokio::time::Instant::now() + super::SOON;
-    loop {
-        let value = metric(bed, named).await;
-        if value.parse().is_ok_and(&is) {
-            return;
-        }
-        let is_late = tokio::time::Instant::now() > deadline;
-        assert!(!is_late, "{named} is {value}\n{}", bed.log());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    until(named, async || metric(bed, named).await.parse().is_ok_and(&is).then_some(())).await;
 }
 
 const HELD_BACK: &str = "pgbridge_people_held_back{way=\"corp\"}";

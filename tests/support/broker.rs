@@ -18,7 +18,7 @@ use super::{
 };
 
 /// How long the broker may take to be ready, its first sweep of the cluster included.
-const STARTING: Duration = Duration::from_secs(30);
+const STARTING: Duration = Duration::from_mins(1);
 
 /// Where a test says at which place the broker ends itself.
 const CRASH_FILE: &str = "crash";

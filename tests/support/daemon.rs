@@ -13,7 +13,7 @@ use super::scratch::ServiceUser;
 use super::wait_for;
 
 /// How long a server may take to end when it is asked to.
-const ENDING: Duration = Duration::from_secs(20);
+const ENDING: Duration = Duration::from_mins(1);
 
 /// A running server. It ends on drop; and the kernel ends it when this process is killed.
 pub struct Daemon {
@@ -119,7 +119,7 @@ impl Daemon {
     /// Ends the server with `signal` and waits until it is gone.
     ///
     /// # Panics
-    /// When it is still there 20 s later.
+    /// When it is still there a minute later.
     pub fn end(&mut self, signal: Signal) {
         if !self.is_running() {
             return;

@@ -20,7 +20,7 @@ const ROOT_DN: &str = "cn=admin,dc=example,dc=test";
 const ROOT_PASSWORD: &str = "root-directory-password";
 
 /// How long slapd may take to listen.
-const STARTING: Duration = Duration::from_secs(20);
+const STARTING: Duration = Duration::from_mins(1);
 
 /// The password of a person of the seed: alice, bob, carol, dave (who is locked).
 pub fn password_of(uid: &str) -> String {

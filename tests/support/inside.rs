@@ -22,10 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::broker::{config as usual_config, write_own_files};
-use super::{Directory, Postgres, Scratch};
-
-/// How long the broker's own work may take to show.
-const SOON: Duration = Duration::from_secs(30);
+use super::{Directory, Postgres, SOON, Scratch};
 
 /// PostgreSQL, a directory and what brokers are made of; all of it ends on drop.
 pub struct Inside {

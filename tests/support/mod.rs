@@ -34,6 +34,10 @@ pub use tls::TestCa;
 use std::thread::sleep;
 use std::time::Duration;
 
+/// How long what a broker or a server does by itself may take to show. Nothing takes that long: it is for
+/// a machine that does much else beside.
+pub const SOON: Duration = Duration::from_mins(2);
+
 /// Asks `probe` every 10 ms until it gives a value.
 ///
 /// # Panics

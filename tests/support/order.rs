@@ -1,21 +1,19 @@
 //! What a test asks to know whether a broker and its cluster are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::Duration;
 
 use reqwest::Method;
 use rusqlite::OpenFlags;
 use serde_json::Value;
 
-use super::{Caller, TestBed};
-
-/// How long the broker's own work may take to show.
-const SOON: Duration = Duration::from_mins(1);
+use super::{Caller, SOON, TestBed};
 
 /// Asks `probe` until it gives a value.
 ///
 /// # Panics
-/// When it has given none after a minute, naming `what` was waited for.
+/// When it has given none after a while, naming `what` was waited for.
 pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + SOON;
     loop {
@@ -46,6 +44,28 @@ pub async fn waiting(bed: &TestBed) -> String {
 }
 
 impl TestBed {
+    /// Whether the kernel knows a connection to the broker that the broker has not closed.
+    pub fn has_clients(&self) -> bool {
+        let url = self.url();
+        let port = url.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let here = format!(":{:04X}", port.expect("a port"));
+        let table = fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+        table.lines().skip(1).any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, _, state) = (fields.next(), fields.next(), fields.next());
+            // Established, or closed by the client only.
+            local.is_some_and(|local| local.ends_with(&here)) && matches!(state, Some("01" | "08"))
+        })
+    }
+
+    /// Returns once nobody is connected to the broker.
+    pub async fn is_left_alone(&self) {
+        until("the broker to see that its client is gone", async || {
+            (!self.has_clients()).then_some(())
+        })
+        .await;
+    }
+
     /// Every record of the audit, with its number.
     pub fn records(&self) -> Vec<Value> {
         let mut export = self.program();
@@ -54,6 +74,11 @@ impl TestBed {
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("JSON lines");
         text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// Returns once a record of `action` about the lease `id` is there.
+    pub async fn is_told(&self, action: &str, id: &str) {
+        until(action, async || (self.told(action, id) > 0).then_some(())).await;
     }
 
     /// How many records there are of `action` about the lease `id`.
@@ -68,6 +93,17 @@ impl TestBed {
         let answer = self.call(Method::GET, path, Caller::Session(token), None).await;
         let leases = answer.json()["leases"].as_array()?.clone();
         leases.iter().map(|lease| lease["role_name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The same once none of the leases is on its way to be made or to end.
+    pub async fn roles_at_rest(&self, token: &str) -> BTreeSet<String> {
+        until("nothing to be on its way", async || {
+            let path = "/v1/leases?state=intent,revoking,quarantined";
+            let way = self.call(Method::GET, path, Caller::Session(token), None).await;
+            let is_none = way.json()["leases"].as_array().is_some_and(Vec::is_empty);
+            if is_none { self.live_roles(token).await } else { None }
+        })
+        .await
     }
 
     /// Returns once the roles on the cluster are `roles`, and the person's live leases theirs.

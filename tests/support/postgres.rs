@@ -20,7 +20,7 @@ pub const BROKER_LOGIN: &str = "pgbridge";
 pub const BROKER_PASSWORD: &str = "broker-login-password";
 
 /// How long a server may take to accept connections.
-const STARTING: Duration = Duration::from_secs(30);
+const STARTING: Duration = Duration::from_mins(1);
 /// Field and row separators of [`Postgres::sql`], which no value holds.
 const FIELD: char = '\u{1f}';
 const ROW: char = '\u{1e}';
@@ -34,10 +34,10 @@ local   replication  postgres                 trust
 hostssl all          all       127.0.0.1/32   scram-sha-256
 ";
 
-/// Settings of every server. Nothing here outlives a test, so nothing is synced to disk.
+/// Settings of every server. Nothing here outlives the machine, so nothing is synced to disk; but what
+/// was committed is written, and a crash of the server loses none of it.
 const SETTINGS: &str = "\
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 shared_buffers = 32MB
 max_connections = 100
@@ -299,6 +299,7 @@ impl Postgres {
         self.set("log_connections", "on");
         let mut psql = self.psql_as(role, password, database);
         psql.env("PGOPTIONS", format!("-c post_auth_delay={seconds}"));
+        psql.env("PGCONNECT_TIMEOUT", "0");
         psql.args(["-c", "SELECT pg_sleep(60)"]).stdout(Stdio::null()).stderr(Stdio::null());
         let hidden = Staying(psql.spawn().expect("psql is installed"));
         let proven = format!("connection authenticated: identity=\"{role}\"");
