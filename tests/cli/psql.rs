@@ -2,20 +2,16 @@
 //! its answers can be chosen.
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Machine, Outcome, Stranger, json, open_house, problem};
-use crate::support::{Postgres, wait_for};
-
-/// In no argument and no file may this stand.
-const LEASE_PASSWORD: &str = "canary-lease-password";
-
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::{Postgres, SOON, wait_for};
 
 struct Stand {
     postgres: Postgres,
+    /// In no argument and no file may this stand. Drawn, because other tests run beside.
+    password: String,
     machine: Machine,
     broker: Stranger,
 }
@@ -23,10 +19,11 @@ struct Stand {
 /// A cluster with a role that a lease is for, and a person who is logged in.
 fn stand(lease_seconds: i64, renew: impl Fn() -> String + Send + 'static) -> Stand {
     let postgres = Postgres::start(15);
-    let create = format!("CREATE ROLE pgb_alice LOGIN PASSWORD '{LEASE_PASSWORD}'");
+    let password = format!("canary-{:032x}", rand::random::<u128>());
+    let create = format!("CREATE ROLE pgb_alice LOGIN PASSWORD '{password}'");
     postgres.sql("postgres", &create);
     let root = std::fs::read_to_string(postgres.ca_file()).expect("the authority's certificate");
-    let issued = issued(&postgres, &root, lease_seconds);
+    let issued = issued(&postgres, &root, &password, lease_seconds);
     let broker = Stranger::start(open_house(move |request| {
         let line = request.lines().next().unwrap_or_default();
         if line.starts_with("GET /v1/roles ") {
@@ -41,7 +38,7 @@ fn stand(lease_seconds: i64, renew: impl Fn() -> String + Send + 'static) -> Sta
     }));
     let machine = Machine::new();
     machine.log_in(&["--server", &broker.url]).check(0, "");
-    Stand { postgres, machine, broker }
+    Stand { postgres, password, machine, broker }
 }
 
 fn roles() -> String {
@@ -64,10 +61,10 @@ fn lease(seconds: i64, state: &str) -> serde_json::Value {
     })
 }
 
-fn issued(postgres: &Postgres, root: &str, seconds: i64) -> String {
+fn issued(postgres: &Postgres, root: &str, password: &str, seconds: i64) -> String {
     serde_json::json!({
         "lease": lease(seconds, "active"),
-        "password": LEASE_PASSWORD,
+        "password": password,
         "connection": {
             "host": "localhost", "port": postgres.port(), "database": "postgres",
             "user": "pgb_alice", "sslmode": "verify-full", "root_certificate": root,
@@ -151,13 +148,13 @@ fn the_password_is_in_the_environment_of_psql_and_nowhere_else() {
             let text = std::fs::read(process.path().join(name)).unwrap_or_default();
             String::from_utf8_lossy(&text).into_owned()
         };
-        assert!(!read("cmdline").contains(LEASE_PASSWORD), "{:?}", process.path());
-        seen += usize::from(read("environ").contains(&format!("PGPASSWORD={LEASE_PASSWORD}")));
+        assert!(!read("cmdline").contains(&stand.password), "{:?}", process.path());
+        seen += usize::from(read("environ").contains(&format!("PGPASSWORD={}", stand.password)));
     }
     assert!(seen >= 1, "psql does not have it");
     for file in std::fs::read_dir(stand.machine.session().parent().unwrap()).unwrap().flatten() {
         let text = std::fs::read_to_string(file.path()).unwrap();
-        assert!(!text.contains(LEASE_PASSWORD), "{:?}", file.path());
+        assert!(!text.contains(&stand.password), "{:?}", file.path());
     }
     tell(&child, Signal::TERM);
     child.wait_with_output().unwrap();
