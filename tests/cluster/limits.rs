@@ -27,6 +27,15 @@ fn kinds(blockers: &[Blocker]) -> Vec<BlockerKind> {
 }
 
 impl Site {
+    /// One whose broker waits for no lock longer than a second.
+    fn impatient(major: u32) -> Self {
+        let mut site = Self::start(major);
+        let mut settings = settings(&site.postgres);
+        settings.lock_timeout = Duration::from_secs(1);
+        site.cluster = open(settings, "b1", '7');
+        site
+    }
+
     /// The superuser who runs what is told.
     fn keeper(&self) {
         self.dba("CREATE ROLE keeper SUPERUSER");
@@ -47,10 +56,7 @@ impl Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_reader_of_the_roles_table_is_named_and_the_role_goes_once_it_is_done() {
     for major in [13, 16, 18] {
-        let mut site = Site::start(major);
-        let mut quick = settings(&site.postgres);
-        quick.lock_timeout = Duration::from_secs(1);
-        site.cluster = open(quick, "b1", '7');
+        let site = Site::impatient(major);
         site.keeper();
         let held = site.maker().await;
         let reader = site.hold_open_in("orders", "TABLE workbench.mine");
@@ -79,10 +85,7 @@ async fn a_long_reader_of_the_roles_table_is_named_and_the_role_goes_once_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_transaction_of_somebody_else_that_holds_a_lock_is_named() {
     for major in [13, 18] {
-        let mut site = Site::start(major);
-        let mut quick = settings(&site.postgres);
-        quick.lock_timeout = Duration::from_secs(1);
-        site.cluster = open(quick, "b1", '7');
+        let site = Site::impatient(major);
         let held = site.maker().await;
         let prepare = "BEGIN; LOCK TABLE workbench.mine; PREPARE TRANSACTION 'the DBA''s\n'";
         site.postgres.sql("orders", prepare);
@@ -100,10 +103,7 @@ async fn a_prepared_transaction_of_somebody_else_that_holds_a_lock_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_transaction_of_another_database_is_not_taken_for_the_one_that_waits() {
     for major in [13, 18] {
-        let mut site = Site::start(major);
-        let mut quick = settings(&site.postgres);
-        quick.lock_timeout = Duration::from_secs(1);
-        site.cluster = open(quick, "b1", '7');
+        let site = Site::impatient(major);
         let held = site.maker().await;
         site.dba("CREATE DATABASE copy TEMPLATE orders");
         let prepare = |gid: &str, mode: &str| {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use reqwest::Method;
@@ -28,9 +28,11 @@ fn own_disks() -> Option<&'static [&'static str]> {
     may.then_some(options)
 }
 
-/// Moves the store of `bed` to a file system of its own, of two megabytes, that only the broker
-/// sees; gives the way there.
-fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
+/// A broker with its store on a file system of its own, of two megabytes, that only the broker sees;
+/// and the way there. Nothing where that cannot be.
+fn on_a_small_disk(major: u32) -> Option<(TestBed, PathBuf)> {
+    let options = own_disks()?;
+    let mut bed = bed(major);
     bed.stop();
     let disk = bed.file("disk");
     fs::create_dir(&disk).expect("a directory can be made");
@@ -50,14 +52,14 @@ fn on_a_small_disk(bed: &mut TestBed, options: &[&str]) -> PathBuf {
     let user: &[&str] = if is_root() { &[] } else { &["--user", "--preserve-credentials"] };
     let enter = [&["nsenter", "--mount", "--target", pid.as_str()], user].concat();
     bed.see_by(enter.into_iter().map(str::to_owned).collect());
-    seen
+    Some((bed, seen))
 }
 
 /// Takes all room on `disk` until it is dropped.
 struct Filler(PathBuf);
 
 impl Filler {
-    fn fill(disk: &std::path::Path) -> Self {
+    fn fill(disk: &Path) -> Self {
         let path = disk.join("filler");
         let mut file = File::create(&path).expect("there is room for a name");
         for size in [65_536, 4096, 1] {
@@ -65,6 +67,14 @@ impl Filler {
         }
         Self(path)
     }
+}
+
+/// Fills the disk once the broker waits for the lock, and lets go of that.
+async fn filled_while_it_waits(bed: &TestBed, lock: tokio_postgres::Client, disk: &Path) -> Filler {
+    waiting(bed).await;
+    let filler = Filler::fill(disk);
+    lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
+    filler
 }
 
 impl Drop for Filler {
@@ -76,9 +86,7 @@ impl Drop for Filler {
 /// F-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same() {
-    let Some(options) = own_disks() else { return };
-    let mut bed = bed(16);
-    let disk = on_a_small_disk(&mut bed, options);
+    let Some((bed, disk)) = on_a_small_disk(16) else { return };
     let token = bed.login("alice").await;
     let [_, long, _] = held(&bed, &token, "1h").await;
     let [asked, asked_role, _] = held(&bed, &token, "1h").await;
@@ -120,18 +128,11 @@ async fn on_a_full_disk_nothing_is_handed_out_and_access_ends_all_the_same() {
 /// F-13: the disk fills up between the intent and the move to active.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_disk_that_fills_up_while_a_role_is_made_nobody_gets_its_password_and_it_goes() {
-    let Some(options) = own_disks() else { return };
-    let mut bed = bed(15);
-    let disk = on_a_small_disk(&mut bed, options);
+    let Some((bed, disk)) = on_a_small_disk(15) else { return };
     let token = bed.login("alice").await;
     let [_, kept, _] = held(&bed, &token, "1h").await;
     let lock = locked_roles(&bed).await;
-    let filled = async {
-        waiting(&bed).await;
-        let filler = Filler::fill(&disk);
-        lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
-        filler
-    };
+    let filled = filled_while_it_waits(&bed, lock, &disk);
     let (answer, filler) = tokio::join!(issue(&bed, &token, "1h"), filled);
     assert_refused(&answer);
     assert!(answer.status >= 500, "{answer:?}");
@@ -148,19 +149,12 @@ async fn on_a_disk_that_fills_up_while_a_role_is_made_nobody_gets_its_password_a
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_disk_that_fills_up_while_a_lease_ends_its_access_ends_and_the_rest_is_written_later()
 {
-    let Some(options) = own_disks() else { return };
-    let mut bed = bed(16);
-    let disk = on_a_small_disk(&mut bed, options);
+    let Some((bed, disk)) = on_a_small_disk(16) else { return };
     let token = bed.login("alice").await;
     let [id, role, password] = held(&bed, &token, "1h").await;
     let [_, kept, _] = held(&bed, &token, "1h").await;
     let lock = locked_roles(&bed).await;
-    let filled = async {
-        waiting(&bed).await;
-        let filler = Filler::fill(&disk);
-        lock.batch_execute("ROLLBACK").await.expect("it holds the lock");
-        filler
-    };
+    let filled = filled_while_it_waits(&bed, lock, &disk);
     let (answer, filler) = tokio::join!(revoke(&bed, &token, &id), filled);
     // That it must end was written in time.
     assert_eq!((answer.status, answer.text("/state")), (202, "revoking".to_owned()), "{answer:?}");
@@ -176,9 +170,7 @@ async fn on_a_disk_that_fills_up_while_a_lease_ends_its_access_ends_and_the_rest
 /// F-13: an operator ends what they must end, and the disk has no room for a word about it.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_what_an_operator_ends_has_no_access_and_is_written_down_later() {
-    let Some(options) = own_disks() else { return };
-    let mut bed = bed(15);
-    let disk = on_a_small_disk(&mut bed, options);
+    let Some((bed, disk)) = on_a_small_disk(15) else { return };
     let operator = bed.login("carol").await;
     for selection in [json!({ "cluster": "orders" }), json!({ "person": "ldap:corp:alice" })] {
         let token = bed.login("alice").await;
@@ -284,13 +276,7 @@ async fn a_disk_that_fails_to_sync_stops_the_broker_and_the_next_start_mends() {
             roles.push(role);
         }
         // An answer may be lost whose lease was issued: then it lives until its time is over.
-        let live = until("nothing to be on its way", async || {
-            let path = "/v1/leases?state=intent,revoking,quarantined";
-            let way = bed.call(Method::GET, path, Caller::Session(&token), None).await;
-            let none = way.json()["leases"].as_array().is_some_and(Vec::is_empty);
-            if none { bed.live_roles(&token).await } else { None }
-        })
-        .await;
+        let live = bed.roles_at_rest(&token).await;
         assert!(roles.iter().all(|role| live.contains(role)), "{when}: {roles:?} {live:?}");
         let live: Vec<&str> = live.iter().map(String::as_str).collect();
         bed.in_order(&token, &live).await;
@@ -312,7 +298,7 @@ async fn a_store_that_another_process_holds_gives_an_error_and_nothing_half_done
     let bed = bed(15);
     let token = bed.login("alice").await;
     let [id, role, _] = held(&bed, &token, "1h").await;
-    let [_, short, _] = held(&bed, &token, "2s").await;
+    let [_, short, _] = held(&bed, &token, "4s").await;
     let other = rusqlite::Connection::open(bed.file("pgbridge.db")).expect("the file is there");
     other.execute_batch("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").expect("nobody writes");
     let (issued, ended) = tokio::join!(issue(&bed, &token, "1h"), revoke(&bed, &token, &id));
