@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::chance::Chance;
+use super::directory::Account;
 use super::server::Presence;
 use super::stand::{GROUPS, PEOPLE, ROLES, TTLS};
 use super::world::World;
@@ -45,7 +46,10 @@ pub(super) enum Command {
     BackUp,
     Restore,
     DirectoryUp(bool),
-    There { person: &'static str, is_there: bool },
+    Account { person: &'static str, account: Account },
+    ShowOnly(Option<&'static str>),
+    ShowAll,
+    RevokeMissing { at: usize, by: &'static str },
     Member { person: &'static str, group: &'static str, is_member: bool },
 }
 
@@ -74,7 +78,7 @@ impl Command {
             }
             84..108 => Self::of_faults(chance, at),
             108..117 => Self::of_dba(chance),
-            _ => Self::of_directory(chance),
+            _ => Self::of_directory(chance, at),
         }
     }
 
@@ -157,11 +161,18 @@ impl Command {
         }
     }
 
-    fn of_directory(chance: &Chance) -> Self {
+    fn of_directory(chance: &Chance, at: usize) -> Self {
+        use Account::{Hidden, Locked, Open};
         let person = chance.pick(&PEOPLE).unwrap();
-        match chance.below(5) {
-            0 => Self::DirectoryUp(!chance.once_in(8)),
-            1 => Self::There { person, is_there: !chance.once_in(6) },
+        match chance.below(10) {
+            0..2 => Self::DirectoryUp(!chance.once_in(8)),
+            2..4 => {
+                let account = chance.pick(&[Open, Open, Open, Open, Locked, Hidden]).unwrap();
+                Self::Account { person, account }
+            }
+            4 => chance.pick(&[Self::ShowOnly(None), Self::ShowOnly(Some(person))]).unwrap(),
+            5..7 => Self::ShowAll,
+            7 => Self::RevokeMissing { at, by: chance.pick(&["carol", "carol", "bob"]).unwrap() },
             _ => {
                 let group = chance.pick(&GROUPS).unwrap();
                 Self::Member { person, group, is_member: !chance.once_in(7) }
@@ -207,7 +218,10 @@ impl World {
             Command::BackUp => self.back_up(),
             Command::Restore => self.restore(),
             Command::DirectoryUp(is_up) => self.directory.set_up(is_up),
-            Command::There { person, is_there } => self.directory.set_there(person, is_there),
+            Command::Account { person, account } => self.directory.set_account(person, account),
+            Command::ShowOnly(person) => self.directory.show_only(person),
+            Command::ShowAll => self.directory.show_all(),
+            Command::RevokeMissing { at, by } => self.revoke_missing(at, by),
             Command::Member { person, group, is_member } => {
                 self.directory.set_member(person, group, is_member);
             }

@@ -1,4 +1,4 @@
-//! The model of a directory: who is there, and in which groups.
+//! The model of a directory: whom it shows, and in which groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -25,16 +25,33 @@ pub(super) struct Directory {
 
 struct State {
     is_up: bool,
-    /// The groups of everybody who is there.
-    people: BTreeMap<&'static str, BTreeSet<&'static str>>,
+    people: BTreeMap<&'static str, Person>,
+    /// How often somebody was looked for and not shown.
+    looks_in_vain: u32,
+}
+
+struct Person {
+    account: Account,
+    groups: BTreeSet<&'static str>,
+}
+
+/// What the directory says of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    /// They can log in.
+    Open,
+    /// They cannot.
+    Locked,
+    /// Nothing: they have left, or it was restored without them, or is searched in another place.
+    Hidden,
 }
 
 impl Directory {
     /// A directory in which everybody is in every group.
     pub(super) fn new(people: &[&'static str], groups: &[&'static str], chance: Chance) -> Self {
-        let groups: BTreeSet<_> = groups.iter().copied().collect();
-        let people = people.iter().map(|person| (*person, groups.clone())).collect();
-        let state = Arc::new(Mutex::new(State { is_up: true, people }));
+        let person = || Person { account: Account::Open, groups: groups.iter().copied().collect() };
+        let people = people.iter().map(|name| (*name, person())).collect();
+        let state = Arc::new(Mutex::new(State { is_up: true, people, looks_in_vain: 0 }));
         Self { name: "corp".parse().unwrap(), state, chance }
     }
 
@@ -42,47 +59,77 @@ impl Directory {
         self.state.lock().unwrap().is_up = is_up;
     }
 
-    /// Takes somebody away, with all groups, or lets them return without any.
-    pub(super) fn set_there(&self, person: &'static str, is_there: bool) {
-        let people = &mut self.state.lock().unwrap().people;
-        if is_there {
-            people.entry(person).or_default();
-        } else {
-            people.remove(person);
+    pub(super) fn set_account(&self, person: &str, account: Account) {
+        if let Some(person) = self.state.lock().unwrap().people.get_mut(person) {
+            person.account = account;
         }
     }
 
-    /// Puts somebody who is there into a group, or takes them out of it.
-    pub(super) fn set_member(&self, person: &str, group: &'static str, is_member: bool) {
-        if let Some(groups) = self.state.lock().unwrap().people.get_mut(person) {
-            if is_member {
-                groups.insert(group);
-            } else {
-                groups.remove(group);
+    /// From now on only this person is shown, or nobody.
+    pub(super) fn show_only(&self, shown: Option<&str>) {
+        for (name, person) in &mut self.state.lock().unwrap().people {
+            if shown != Some(*name) {
+                person.account = Account::Hidden;
             }
         }
     }
 
-    /// Whether somebody is there and in the group.
+    /// Whoever was not shown is shown again.
+    pub(super) fn show_all(&self) {
+        for person in self.state.lock().unwrap().people.values_mut() {
+            if person.account == Account::Hidden {
+                person.account = Account::Open;
+            }
+        }
+    }
+
+    pub(super) fn looks_in_vain(&self) -> u32 {
+        self.state.lock().unwrap().looks_in_vain
+    }
+
+    /// Puts somebody into a group, or takes them out of it.
+    pub(super) fn set_member(&self, person: &str, group: &'static str, is_member: bool) {
+        if let Some(person) = self.state.lock().unwrap().people.get_mut(person) {
+            if is_member {
+                person.groups.insert(group);
+            } else {
+                person.groups.remove(group);
+            }
+        }
+    }
+
+    /// Whether somebody can log in and is in the group.
     pub(super) fn is_member(&self, person: &str, group: &str) -> bool {
         let state = self.state.lock().unwrap();
-        state.people.get(person).is_some_and(|groups| groups.contains(group))
+        let person = state.people.get(person);
+        person.is_some_and(|one| one.account == Account::Open && one.groups.contains(group))
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.state.lock().unwrap().is_up
     }
 
-    /// Whoever is there, with their groups.
-    async fn look(&self, account: &str, now: Timestamp) -> Result<Option<Identity>, Reason> {
+    async fn look(&self, name: &str, now: Timestamp) -> Standing {
         let fate = self.chance.fate().await;
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         if !state.is_up || fate != Fate::Done {
-            return Err(reason("away"));
+            return Standing::Unknown(reason("away"));
         }
-        Ok(state.people.get(account).map(|groups| identity(account, groups, now)))
+        match state.people.get(name) {
+            Some(Person { account: Account::Open, groups }) => {
+                Standing::Good(identity(name, groups, now))
+            }
+            Some(Person { account: Account::Locked, .. }) => Standing::Gone(reason("locked")),
+            Some(Person { account: Account::Hidden, .. }) | None => {
+                state.looks_in_vain += 1;
+                Standing::Missing(reason(UNKNOWN))
+            }
+        }
     }
 }
+
+/// The word of the audit for whoever is not shown.
+pub(super) const UNKNOWN: &str = "unknown_account";
 
 /// What somebody types to log in.
 pub(super) fn password_of(person: &str) -> String {
@@ -115,17 +162,15 @@ impl Way for Directory {
         password: &LoginPassword,
         now: Timestamp,
     ) -> Result<Identity, Unproven> {
-        let found = self.look(username, now).await.map_err(Unproven::Outage)?;
-        let found = found.filter(|_| password.expose() == password_of(username));
-        found.ok_or_else(|| Unproven::Refused(reason("refused")))
+        match self.look(username, now).await {
+            Standing::Good(identity) if password.expose() == password_of(username) => Ok(identity),
+            Standing::Unknown(reason) => Err(Unproven::Outage(reason)),
+            _ => Err(Unproven::Refused(reason("refused"))),
+        }
     }
 
     async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing {
-        match self.look(principal.subject(), now).await {
-            Ok(Some(identity)) => Standing::Good(identity),
-            Ok(None) => Standing::Gone(reason("gone")),
-            Err(reason) => Standing::Unknown(reason),
-        }
+        self.look(principal.subject(), now).await
     }
 
     async fn probe(&self) -> Result<(), Unproven> {

@@ -12,7 +12,8 @@
 //! dba         what is done on the server beside the brokers
 //! clocks      the brokers' processes and their clocks
 //! store, tables, server, roles, directory    the parties, with their faults
-//! promises    what must hold after every step; told: of the audit; rest: at the end
+//! promises    what must hold after every step; told: of the audit; rest: at the end;
+//!             missing: of people whom the directory does not show any more
 //! two_clusters    not by chance: one broker, two clusters, and clocks that do not agree
 //! ```
 //!
@@ -25,6 +26,7 @@ mod clocks;
 mod commands;
 mod dba;
 mod directory;
+mod missing;
 mod people;
 mod promises;
 mod rest;

@@ -208,7 +208,18 @@ impl World {
     }
 
     pub(super) fn renew(&mut self, at: usize, number: u32, asked: &'static str) {
-        let Some((lease, person)) = self.own(number) else { return };
+        if let Some((lease, person)) = self.own(number) {
+            self.renew_this(at, person, lease, asked);
+        }
+    }
+
+    pub(super) fn renew_this(
+        &mut self,
+        at: usize,
+        person: &str,
+        lease: LeaseId,
+        asked: &'static str,
+    ) {
         let (asked, now) = (ttl(asked), self.time.now());
         if let Some(held) = self.people.held.get_mut(&lease) {
             held.longest = held.longest.max(asked);
@@ -259,9 +270,17 @@ impl World {
     }
 
     pub(super) fn revoke_person(&mut self, at: usize, by: &'static str, person: &'static str) {
+        let person = Some(format!("ldap:{person}"));
+        self.revoke_selected(at, by, Selection { person, ..Selection::default() });
+    }
+
+    pub(super) fn revoke_missing(&mut self, at: usize, by: &'static str) {
+        let missing_from = Some("corp".parse().unwrap());
+        self.revoke_selected(at, by, Selection { missing_from, ..Selection::default() });
+    }
+
+    fn revoke_selected(&mut self, at: usize, by: &'static str, selection: Selection) {
         self.ask_as(at, by, move |broker, request, caller| async move {
-            let person = Some(format!("ldap:{person}"));
-            let selection = Selection { person, ..Selection::default() };
             let answer = broker.revoke_selected(&request, &caller, selection, Rehearsal::No).await;
             denied(answer, request)?;
             Err(None)

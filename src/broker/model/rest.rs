@@ -13,7 +13,7 @@ use crate::names::LeaseId;
 
 /// B: how long after faults have stopped everything that is over is revoked or quarantined, and no
 /// role is left without a lease. It is T-rec.
-const BOUND: Duration = Duration::from_mins(2);
+pub(super) const BOUND: Duration = Duration::from_mins(2);
 
 /// How long a log-in is held back: nearly as long as a client can (`post_auth_delay`).
 const HELD_BACK: Duration = Duration::from_secs(2140);
@@ -37,6 +37,7 @@ impl World {
         self.check_roles_have_leases();
         self.check_nobody_has_too_much();
         self.check_time();
+        self.let_people_go_missing();
         self.let_holders_hide();
         self.let_hidden_sessions_show();
         self.let_go_of_roles();
@@ -52,6 +53,7 @@ impl World {
         self.set_server_up(true);
         self.store.set_up(true);
         self.directory.set_up(true);
+        self.directory.show_all();
         self.set_walls_right();
         for at in 0..self.brokers.len() {
             self.thaw(at);

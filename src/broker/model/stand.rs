@@ -66,7 +66,8 @@ pub(super) fn broker(
         reconcile_every: ttl("1m"),
         recheck_every: ttl(RECHECK),
         recheck_grace: ttl(GRACE),
-        max_missing: 5,
+        // More than one of the few people there are is many.
+        max_missing: 1,
         max_clock_skew: ttl("2m"),
     })
 }

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::directory::UNKNOWN;
 use super::store::{Transaction, ends_access};
-use super::world::World;
+use super::world::{Feat, World};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::lease::{Lease, LeaseState};
 use crate::names::LeaseId;
@@ -153,6 +154,7 @@ impl World {
                 self.broken(&format!("the audit is not what happened: {wrong}\n{its:#?}"), None);
             }
         }
+        self.note_missing(&records);
         self.check_access_was_over(&transactions);
         self.note_ends(&transactions);
         self.told.transactions += transactions.len();
@@ -163,6 +165,19 @@ impl World {
             let told = self.told.states.get(id);
             let promise = format!("the audit says {told:?} of a lease that is {state}");
             self.broken(&promise, self.lease(*id).as_ref());
+        }
+    }
+
+    fn note_missing(&mut self, records: &[Record]) {
+        for record in records {
+            let cause = record.cause.as_deref().unwrap_or_default();
+            match record.action {
+                Action::PersonGone if cause == UNKNOWN => self.note(Feat::EndedAsMissing),
+                Action::PeopleMissing if record.outcome == Outcome::Refused => {
+                    self.note(Feat::HeldBack);
+                }
+                _ => {}
+            }
         }
     }
 

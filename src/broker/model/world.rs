@@ -60,10 +60,13 @@ pub(super) enum Feat {
     Restored,
     ForeignSessionKept,
     OwnedObjectGone,
+    EndedAsMissing,
+    HeldBack,
+    HeldBackEndedByOperator,
 }
 
 impl Feat {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Issued,
         Self::LoggedInToCluster,
         Self::RefusedAtCluster,
@@ -76,6 +79,9 @@ impl Feat {
         Self::Restored,
         Self::ForeignSessionKept,
         Self::OwnedObjectGone,
+        Self::EndedAsMissing,
+        Self::HeldBack,
+        Self::HeldBackEndedByOperator,
     ];
 }
 
