@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use pgbridge::broker::{
-    Broker, Caller, Credential, IssueError, PartHealth, Rehearsal, Selection, Workers,
+    AccessError, Broker, Caller, Credential, IssueError, PartHealth, Rehearsal, Selection, Workers,
 };
 use pgbridge::clock::{Clock, Stopwatch};
 use pgbridge::lease::Lease;
@@ -128,9 +128,9 @@ impl Stand {
         let records = audit(&*self.sound).await;
         let told = records.iter().find(|record| record["request_id"] == request.id);
         assert_eq!(told.expect("it is written down")["outcome"], "done");
-        // A token that was shown is good once the store is.
+        // A token that was shown is good, as soon as the store is.
         let again = self.broker.authenticate(&request, &in_.token).await;
-        drop(again);
+        assert!(matches!(again, Ok(_) | Err(AccessError::Store(_))), "{:?}", again.err());
     }
 
     /// Everything that changes the store, once.
