@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod lanes;
 mod limits;
+mod locked;
 mod many;
 mod orphans;
 mod quoting;
