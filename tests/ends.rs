@@ -205,6 +205,29 @@ async fn a_wish_that_is_being_fulfilled_elsewhere_is_refused_and_that_is_written
     workers.stop().await;
 }
 
+/// A broker that has just started goes by its machine's clock, until it has asked others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_to_end_by_a_clock_that_is_ahead_ends_as_soon_as_others_were_asked() {
+    let stand = Stand::new(16, Clock::system()).await;
+    let workers = started(&stand.broker, &stand.clock).await;
+    let issued = stand.broker.issue(&request(), &stand.alice().await, wish()).await;
+    let id = issued.unwrap_or_else(|error| panic!("{error:?}")).lease.id;
+    workers.stop().await;
+
+    let clock = Clock::manual(now() + Duration::from_hours(2));
+    let store = Arc::clone(&stand.sound) as Arc<dyn Store>;
+    let broker = stand.inside.broker(Share(1), store, clock.clone());
+    let alice = alice(&broker, &*stand.sound, clock.now()).await;
+    let asks = broker.clone();
+    let asked = tokio::spawn(async move { asks.revoke(&request(), &alice, id).await });
+    let is = async |state: LeaseState| (stand.lease(id).await.state == state).then_some(());
+    until("the end to be written down", async || is(LeaseState::Revoking).await).await;
+    let workers = broker.start();
+    until("the end", async || is(LeaseState::Revoked).await).await;
+    assert!(asked.await.expect("it does not panic").is_ok());
+    workers.stop().await;
+}
+
 /// D-14: the longest overdue first, a few at a time; nothing is issued before store and cluster were
 /// compared, and from then on at once.
 #[tokio::test(flavor = "multi_thread")]

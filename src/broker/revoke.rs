@@ -308,7 +308,9 @@ impl Broker {
     ) -> Result<(), StoreError> {
         let cluster = lease.cluster.clone();
         let now = self.now();
-        let Ok(ending) = lease.revoke(reason, now) else { return Ok(()) };
+        // Before the clocks were compared the machine's may be ahead, and `now` be yet to come.
+        let due = if self.0.time.is_settled() { now } else { now.min(lease.requested_at) };
+        let Ok(ending) = lease.revoke(reason, due) else { return Ok(()) };
         let broker = || Record::new(now, Action::RevokeRequested, Subject::Broker);
         let record = record.unwrap_or_else(broker).about(&ending);
         crash::at(Place::RevokeRequest);
