@@ -18,7 +18,7 @@ use super::error::{ClusterError, Failure};
 use super::explain::{not_reached, not_read};
 use super::handed::HandedOver;
 use super::locks::LockHolder;
-use super::observe::{column, count, moved_on, named, named_here, named_portion};
+use super::row::{column, count, named, named_here, named_portion};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
 use crate::lease::plan::{
@@ -106,19 +106,18 @@ impl Cluster {
     }
 
     async fn clear_shared(&self, estate: &Estate) -> Result<Vec<Blocker>, Overtaken> {
-        let away = |error: &ClusterError| Blocker::new(BlockerKind::Cluster, error.with_cause());
         let mut before = Vec::new();
         loop {
             let grants = match self.shared_grants(estate, Which::Ours).await {
                 Ok(grants) => grants,
-                Err(error) => return Ok(vec![away(&error)]),
+                Err(error) => return Ok(vec![error.blocker()]),
             };
             let plan = plan::clear_shared(estate, &grants);
             let (lane, limits) = (Lane::Remove, &self.limits);
             crash::at(Place::RevokeShared);
             match self.connections.apply(lane, limits, &plan.statements, Duration::MAX).await {
                 Ok(_) => {}
-                Err(failure) if moved_on(&failure) => return Err(Overtaken),
+                Err(failure) if failure.moved_on() => return Err(Overtaken),
                 Err(failure) => {
                     let detail =
                         format!("privileges on shared objects are not taken back: {failure}");
@@ -132,7 +131,7 @@ impl Cluster {
         }
         Ok(match self.shared_grants(estate, Which::All).await {
             Ok(grants) => plan::left(&estate.name, None, &grants, &[]),
-            Err(error) => vec![away(&error)],
+            Err(error) => vec![error.blocker()],
         })
     }
 
@@ -235,7 +234,7 @@ impl Cluster {
                 Ok(()) if plan.next == Next::Nothing => return Ok(Cleared::All(plan.blockers)),
                 Ok(()) if plan.next == Next::Again => work.before = Some(contents),
                 Ok(()) => work.before = None,
-                Err(failure) if moved_on(&failure) => return Err(Overtaken),
+                Err(failure) if failure.moved_on() => return Err(Overtaken),
                 // Fewer at a time may do.
                 Err(failure) if is_too_much(&failure) && work.limit > 1 => {
                     work.limit = (work.limit / 4).max(1);

@@ -8,8 +8,8 @@ use tokio_postgres::SimpleQueryMessage;
 use super::apply::Answer;
 use super::connect::Lane;
 use super::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
+use super::locate::Located;
 use super::look::later;
-use super::observe::{Located, moved_on};
 use super::{Cluster, Created, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Creation};
@@ -131,7 +131,7 @@ impl Cluster {
             // A check of the plan failed, or somebody was quicker: what there is now says which.
             match applied {
                 Ok(_) => return Ok(valid_until),
-                Err(failure) if moved_on(&failure) && tries < RETRIES => tries += 1,
+                Err(failure) if failure.moved_on() && tries < RETRIES => tries += 1,
                 Err(failure) => return Err(failure.on(&self.name, DOING)),
             }
         }

@@ -1,6 +1,8 @@
 //! What can go wrong with a cluster, said without a secret.
 
+use crate::causes::with_causes;
 pub use crate::dial::{Failure, FailureKind};
+use crate::lease::{Blocker, BlockerKind, plan};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid};
 
 impl Failure {
@@ -8,6 +10,14 @@ impl Failure {
     pub(super) fn without(mut self, secret: &str) -> Self {
         self.text = self.text.replace(secret, "…");
         self
+    }
+
+    /// Whether a statement failed because somebody else was quicker, so that looking again helps: the
+    /// role is gone or renamed (42704, and the plan's own check), its row was changed or deleted in
+    /// the same moment (XX000, "tuple concurrently updated"), or a deadlock was broken (40P01).
+    pub(super) fn moved_on(&self) -> bool {
+        self.is_one_of(&["42704", plan::CHECK_FAILED, "40P01"])
+            || self.is_one_of(&["XX000"]) && self.text.contains("concurrently")
     }
 
     /// The failure of `doing` something on `cluster`.
@@ -149,9 +159,13 @@ pub enum CreateRefusal {
 }
 
 impl ClusterError {
-    /// The error and what it was caused by, on one line: for a blocker, which has no source.
-    pub(super) fn with_cause(&self) -> String {
-        use std::error::Error as _;
-        self.source().map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    /// A cluster that cannot be asked, as what keeps the role.
+    pub(super) fn blocker(&self) -> Blocker {
+        Blocker::new(BlockerKind::Cluster, with_causes(self))
+    }
+
+    /// Whether the broker lacks the right to do it (42501).
+    pub(super) fn is_not_permitted(&self) -> bool {
+        matches!(self, Self::Rejected { source, .. } if source.is_one_of(&["42501"]))
     }
 }

@@ -10,7 +10,8 @@ use super::Cluster;
 use super::connect::Query;
 use super::error::{ClusterError, Failure, FailureKind};
 use super::locks::LockHolder;
-use super::observe::{Shown, column};
+use super::row::{Shown, column};
+use crate::causes::with_causes;
 use crate::lease::plan::{Attic, Estate};
 use crate::lease::{Blocker, BlockerKind};
 use crate::names::identifier;
@@ -170,7 +171,7 @@ pub(super) fn not_reached(estate: &Estate, database: &str, failure: &Failure) ->
 
 /// A database whose contents cannot be read.
 pub(super) fn not_read(estate: &Estate, database: &str, error: &ClusterError) -> Blocker {
-    let cause = error.with_cause();
+    let cause = with_causes(error);
     let detail = format!("what the role has in database {database} cannot be read: {cause}");
     let blocker = Blocker::new(BlockerKind::Database, detail).within(database);
     match error {

@@ -9,13 +9,12 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tracing::debug;
 
-use super::Cluster;
 use super::connect::{Lane, Query};
 use super::error::ClusterError;
-use super::observe::{Located, SeenRole, Shown, column};
+use super::locate::{Located, SeenRole};
 use super::remove::cannot_act;
-use super::sessions::not_permitted;
-use super::{RoleTarget, revoke};
+use super::row::{Shown, column};
+use super::{Cluster, RoleTarget};
 use crate::lease::plan::{self, HeldByPrepared};
 use crate::lease::{Blocker, BlockerKind, Holder, Marker, MarkerReading};
 use crate::names::{LeaseId, RoleOid, literal};
@@ -164,19 +163,18 @@ impl Cluster {
         lease: LeaseId,
         oid: RoleOid,
     ) -> Result<(), Blocker> {
-        let away = |error: &ClusterError| revoke::away(error);
         match self.signal_one(lane, pid, oid).await {
-            Err(error) if not_permitted(&error) => {}
-            answer => return answer.map_err(|error| away(&error)),
+            Err(error) if error.is_not_permitted() => {}
+            answer => return answer.map_err(|error| error.blocker()),
         }
         let located = self.locate(lane, &RoleTarget::found(lease, oid)).await;
-        let Located::Ours(role) = located.map_err(|error| away(&error))? else { return Ok(()) };
-        let estate = self.estate(lane, &role).await.map_err(|error| away(&error))?;
+        let Located::Ours(role) = located.map_err(|error| error.blocker())? else { return Ok(()) };
+        let estate = self.estate(lane, &role).await.map_err(|error| error.blocker())?;
         let Some(estate) = estate else { return Ok(()) };
         let join = plan::join(&estate);
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX);
         joined.await.map_err(|failure| cannot_act(&estate, &failure))?;
-        self.signal_one(lane, pid, oid).await.map_err(|error| away(&error))
+        self.signal_one(lane, pid, oid).await.map_err(|error| error.blocker())
     }
 
     async fn signal_one(&self, lane: Lane, pid: i32, oid: RoleOid) -> Result<(), ClusterError> {

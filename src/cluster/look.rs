@@ -14,7 +14,9 @@ use tracing::warn;
 use super::apply::Limits;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, CreateRefusal};
-use super::observe::{Located, Search, Shown, column};
+use super::locate::Located;
+use super::observe::Search;
+use super::row::{Shown, column, name_or_empty};
 use super::{Cluster, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::lease::plan::{self, ServerVersion};
@@ -130,17 +132,15 @@ impl Cluster {
         group: &RoleName,
         gave_themselves: &[u32],
     ) -> Result<Look, ClusterError> {
-        let name = |role: &Option<RoleName>| {
-            role.as_ref().map(|role| role.as_str().to_owned()).unwrap_or_default()
-        };
-        let (admin, attic) = (name(&self.admin_role), name(&self.attic_role));
+        let admin = name_or_empty(self.admin_role.as_ref());
+        let attic = name_or_empty(self.attic_role.as_ref());
         let query = Query {
             sql: include_str!("sql/before_create.sql"),
             parameters: &[&group.as_str(), &admin, &attic, &Marker::BEGIN, &gave_themselves],
         };
         let [rows] =
             self.connections.read(Lane::Issue, "looking at the role to lend", [query]).await?;
-        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let row = self.only(&rows)?;
         let oids: Vec<u32> = column(&self.name, row, "lease_roles")?;
         let comments: Vec<Shown> = column(&self.name, row, "lease_comments")?;
         let comments = comments.into_iter().map(|Shown(comment)| comment);

@@ -3,7 +3,8 @@
 //! ```text
 //! settings   what must be known to reach it
 //! connect    the pools: for issuing, for ending access and for removing, so none starves another
-//! observe    what the catalogue says (sql/*.sql, runnable in psql)
+//! locate     which role a lease has, and that it is ours
+//! observe    what the catalogue says of it (sql/*.sql, runnable in psql); row: column by column
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke, remove   observe -> plan -> apply, and anew after any failure
@@ -26,12 +27,14 @@ mod error;
 mod examine;
 mod explain;
 mod handed;
+mod locate;
 mod locks;
 mod look;
 mod observe;
 mod remove;
 mod revoke;
 mod roles;
+mod row;
 mod sessions;
 mod settings;
 

@@ -1,109 +1,36 @@
-//! What the catalogue says. Nothing here changes anything, and nothing here decides.
+//! What the catalogue says of the cluster and of a role of ours. Nothing here changes anything, and
+//! nothing here decides.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::time::SystemTime;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
 
 use super::connect::{Lane, Query};
-use super::error::{ClusterError, Failure};
-use super::{Cluster, ClusterHealth, RoleTarget};
+use super::error::ClusterError;
+use super::locate::SeenRole;
+use super::row::{Shown, column, count, name_or_empty, named};
+use super::{Cluster, ClusterHealth};
 use crate::lease::plan::{
-    self, Attic, Dependency, Estate, Membership, Named, PreparedTransaction, RoleView,
-    ServerVersion,
+    Attic, Dependency, Estate, Membership, Named, PreparedTransaction, RoleView,
 };
-use crate::lease::{Blocker, BlockerKind, FoundRole, Lease, Marker, MarkerReading};
-use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleOid, identifier, printable};
-
-/// Roles that are read at once.
-const PAGE: usize = 2000;
-
-/// Roles with a mark of ours and another name that are told.
-const RENAMED: usize = 1000;
-
-/// Roles that only look like ours that are told.
-const STRANGERS: usize = 100;
+use crate::lease::{Blocker, BlockerKind, Marker};
+use crate::names::{RoleOid, identifier};
 
 /// Memberships of one role that are dealt with at once.
 pub(super) const MEMBERSHIPS: usize = 1000;
 
-/// The role that a target names.
-pub(super) enum Located {
-    /// No role has its OID, its name or its mark.
-    Missing,
-    /// Its OID belongs to the role of another lease of ours by now, as after a fail-over or a
-    /// restore; so its own role is gone.
-    OidTaken,
-    /// The lease's role.
-    Ours(SeenRole),
-    /// A role that must not be touched, and why.
-    NotOurs(ClusterError),
-}
-
-/// A role that carries the mark of the lease it was looked up for.
-pub(super) struct SeenRole {
-    pub(super) lease: LeaseId,
-    pub(super) oid: RoleOid,
-    pub(super) name: String,
-    pub(super) can_login: bool,
-    pub(super) has_replication: bool,
-    pub(super) server_time: Timestamp,
-    /// Groups that it was lent, as far as they are known.
-    pub(super) groups: Vec<String>,
+/// How thoroughly memberships are looked for that a role has handed on: before 16 that reads the
+/// whole table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Only if the role may hand one on now.
+    IfItMay,
+    /// In any case.
+    Everywhere,
 }
 
 impl Cluster {
-    /// The OID of the lease's role, if the role exists and carries the lease's mark.
-    ///
-    /// # Errors
-    /// When the cluster failed. A role without the mark is no error: it is not the lease's.
-    pub async fn find(&self, lease: &Lease) -> Result<Option<RoleOid>, ClusterError> {
-        match self.locate(Lane::Revoke, &RoleTarget::of(lease)).await? {
-            Located::Ours(role) => Ok(Some(role.oid)),
-            Located::Missing | Located::OidTaken | Located::NotOurs(_) => Ok(None),
-        }
-    }
-
-    /// Every role that has the mark and the name of a lease of ours, and of others that carry a
-    /// mark, or whose names begin like ours, the first: whoever may make roles can make any number.
-    ///
-    /// # Errors
-    /// When the cluster failed.
-    pub async fn lease_roles(&self) -> Result<Vec<FoundRole>, ClusterError> {
-        let (prefix, page) = (self.role_prefix.as_str(), count(PAGE));
-        let mut last = 0_u32;
-        let (mut found, mut copies, mut others) = (Vec::new(), 0, 0);
-        loop {
-            let query = Query {
-                sql: include_str!("sql/lease_roles.sql"),
-                parameters: &[&Marker::BEGIN, &prefix, &last, &page],
-            };
-            let doing = "listing lease roles";
-            let [rows] = self.connections.read(Lane::Revoke, doing, [query]).await?;
-            for row in &rows {
-                let role = self.found_role(row)?;
-                last = role.oid.0;
-                let kept = match role.marker {
-                    MarkerReading::Ours(lease) if leads_to(&role.name, lease) => true,
-                    // The role may have been renamed, or a mark was copied.
-                    MarkerReading::Ours(_) => is_within(&mut copies, RENAMED),
-                    MarkerReading::Foreign | MarkerReading::Invalid => {
-                        is_within(&mut others, STRANGERS)
-                    }
-                };
-                if kept {
-                    found.push(role);
-                }
-            }
-            if rows.len() < PAGE {
-                return Ok(found);
-            }
-        }
-    }
-
     /// Reads the cluster's clock.
     ///
     /// # Errors
@@ -112,7 +39,7 @@ impl Cluster {
         let sql = "SELECT clock_timestamp() AS server_time";
         let query = Query { sql, parameters: &[] };
         let [rows] = self.connections.read(Lane::Help, "reading its clock", [query]).await?;
-        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let row = self.only(&rows)?;
         self.time(row, "server_time")
     }
 
@@ -123,7 +50,7 @@ impl Cluster {
     pub async fn probe(&self) -> Result<ClusterHealth, ClusterError> {
         let query = Query { sql: include_str!("sql/health.sql"), parameters: &[] };
         let [rows] = self.connections.read(Lane::Revoke, "asking how it is", [query]).await?;
-        let row = rows.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let row = self.only(&rows)?;
         Ok(ClusterHealth {
             version: self.version(row)?.0,
             standby: column(&self.name, row, "standby")?,
@@ -134,82 +61,6 @@ impl Cluster {
         })
     }
 
-    /// Finds the role of `target`: by OID if it is known, else by name or mark.
-    pub(super) async fn locate(
-        &self,
-        lane: Lane,
-        target: &RoleTarget,
-    ) -> Result<Located, ClusterError> {
-        const DOING: &str = "looking for a lease role";
-        let marker = Marker::new(&self.key, &self.broker, &self.name, target.lease);
-        let name = target.name.as_ref().map_or("", LeaseRoleName::as_str);
-        let rows = if let Some(oid) = target.oid {
-            let sql = include_str!("sql/role_by_oid.sql");
-            let query = Query { sql, parameters: &[&oid.0] };
-            self.connections.read(lane, DOING, [query]).await?
-        } else {
-            let sql = include_str!("sql/role_by_name.sql");
-            let query = Query { sql, parameters: &[&name, &marker.as_str()] };
-            self.connections.read(lane, DOING, [query]).await?
-        };
-        let [rows] = rows;
-        // Without an OID the name decides; only if nobody has it, a mark under another name does,
-        // and of several copies of a mark nobody knows the right one.
-        let named = rows
-            .iter()
-            .find(|row| row.try_get::<_, Shown>("name").is_ok_and(|shown| shown.0 == name));
-        match (named, rows.as_slice()) {
-            (Some(row), _) | (None, [row]) => self.judge(row, target),
-            (None, []) => Ok(Located::Missing),
-            (None, [row, ..]) => self.not_ours(row, target.lease, "others carry the same mark"),
-        }
-    }
-
-    fn judge(&self, row: &Row, target: &RoleTarget) -> Result<Located, ClusterError> {
-        let lease = target.lease;
-        let Shown(comment) = column(&self.name, row, "comment")?;
-        let of = match Marker::read(&comment, &self.key, &self.broker, &self.name) {
-            MarkerReading::Ours(of) => of,
-            MarkerReading::Foreign => {
-                return self.not_ours(row, lease, "its mark is of another broker");
-            }
-            MarkerReading::Invalid => {
-                return self.not_ours(row, lease, "it does not carry our mark");
-            }
-        };
-        let role = SeenRole {
-            lease,
-            oid: RoleOid(column(&self.name, row, "oid")?),
-            name: column(&self.name, row, "name")?,
-            can_login: column(&self.name, row, "can_login")?,
-            has_replication: column(&self.name, row, "replication")?,
-            server_time: self.time(row, "server_time")?,
-            groups: target.group.iter().map(|group| group.as_str().to_owned()).collect(),
-        };
-        let superuser: bool = column(&self.name, row, "superuser")?;
-        if of == lease && superuser {
-            self.not_ours(row, lease, "it was made a superuser")
-        } else if of == lease {
-            Ok(Located::Ours(role))
-        } else if leads_to(&role.name, of) {
-            Ok(Located::OidTaken)
-        } else {
-            self.not_ours(row, lease, "its mark is of another lease")
-        }
-    }
-
-    fn not_ours(
-        &self,
-        row: &Row,
-        lease: LeaseId,
-        because: &'static str,
-    ) -> Result<Located, ClusterError> {
-        let (cluster, oid) = (self.name.clone(), RoleOid(column(&self.name, row, "oid")?));
-        let Shown(name) = column(&self.name, row, "name")?;
-        let name = printable(&name);
-        Ok(Located::NotOurs(ClusterError::NotOurs { cluster, lease, oid, name, because }))
-    }
-
     /// What must be known to end the access of `role`; nothing when it is gone meanwhile.
     ///
     /// `search` says how thoroughly memberships are looked for that it has handed on.
@@ -218,7 +69,7 @@ impl Cluster {
         role: &SeenRole,
         search: Search,
     ) -> Result<Option<RoleView>, ClusterError> {
-        let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
+        let admin = name_or_empty(self.admin_role.as_ref());
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let everywhere = search == Search::Everywhere;
         let memberships = Query {
@@ -265,7 +116,7 @@ impl Cluster {
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
         let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&role.oid.0] };
-        let admin = self.admin_role.as_ref().map_or("", |role| role.as_str());
+        let admin = name_or_empty(self.admin_role.as_ref());
         let memberships = Query {
             sql: include_str!("sql/memberships.sql"),
             parameters: &[&role.oid.0, &admin, &true, &count(MEMBERSHIPS)],
@@ -290,14 +141,7 @@ impl Cluster {
             attic: Attic::Unset,
         };
         for row in &dependencies {
-            if let Some(database) = column(&self.name, row, "database")? {
-                let connectable = column(&self.name, row, "connectable")?;
-                let owned = column(&self.name, row, "owned")?;
-                estate.dependencies.push(Dependency { database, connectable, owned });
-            } else {
-                estate.owned_shared = named(&self.name, row)?;
-                estate.shared_privileges = column::<i64>(&self.name, row, "privileges")? > 0;
-            }
+            self.add_dependency(&mut estate, row)?;
         }
         for row in &memberships {
             estate.has_memberships |= !column::<bool>(&self.name, row, "member_is_broker")?;
@@ -307,6 +151,18 @@ impl Cluster {
             estate.attic = self.attic(lane).await?;
         }
         Ok(Some(estate))
+    }
+
+    fn add_dependency(&self, estate: &mut Estate, row: &Row) -> Result<(), ClusterError> {
+        if let Some(database) = column(&self.name, row, "database")? {
+            let connectable = column(&self.name, row, "connectable")?;
+            let owned = column(&self.name, row, "owned")?;
+            estate.dependencies.push(Dependency { database, connectable, owned });
+        } else {
+            estate.owned_shared = named(&self.name, row)?;
+            estate.shared_privileges = column::<i64>(&self.name, row, "privileges")? > 0;
+        }
+        Ok(())
     }
 
     pub(super) fn prepared(&self, rows: &[Row]) -> Result<Vec<PreparedTransaction>, ClusterError> {
@@ -387,43 +243,6 @@ impl Cluster {
             grantor: column(&self.name, row, "grantor_name")?,
         })
     }
-
-    fn found_role(&self, row: &Row) -> Result<FoundRole, ClusterError> {
-        let Shown(comment) = column(&self.name, row, "comment")?;
-        let Shown(name) = column(&self.name, row, "name")?;
-        Ok(FoundRole {
-            oid: RoleOid(column(&self.name, row, "oid")?),
-            name,
-            marker: Marker::read(&comment, &self.key, &self.broker, &self.name),
-            valid_for: column::<Option<f64>>(&self.name, row, "valid_for")?
-                .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()),
-        })
-    }
-
-    pub(super) fn version(&self, row: &Row) -> Result<ServerVersion, ClusterError> {
-        let number: i32 = column(&self.name, row, "version")?;
-        let number = u32::try_from(number).map_err(|_| self.unreadable("version"))?;
-        Ok(ServerVersion(number))
-    }
-
-    pub(super) fn time(&self, row: &Row, name: &'static str) -> Result<Timestamp, ClusterError> {
-        let time: SystemTime = column(&self.name, row, name)?;
-        Timestamp::try_from(time).map_err(|_| self.unreadable(name))
-    }
-
-    pub(super) fn unreadable(&self, what: &'static str) -> ClusterError {
-        ClusterError::Unreadable { cluster: self.name.clone(), what }
-    }
-}
-
-/// How thoroughly memberships are looked for that a role has handed on: before 16 that reads the
-/// whole table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Search {
-    /// Only if the role may hand one on now.
-    IfItMay,
-    /// In any case.
-    Everywhere,
 }
 
 /// The server does not say who made a slot: it may be somebody else's, so there is no statement to
@@ -443,83 +262,4 @@ fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
         Some(Shown(database)) => blocker.within(database),
         None => blocker,
     }
-}
-
-/// What `pg_identify_object` says of several objects, and where they are, in three columns.
-pub(super) fn named(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
-    let kinds: Vec<Shown> = column(cluster, row, "types")?;
-    let identities: Vec<Shown> = column(cluster, row, "identities")?;
-    let places: Vec<Option<Shown>> = column(cluster, row, "places")?;
-    let named = |((Shown(kind), Shown(identity)), place): ((Shown, Shown), Option<Shown>)| Named {
-        kind,
-        identity,
-        database: place.map(|Shown(place)| place),
-    };
-    Ok(kinds.into_iter().zip(identities).zip(places).map(named).collect())
-}
-
-/// What it says of those that are to stand in a statement, in two columns.
-pub(super) fn named_portion(cluster: &ClusterName, row: &Row) -> Result<Vec<Named>, ClusterError> {
-    let kinds: Vec<String> = column(cluster, row, "portion_types")?;
-    let identities: Vec<String> = column(cluster, row, "portion_identities")?;
-    let named = |(kind, identity)| Named { kind, identity, database: None };
-    Ok(kinds.into_iter().zip(identities).map(named).collect())
-}
-
-/// What it says of one; nothing when its name is no text that could stand in a statement.
-pub(super) fn named_here(row: &Row) -> Option<Named> {
-    let (kind, identity) = (row.try_get("type").ok()?, row.try_get("identity").ok()?);
-    Some(Named { kind, identity, database: None })
-}
-
-/// A text of the server that is only read or shown. One that is no UTF-8, as a database of
-/// another encoding can put into shared tables, is read as far as it can be.
-pub(super) struct Shown(pub(super) String);
-
-impl<'a> FromSql<'a> for Shown {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
-    }
-
-    fn accepts(of: &Type) -> bool {
-        matches!(*of, Type::TEXT | Type::NAME | Type::VARCHAR)
-    }
-}
-
-/// Whether there is room for one more of `most`, which it then takes.
-fn is_within(seen: &mut usize, most: usize) -> bool {
-    *seen += 1;
-    *seen <= most
-}
-
-/// A number of rows as the server takes it.
-pub(super) fn count(rows: usize) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
-}
-
-/// Whether the name is that of a role made for `lease`: mark and name agree.
-fn leads_to(name: &str, lease: LeaseId) -> bool {
-    let name = LeaseRoleName::try_from(name.to_owned()).ok();
-    name.and_then(|name| name.lease_id()) == Some(lease)
-}
-
-/// A column by its name.
-///
-/// # Errors
-/// When it is not there or holds another type.
-pub(super) fn column<'a, T: FromSql<'a>>(
-    cluster: &ClusterName,
-    row: &'a Row,
-    name: &'static str,
-) -> Result<T, ClusterError> {
-    let unreadable = || ClusterError::Unreadable { cluster: cluster.clone(), what: name };
-    row.try_get(name).map_err(|_| unreadable())
-}
-
-/// Whether a statement failed because somebody else was quicker, so that looking again helps: the
-/// role is gone or renamed (42704, and the plan's own check), its row was changed or deleted in
-/// the same moment (XX000, "tuple concurrently updated"), or a deadlock was broken (40P01).
-pub(super) fn moved_on(failure: &Failure) -> bool {
-    failure.is_one_of(&["42704", plan::CHECK_FAILED, "40P01"])
-        || failure.is_one_of(&["XX000"]) && failure.text.contains("concurrently")
 }

@@ -20,7 +20,9 @@ use moka::sync::Cache;
 use super::clear::Overtaken;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{Located, Search, SeenRole, Shown, column, moved_on};
+use super::locate::{Located, SeenRole};
+use super::observe::Search;
+use super::row::{Shown, column};
 use super::sessions::Whose;
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
@@ -173,7 +175,7 @@ impl Cluster {
         let (done, waits) = self.while_looking(run, || self.make_way(Lane::Help, role)).await;
         match done {
             Ok(_) => Ok(Removed::Dropped),
-            Err(failure) if moved_on(&failure) => Ok(Removed::Moved),
+            Err(failure) if failure.moved_on() => Ok(Removed::Moved),
             Err(failure) if failure.is_one_of(&["55P03"]) && !waits.is_empty() => {
                 Ok(Removed::Blocked(waits))
             }
@@ -230,7 +232,7 @@ impl Cluster {
         let doing = "verifying that a role is gone";
         let [remains, prepared] =
             self.connections.read(Lane::Remove, doing, [remains, prepared]).await?;
-        let row = remains.first().ok_or_else(|| self.unreadable("an empty answer"))?;
+        let row = self.only(&remains)?;
         if column(&self.name, row, "role")? {
             let detail = format!("the role (OID {oid}) is back, or is not ours any more");
             blockers.push(Blocker::new(BlockerKind::Role, detail));

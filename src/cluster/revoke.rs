@@ -12,9 +12,10 @@ use tracing::debug;
 use super::apply::{Limits, Refused};
 use super::connect::Lane;
 use super::error::{ClusterError, Failure, FailureKind};
-use super::observe::{Located, MEMBERSHIPS, Search, SeenRole, moved_on};
+use super::locate::{Located, SeenRole};
+use super::observe::{MEMBERSHIPS, Search};
 use super::remove::cannot_act;
-use super::sessions::{Whose, not_permitted};
+use super::sessions::Whose;
 use super::{AccessEnd, Cluster, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
@@ -190,19 +191,19 @@ impl Cluster {
         let mut left = self.end_rights(lane, rights).await;
         match self.signal_sessions(lane, role.oid).await {
             Ok(_) => {}
-            Err(error) if not_permitted(&error) => {
+            Err(error) if error.is_not_permitted() => {
                 left.extend(self.signal_as_member(lane, role).await.err());
             }
-            Err(error) => left.push(away(&error)),
+            Err(error) => left.push(error.blocker()),
         }
         match self.estate(lane, role).await {
             Ok(Some(estate)) => left.extend(self.roll_all_back(lane, &estate).await),
             Ok(None) => {}
-            Err(error) => left.push(away(&error)),
+            Err(error) => left.push(error.blocker()),
         }
         match self.make_way(lane, role).await {
             Ok(holders) => left.extend(holders),
-            Err(error) => left.push(away(&error)),
+            Err(error) => left.push(error.blocker()),
         }
         left
     }
@@ -227,7 +228,7 @@ impl Cluster {
     /// Like `signal_sessions`, for a login without `pg_signal_backend`: the closing transaction
     /// would make it a member of the role, but that one waits.
     async fn signal_as_member(&self, lane: Lane, role: &SeenRole) -> Result<(), Blocker> {
-        let estate = self.estate(lane, role).await.map_err(|error| away(&error))?;
+        let estate = self.estate(lane, role).await.map_err(|error| error.blocker())?;
         let join = estate.as_ref().map(plan::join).unwrap_or_default();
         crash::at(Place::RevokeJoinToSignal);
         let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
@@ -236,7 +237,7 @@ impl Cluster {
         }
         crash::at(Place::RevokeSignalAsMember);
         let signalled = self.signal_sessions(lane, role.oid).await;
-        signalled.map(|_| ()).map_err(|error| away(&error))
+        signalled.map(|_| ()).map_err(|error| error.blocker())
     }
 
     /// All at once; when the server refuses one of them, as many as it lets us.
@@ -249,7 +250,7 @@ impl Cluster {
         let AccessPlan { statements, vital, .. } = plan;
         match self.connections.apply(lane, limits, statements, Duration::MAX).await {
             Ok(_) => Ok(Vec::new()),
-            Err(failure) if failure.kind == FailureKind::Rejected && !moved_on(&failure) => {
+            Err(failure) if failure.kind == FailureKind::Rejected && !failure.moved_on() => {
                 crash::at(Place::RevokePiecemeal);
                 let run = self.connections.apply_what_can_be(
                     lane,
@@ -279,17 +280,12 @@ enum Closed {
 
 /// Whether a role was not closed because somebody keeps its row locked or changing.
 fn contended(failure: &Failure) -> bool {
-    moved_on(failure) || failure.is_one_of(&["55P03", "57014"])
+    failure.moved_on() || failure.is_one_of(&["55P03", "57014"])
 }
 
 fn more_memberships() -> Blocker {
     let detail = "the role has more members than went at once; the next attempt goes on";
     Blocker::new(BlockerKind::Membership, detail)
-}
-
-/// A cluster that cannot be asked, as what keeps the role.
-pub(super) fn away(error: &ClusterError) -> Blocker {
-    Blocker::new(BlockerKind::Cluster, error.with_cause())
 }
 
 /// A membership that the server did not let the broker revoke.

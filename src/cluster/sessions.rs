@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use super::Cluster;
 use super::connect::{Lane, Query};
 use super::error::ClusterError;
-use super::observe::column;
+use super::row::column;
+use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::names::RoleOid;
@@ -60,10 +61,10 @@ impl Cluster {
                 Whose::Nobodys => self.signal_without_role(lane, oid).await,
             };
             let sessions = match signalled {
-                Err(error) if not_permitted(&error) => {
+                Err(error) if error.is_not_permitted() => {
                     let detail = format!(
                         "a session of the role (OID {oid}) is open and the broker may not end it: {}",
-                        error.with_cause()
+                        with_causes(&error)
                     );
                     let blocker = Blocker::new(BlockerKind::BrokerRight, detail);
                     let remedy = "grant pg_signal_backend to the broker's login";
@@ -106,11 +107,6 @@ impl Cluster {
         let [sessions] = self.connections.read(lane, doing, [query]).await?;
         Ok(sessions)
     }
-}
-
-/// Whether the broker lacks the right to do it (42501).
-pub(super) fn not_permitted(error: &ClusterError) -> bool {
-    matches!(error, ClusterError::Rejected { source, .. } if source.is_one_of(&["42501"]))
 }
 
 fn does_not_end(oid: RoleOid, pid: i32) -> Blocker {

@@ -29,12 +29,16 @@ impl FoundRole {
     /// copied, and so can a part of a name.
     #[must_use]
     pub fn is_of(&self, lease: LeaseId, known: Option<&Lease>) -> bool {
-        let Some(known) = known else {
-            let name = LeaseRoleName::try_from(self.name.clone()).ok();
-            return name.and_then(|name| name.lease_id()) == Some(lease);
-        };
+        let Some(known) = known else { return leads_to(&self.name, lease) };
         known.role_oid == Some(self.oid) || known.role_name.as_str() == self.name
     }
+}
+
+/// Whether the name is that of a role made for `lease`: mark and name agree.
+#[must_use]
+pub fn leads_to(name: &str, lease: LeaseId) -> bool {
+    let name = LeaseRoleName::try_from(name.to_owned()).ok();
+    name.and_then(|name| name.lease_id()) == Some(lease)
 }
 
 /// A lease that is not final, reduced to what a cluster can be held against.

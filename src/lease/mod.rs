@@ -9,7 +9,7 @@ pub mod plan;
 mod state;
 
 pub use blocker::{Blocker, BlockerKind, Holder};
-pub use diff::{Finding, FoundRole, LiveLease, compare};
+pub use diff::{Finding, FoundRole, LiveLease, compare, leads_to};
 pub use marker::{
     KeyFingerprint, KeyFingerprintError, Marker, MarkerKey, MarkerKeyError, MarkerReading,
 };

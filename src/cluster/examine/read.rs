@@ -15,6 +15,7 @@ use super::{Examiner, Expected};
 use crate::clock::Clock;
 use crate::cluster::connect::{Connections, Query};
 use crate::cluster::error::Failure;
+use crate::cluster::row::name_or_empty;
 use crate::lease::Marker;
 use crate::names::RoleName;
 
@@ -131,10 +132,8 @@ impl Reader<'_> {
 
     /// The same question that is asked before a role is made, for each that there is.
     async fn reaches(&self, client: &ClientWrapper) -> Looked<Vec<(String, Vec<String>)>> {
-        let name = |role: &Option<RoleName>| {
-            role.as_ref().map(|role| role.as_str().to_owned()).unwrap_or_default()
-        };
-        let (admin, attic) = (name(&self.expected.admin_role), name(&self.expected.attic_role));
+        let admin = name_or_empty(self.expected.admin_role.as_ref());
+        let attic = name_or_empty(self.expected.attic_role.as_ref());
         let sql = include_str!("../sql/before_create.sql");
         // The doctor takes nothing away: whom a lease role made its members is told.
         let (mut reaches, gave_themselves) = (Vec::new(), Vec::<u32>::new());
@@ -185,7 +184,7 @@ impl Reader<'_> {
     async fn schemas_of(&self, database: &str) -> Looked<Vec<Schema>> {
         let client = self.connections.open(database).await?;
         let groups: Vec<&str> = self.expected.groups().map(RoleName::as_str).collect();
-        let attic = self.expected.attic_role.as_ref().map_or("", |role| role.as_str());
+        let attic = name_or_empty(self.expected.attic_role.as_ref());
         let sql = include_str!("../sql/examine_schemas.sql");
         let schema = |row: &Row| {
             Ok(Schema {
