@@ -101,18 +101,8 @@ impl Cluster {
         database: &str,
     ) -> Result<Vec<Blocker>, ClusterError> {
         let sql = include_str!("sql/taken_along.sql");
-        let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-            &[&estate.oid.0, &DEPENDANTS];
-        let rows = self.ask(client, Query { sql, parameters }).await?;
-        let blocker = |row: &Row| {
-            let Shown(dependant) = column(&self.name, row, "dependant")?;
-            let Shown(object) = column(&self.name, row, "object")?;
-            let remedy: String = column(&self.name, row, "remedy")?;
-            let detail = format!("{dependant} would be dropped with {object} of the role");
-            let blocker = Blocker::new(BlockerKind::Object, detail).within(database);
-            Ok(blocker.about(object).remedy_sql(&remedy))
-        };
-        rows.iter().map(blocker).collect()
+        let taken = self.of_others(client, estate, sql, "would be dropped with").await?;
+        Ok(taken.into_iter().map(|blocker| blocker.within(database)).collect())
     }
 
     async fn dependants(
@@ -120,16 +110,25 @@ impl Cluster {
         client: &ClientWrapper,
         estate: &Estate,
     ) -> Result<Vec<Blocker>, ClusterError> {
-        let sql = include_str!("sql/dependants.sql");
-        let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-            &[&estate.oid.0, &DEPENDANTS];
-        let rows = self.ask(client, Query { sql, parameters }).await?;
+        self.of_others(client, estate, include_str!("sql/dependants.sql"), "depends on").await
+    }
+
+    /// What `sql` finds of others' that `rests` on an object of the role.
+    async fn of_others(
+        &self,
+        client: &ClientWrapper,
+        estate: &Estate,
+        sql: &'static str,
+        rests: &str,
+    ) -> Result<Vec<Blocker>, ClusterError> {
+        let query = Query { sql, parameters: &[&estate.oid.0, &DEPENDANTS] };
+        let rows = self.ask(client, query).await?;
         let blocker = |row: &Row| {
             let Shown(dependant) = column(&self.name, row, "dependant")?;
             let Shown(object) = column(&self.name, row, "object")?;
-            let remedy: Option<String> = column(&self.name, row, "remedy")?;
-            let detail = format!("{dependant} depends on {object} of the role");
+            let detail = format!("{dependant} {rests} {object} of the role");
             let blocker = Blocker::new(BlockerKind::Object, detail).about(object);
+            let remedy: Option<String> = column(&self.name, row, "remedy")?;
             let loses: Option<String> = column(&self.name, row, "loses")?;
             Ok(match remedy {
                 Some(sql) => blocker.remedy_sql(&sql),

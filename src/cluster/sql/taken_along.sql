@@ -2,9 +2,9 @@
 -- partitions of its tables, and, before 15, their columns that its routines generate.
 --   $1  its OID   $2  how many at most
 --
--- `remedy` keeps what is stored in them.
+-- The columns are those of dependants.sql. `remedy` keeps what is stored in them.
 SELECT 'table ' || c.name AS dependant, 'table ' || p.name AS object,
-       'ALTER TABLE ' || p.name || ' DETACH PARTITION ' || c.name AS remedy
+       'ALTER TABLE ' || p.name || ' DETACH PARTITION ' || c.name AS remedy, NULL AS loses
 FROM (SELECT i.inhparent, i.inhrelid, p.oid, format('%I.%I', n.nspname, p.relname) AS name
       FROM pg_inherits AS i JOIN pg_class AS p ON p.oid = i.inhparent
       JOIN pg_namespace AS n ON n.oid = p.relnamespace
@@ -16,7 +16,8 @@ JOIN (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
 UNION ALL
 SELECT pg_describe_object(g.classid, g.objid, g.objsubid),
        pg_describe_object(g.refclassid, g.refobjid, 0),
-       format('ALTER TABLE %I.%I ALTER COLUMN %I DROP EXPRESSION', n.nspname, c.relname, a.attname)
+       format('ALTER TABLE %I.%I ALTER COLUMN %I DROP EXPRESSION', n.nspname, c.relname, a.attname),
+       NULL
 FROM pg_shdepend AS d
 JOIN pg_depend AS g ON g.refclassid = d.classid AND g.refobjid = d.objid AND g.deptype = 'a'
  AND g.classid = 'pg_class'::regclass AND g.objsubid > 0
