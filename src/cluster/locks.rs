@@ -4,8 +4,10 @@
 //! role's of ours, or, before 16, a transaction that was prepared as the group that ours was lent.
 //! Everybody else is named and left alone.
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use tracing::debug;
 
@@ -17,47 +19,94 @@ use super::row::{Shown, column};
 use super::{Cluster, RoleTarget};
 use crate::lease::plan::{self, HeldByPrepared};
 use crate::lease::{Blocker, BlockerKind, Holder, Marker, MarkerReading};
-use crate::names::{LeaseId, RoleOid, literal};
+use crate::names::{LeaseId, RoleOid, identifier, literal};
 
 /// Whoever holds a lock that a statement of ours waits for.
 pub(super) struct LockHolder {
-    /// The server process; 0 stands for a prepared transaction.
-    pub(super) pid: i32,
-    pub(super) role: Option<String>,
-    /// The prepared transaction, as far as it is known.
-    gid: Option<String>,
-    /// The database of the prepared transaction.
-    database: Option<String>,
+    who: Who,
     /// OID of the relation that is waited for, or 0.
     pub(super) relation: u32,
+}
+
+enum Who {
+    Session(Session),
+    /// A prepared transaction, as far as it is known.
+    Prepared {
+        gid: Option<String>,
+        database: Option<String>,
+    },
+}
+
+/// A session of somebody: what it runs is not read, for that may hold a secret.
+struct Session {
+    pid: i32,
+    role: Option<String>,
+    database: Option<String>,
+    /// Since when it has had its transaction, and its last statement: hidden from most logins.
+    since: Option<(Timestamp, Timestamp)>,
 }
 
 impl LockHolder {
     /// That it holds a lock on `object`, and how it is ended.
     pub(super) fn blocker(self, object: &str) -> Blocker {
-        let Self { pid, role, gid, database, .. } = self;
-        let lock = |detail: String| Blocker::new(BlockerKind::Lock, detail).about(object);
-        if pid != 0 {
-            let name = role.as_deref().unwrap_or("nobody");
-            let detail = format!("server process {pid} of {name} holds a lock on {object}");
-            let sql = format!("SELECT pg_terminate_backend({pid})");
-            return lock(detail).held_by(Holder { pid: Some(pid), role }).remedy_sql(&sql);
-        }
-        let holder = Holder { pid: None, role: None };
-        let detail = "a prepared transaction holds a lock on";
-        let blocker = match gid {
-            Some(gid) => lock(format!("{detail} {object}: {gid}"))
-                .held_by(holder)
-                .remedy_sql(&format!("ROLLBACK PREPARED {}", literal(&gid))),
-            None => lock(format!("{detail} {object}")).held_by(holder).remedy(
-                "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
-            ),
-        };
-        match database {
-            Some(database) => blocker.within(database),
-            None => blocker,
+        match self.who {
+            Who::Session(session) => session.blocker(object),
+            Who::Prepared { gid, database } => prepared_blocker(object, gid, database),
         }
     }
+}
+
+impl Session {
+    /// A person must know whose work it is: ending the session undoes what it has begun.
+    fn blocker(self, object: &str) -> Blocker {
+        let Self { pid, role, database, since } = self;
+        let mut who = format!("server process {pid} of {}", role.as_deref().unwrap_or("nobody"));
+        if let Some(database) = database {
+            let _ = write!(who, ", connected to {database}");
+        }
+        if let Some((transaction, statement)) = since {
+            let (transaction, statement) = (to_the_second(transaction), to_the_second(statement));
+            let _ = write!(
+                who,
+                ", in a transaction since {transaction}, its last statement begun at {statement}"
+            );
+        }
+        let detail = format!(
+            "{who}, holds a lock on {object}; ending the process undoes what it has not committed"
+        );
+        let mut sql =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}");
+        // Somebody else can have the process's number by the time that this is run.
+        if let Some(role) = &role {
+            let _ = write!(sql, " AND usename = {}", literal(role));
+        }
+        let holder = Holder { pid: Some(pid), role };
+        let blocker = Blocker::new(BlockerKind::Lock, detail).about(object);
+        blocker.held_by(holder).remedy_sql(&sql)
+    }
+}
+
+fn prepared_blocker(object: &str, gid: Option<String>, database: Option<String>) -> Blocker {
+    let detail = format!("a prepared transaction holds a lock on {object}");
+    let lock = |detail: String| {
+        let holder = Holder { pid: None, role: None };
+        Blocker::new(BlockerKind::Lock, detail).about(object).held_by(holder)
+    };
+    let blocker = match gid {
+        Some(gid) => lock(format!("{detail}: {gid}"))
+            .remedy_sql(&format!("ROLLBACK PREPARED {}", literal(&gid))),
+        None => lock(detail).remedy(
+            "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
+        ),
+    };
+    match database {
+        Some(database) => blocker.within(database),
+        None => blocker,
+    }
+}
+
+fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// What holds a lock on a role and is ours to end.
@@ -76,10 +125,8 @@ impl Cluster {
         lane: Lane,
         role: &SeenRole,
     ) -> Result<Vec<Blocker>, ClusterError> {
-        let sql = include_str!("sql/in_the_way.sql");
-        let query = Query { sql, parameters: &[&role.name, &role.groups] };
-        let doing = "reading who holds a lock on a role";
-        let [rows] = self.connections.read(lane, doing, [query]).await?;
+        let name = identifier(&role.name);
+        let rows = self.holders(lane, 0, &name, &role.groups).await?;
         let mut left = Vec::new();
         for row in &rows {
             let blocker = self.lock_holder(row)?.blocker("the role");
@@ -188,24 +235,41 @@ impl Cluster {
 
     /// Whom the server process `pid` of ours waits for.
     pub(super) async fn waits(&self, pid: i32) -> Result<Vec<LockHolder>, ClusterError> {
-        let query = Query { sql: include_str!("sql/waits.sql"), parameters: &[&pid] };
+        let rows = self.holders(Lane::Help, pid, "", &[]).await?;
+        rows.iter().map(|row| self.lock_holder(row)).collect()
+    }
+
+    /// Who holds what the server process `pid` of ours waits for; or, if that is 0, each that closes
+    /// or drops the role whose `quoted` name this is.
+    async fn holders(
+        &self,
+        lane: Lane,
+        pid: i32,
+        quoted: &str,
+        groups: &[String],
+    ) -> Result<Vec<Row>, ClusterError> {
+        let sql = include_str!("sql/holders.sql");
+        let query = Query { sql, parameters: &[&pid, &quoted, &groups] };
         let doing = "reading whom a statement waits for";
-        let [rows] = self.connections.read(Lane::Help, doing, [query]).await?;
-        let holder = |row: &Row| {
-            let relation = column(&self.name, row, "relation")?;
-            Ok(LockHolder { relation, ..self.lock_holder(row)? })
-        };
-        rows.iter().map(holder).collect()
+        let [rows] = self.connections.read(lane, doing, [query]).await?;
+        Ok(rows)
     }
 
     fn lock_holder(&self, row: &Row) -> Result<LockHolder, ClusterError> {
         let text = |name| Ok(column::<Option<Shown>>(&self.name, row, name)?.map(|shown| shown.0));
-        Ok(LockHolder {
-            pid: column(&self.name, row, "pid")?,
-            role: text("owner")?,
-            gid: text("gid")?,
-            database: text("database")?,
-            relation: 0,
-        })
+        let since = |name| row.try_get::<_, Option<SystemTime>>(name).ok().flatten();
+        let time = |name| Timestamp::try_from(since(name)?).ok();
+        let pid = column(&self.name, row, "pid")?;
+        let who = if pid == 0 {
+            Who::Prepared { gid: text("gid")?, database: text("database")? }
+        } else {
+            Who::Session(Session {
+                pid,
+                role: text("owner")?,
+                database: text("session_database")?,
+                since: time("xact_start").zip(time("query_start")),
+            })
+        };
+        Ok(LockHolder { who, relation: column(&self.name, row, "relation")? })
     }
 }

@@ -1,12 +1,15 @@
--- Who holds what a session of the broker waits for while it closes or drops a role: a row for each.
---   $1  the role's name   $2  the names of the groups that it was lent
+-- Who holds what a session of the broker waits for: a row for each.
+--   $1  its server process; or 0 for those that close or drop a role
+--   $2  that role's name, quoted   $3  the names of the groups that it was lent
 --
--- Process 0 stands for prepared transactions: they have no process, and each a lock on itself.
+-- Process 0 stands for prepared transactions: they have no process, and each a lock on itself. One
+-- of another database holds nothing here, although its objects may have the same OIDs.
+-- Since when a session has its transaction is shown to who may read it (pg_read_all_stats).
 -- `of_group` are those of a group that it was lent, or that such a one is in: before 16 the role
 -- can become it. One that may log in or has attributes may have other reasons for what it does;
 -- but who may not make roles and has changed the row of this one did so in its name.
 WITH RECURSIVE lent (oid) AS (
-    SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY ($2::text[]::name[])
+    SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY ($3::text[]::name[])
   UNION
     SELECT m.roleid FROM lent CROSS JOIN LATERAL (
         SELECT roleid FROM pg_auth_members WHERE member = lent.oid OFFSET 0
@@ -26,7 +29,8 @@ WITH RECURSIVE lent (oid) AS (
 ), holder AS (
     SELECT DISTINCT o.pid AS waiting, h.pid
     FROM pg_stat_activity AS o CROSS JOIN LATERAL unnest(pg_blocking_pids(o.pid)) AS h (pid)
-    WHERE o.usename = current_user AND o.wait_event_type = 'Lock' AND strpos(o.query, $1::text) > 0
+    WHERE o.usename = current_user AND o.wait_event_type = 'Lock'
+      AND CASE $1::int WHEN 0 THEN strpos(o.query, $2::text) > 0 ELSE o.pid = $1::int END
 ), prepared AS (
     SELECT DISTINCT h.waiting, x.gid, x.transaction, x.ownerid, x.dbid,
            l.locktype = 'transactionid' AND EXISTS (
@@ -51,6 +55,9 @@ WITH RECURSIVE lent (oid) AS (
 SELECT DISTINCT h.pid, coalesce(r.rolname, s.usename)::text AS owner, r.oid AS owner_oid,
        left(d.description, 300) AS owner_comment,
        p.gid, p.transaction::text AS transaction, b.datname::text AS database,
+       s.datname::text AS session_database, s.xact_start, s.query_start,
+       coalesce((SELECT o.relation FROM locks AS o WHERE o.pid = h.waiting AND NOT o.granted LIMIT 1),
+                0) AS relation,
        current_setting('server_version_num')::int < 160000 AS may_become,
        r.rolname <> current_user AND NOT (r.rolsuper OR r.rolcreaterole)
            AND CASE WHEN r.oid IN (SELECT lent.oid FROM lent)
@@ -59,7 +66,8 @@ SELECT DISTINCT h.pid, coalesce(r.rolname, s.usename)::text AS owner, r.oid AS o
        EXISTS (SELECT FROM locks AS o WHERE o.pid = h.waiting AND NOT o.granted
                AND o.locktype IN ('transactionid', 'tuple')) AS for_row,
        EXISTS (SELECT FROM pg_auth_members AS m
-               WHERE m.roleid = r.oid AND m.member = (SELECT b.oid FROM pg_roles AS b WHERE b.rolname = current_user)) AS broker_is_member
+               WHERE m.roleid = r.oid AND m.member =
+                   (SELECT b.oid FROM pg_roles AS b WHERE b.rolname = current_user)) AS broker_is_member
 FROM holder AS h
 LEFT JOIN pg_stat_activity AS s ON s.pid = h.pid
 LEFT JOIN prepared AS p ON h.pid = 0 AND p.waiting = h.waiting
