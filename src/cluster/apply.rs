@@ -12,7 +12,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::connect::{Borrowed, Connections, Lane};
 use super::error::{Failure, FailureKind};
 use crate::crash::{self, Place};
-use crate::lease::plan::Statement;
+use crate::lease::plan::{CHECK_FAILED, Statement};
 
 /// `SET LOCAL` lines that begin every transaction, so that nothing a DBA set for the login or the
 /// database reaches it, nor anything that a pooler between us and the server left behind.
@@ -59,13 +59,13 @@ impl Connections {
         lane: Lane,
         limits: &Limits,
         statements: &[Statement],
-        within: Duration,
     ) -> Result<Answer, Failure> {
         let borrowed = self.borrow_for_change(lane).await?;
-        self.apply_in(borrowed, limits, statements, within).await
+        self.apply_in(borrowed, limits, statements, Duration::MAX).await
     }
 
-    /// Runs `statements` as one transaction on a connection of a pool, and gives it back.
+    /// Runs `statements` as one transaction on a connection of a pool, and gives it back. Waits for
+    /// `within` at most, and never longer than for any answer.
     pub(super) async fn apply_in(
         &self,
         borrowed: Borrowed,
@@ -96,32 +96,32 @@ impl Connections {
     /// in one transaction. Gives those that it did not.
     ///
     /// # Errors
-    /// When one of the vital ones is refused ([`FailureKind::Rejected`]: nothing was changed), or
-    /// the connection fails.
+    /// When one of the vital ones is refused, or a check of the plan fails: nothing was changed
+    /// ([`FailureKind::Rejected`]). Or when the connection fails.
     pub(super) async fn apply_what_can_be(
         &self,
         lane: Lane,
         limits: &Limits,
         statements: &[Statement],
         vital: usize,
-        within: Duration,
     ) -> Result<Vec<Refused>, Failure> {
         let borrowed = self.borrow_for_change(lane).await?;
-        let client = borrowed.client()?;
-        let answered = self.one_by_one(client, limits, statements, vital, within).await;
-        let rejected = |failure: &Failure| failure.kind == FailureKind::Rejected;
-        let clean = match &answered {
-            Ok(_) => true,
-            // The connection is kept: when every other of the server is taken, nobody gets a new one.
-            Err(failure) if rejected(failure) => {
-                self.bounded(within, client.batch_execute("ROLLBACK")).await.is_ok()
+        let (first, others) = statements.split_at(vital.min(statements.len()));
+        let mut refused = Vec::new();
+        let judge = |statement: &Statement, failure: Failure| {
+            if failure.is_one_of(&[CHECK_FAILED]) {
+                return Then::Undo(failure);
             }
-            Err(_) => false,
+            refused.push(Refused { statement: statement.clone(), failure });
+            Then::GoOn
         };
-        if clean {
+        let (client, commit) = (borrowed.client()?, Place::RevokePiecemealCommit);
+        let done = self.one_by_one(client, limits, (first, others), commit, judge).await;
+        // The connection is kept: when every other of the server is taken, nobody gets a new one.
+        if done.as_ref().err().is_none_or(|failure| failure.kind == FailureKind::Rejected) {
             borrowed.settle();
         }
-        answered
+        done.map(|_| refused)
     }
 
     /// Runs `first` and then each of `others` by itself, in one transaction. One on whose object
@@ -137,66 +137,72 @@ impl Connections {
         first: &[Statement],
         others: &[Statement],
     ) -> Result<usize, Failure> {
-        let run = |sql: String| async move {
-            self.bounded(Duration::MAX, client.batch_execute(&sql)).await
+        let mut stopped = None;
+        let judge = |_: &Statement, failure: Failure| {
+            if failure.is_one_of(&["2BP01"]) {
+                return Then::GoOn;
+            }
+            stopped = Some(failure);
+            Then::Commit
         };
-        if let Err(failure) = run(format!("BEGIN;\n{}", limits.message(first))).await {
-            if failure.kind == FailureKind::Rejected {
-                run("ROLLBACK".to_owned()).await?;
-            }
-            return Err(failure);
-        }
-        let mut done = 0;
-        let mut stopped = Ok(());
-        for statement in others {
-            let sql = format!("SAVEPOINT one;\n{};\nRELEASE one", statement.sql());
-            match run(sql).await {
-                Ok(()) => done += 1,
-                Err(failure) if failure.kind == FailureKind::Rejected => {
-                    run("ROLLBACK TO one".to_owned()).await?;
-                    if !failure.is_one_of(&["2BP01"]) {
-                        stopped = Err(failure);
-                        break;
-                    }
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        crash::at(Place::RevokeDropSomeCommit);
-        run("COMMIT".to_owned()).await?;
-        stopped.map(|()| done)
+        let commit = Place::RevokeDropSomeCommit;
+        let done = self.one_by_one(client, limits, (first, others), commit, judge).await?;
+        stopped.map_or(Ok(done), Err)
     }
 
-    /// Leaves the transaction open when it fails.
+    /// Runs all of the first statements and then each of the others by itself, in one transaction;
+    /// `refused` says what becomes of it when one of the others is refused. Gives how many of those
+    /// were done. After [`FailureKind::Rejected`] the transaction is rolled back.
     async fn one_by_one(
         &self,
         client: &ClientWrapper,
         limits: &Limits,
-        statements: &[Statement],
-        vital: usize,
-        within: Duration,
-    ) -> Result<Vec<Refused>, Failure> {
-        let run =
-            |sql: String| async move { self.bounded(within, client.batch_execute(&sql)).await };
-        run(format!("BEGIN;\n{}", limits.0)).await?;
-        let mut refused = Vec::new();
-        for (at, statement) in statements.iter().enumerate() {
-            if at < vital {
-                run(statement.sql().to_owned()).await?;
-                continue;
+        (first, others): (&[Statement], &[Statement]),
+        commit: Place,
+        mut refused: impl FnMut(&Statement, Failure) -> Then,
+    ) -> Result<usize, Failure> {
+        let run = |sql: String| async move {
+            self.bounded(Duration::MAX, client.batch_execute(&sql)).await
+        };
+        let undone = |failure: Failure| async {
+            match failure.kind {
+                FailureKind::Rejected => run("ROLLBACK".to_owned()).await.err().unwrap_or(failure),
+                FailureKind::Broken | FailureKind::TimedOut => failure,
             }
-            run("SAVEPOINT one".to_owned()).await?;
-            match run(statement.sql().to_owned()).await {
-                Ok(()) => run("RELEASE one".to_owned()).await?,
-                Err(failure) if failure.kind == FailureKind::Rejected => {
-                    run("ROLLBACK TO one".to_owned()).await?;
-                    refused.push(Refused { statement: statement.clone(), failure });
+        };
+        if let Err(failure) = run(format!("BEGIN;\n{}", limits.message(first))).await {
+            return Err(undone(failure).await);
+        }
+        let mut done = 0;
+        for statement in others {
+            let sql = format!("SAVEPOINT one;\n{};\nRELEASE one", statement.sql());
+            let failure = match run(sql).await {
+                Ok(()) => {
+                    done += 1;
+                    continue;
                 }
+                Err(failure) if failure.kind == FailureKind::Rejected => failure,
                 Err(failure) => return Err(failure),
+            };
+            run("ROLLBACK TO one".to_owned()).await?;
+            match refused(statement, failure) {
+                Then::GoOn => {}
+                Then::Commit => break,
+                Then::Undo(failure) => return Err(undone(failure).await),
             }
         }
-        crash::at(Place::RevokePiecemealCommit);
+        crash::at(commit);
         run("COMMIT".to_owned()).await?;
-        Ok(refused)
+        Ok(done)
     }
+}
+
+/// What becomes of a transaction in which the server has refused a statement.
+enum Then {
+    /// The next statement is run.
+    GoOn,
+    /// Nothing more is run, and what was done stays.
+    Commit,
+    /// Nothing stays: a check says that the world is not what the plan was made from.
+    Undo(Failure),
 }

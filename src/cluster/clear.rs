@@ -115,7 +115,7 @@ impl Cluster {
             let plan = plan::clear_shared(estate, &grants);
             let (lane, limits) = (Lane::Remove, &self.limits);
             crash::at(Place::RevokeShared);
-            match self.connections.apply(lane, limits, &plan.statements, Duration::MAX).await {
+            match self.connections.apply(lane, limits, &plan.statements).await {
                 Ok(_) => {}
                 Err(failure) if failure.moved_on() => return Err(Overtaken),
                 Err(failure) => {

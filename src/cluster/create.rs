@@ -126,8 +126,7 @@ impl Cluster {
             let left = remaining.duration().saturating_sub(begun.elapsed());
             let valid_until = later(role.server_time, left);
             let statements = plan::extend(&role.name, role.oid, valid_until);
-            let applied =
-                self.connections.apply(Lane::Issue, &self.limits, &statements, Duration::MAX).await;
+            let applied = self.connections.apply(Lane::Issue, &self.limits, &statements).await;
             // A check of the plan failed, or somebody was quicker: what there is now says which.
             match applied {
                 Ok(_) => return Ok(valid_until),

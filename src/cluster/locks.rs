@@ -219,7 +219,7 @@ impl Cluster {
         let estate = self.estate(lane, &role).await.map_err(|error| error.blocker())?;
         let Some(estate) = estate else { return Ok(()) };
         let join = plan::join(&estate);
-        let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX);
+        let joined = self.connections.apply(lane, &self.limits, &join);
         joined.await.map_err(|failure| cannot_act(&estate, &failure))?;
         self.signal_one(lane, pid, oid).await.map_err(|error| error.blocker())
     }

@@ -113,7 +113,7 @@ impl Cluster {
             }
             gave_themselves.push(oid.0);
             let limits = Limits::new(TAKES_BACK_WITHIN, TAKES_BACK_WITHIN);
-            let run = self.connections.apply(Lane::Issue, &limits, &statements, Duration::MAX);
+            let run = self.connections.apply(Lane::Issue, &limits, &statements);
             let (cluster, role) = (&self.name, printable(&role.name));
             match run.await {
                 Ok(_) => {

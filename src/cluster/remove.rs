@@ -171,7 +171,7 @@ impl Cluster {
         role: &SeenRole,
         statements: &[Statement],
     ) -> Result<Removed, ClusterError> {
-        let run = self.connections.apply(Lane::Remove, &self.limits, statements, Duration::MAX);
+        let run = self.connections.apply(Lane::Remove, &self.limits, statements);
         let (done, waits) = self.while_looking(run, || self.make_way(Lane::Help, role)).await;
         match done {
             Ok(_) => Ok(Removed::Dropped),
@@ -195,7 +195,7 @@ impl Cluster {
         let join = plan::join(estate);
         if !join.is_empty() {
             crash::at(Place::RevokeJoin);
-            let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
+            let joined = self.connections.apply(lane, &self.limits, &join).await;
             if let Err(failure) = joined {
                 return vec![cannot_act(estate, &failure)];
             }

@@ -231,7 +231,7 @@ impl Cluster {
         let estate = self.estate(lane, role).await.map_err(|error| error.blocker())?;
         let join = estate.as_ref().map(plan::join).unwrap_or_default();
         crash::at(Place::RevokeJoinToSignal);
-        let joined = self.connections.apply(lane, &self.limits, &join, Duration::MAX).await;
+        let joined = self.connections.apply(lane, &self.limits, &join).await;
         if let (Err(failure), Some(estate)) = (joined, estate) {
             return Err(cannot_act(&estate, &failure));
         }
@@ -248,18 +248,13 @@ impl Cluster {
         plan: &AccessPlan,
     ) -> Result<Vec<Blocker>, Failure> {
         let AccessPlan { statements, vital, .. } = plan;
-        match self.connections.apply(lane, limits, statements, Duration::MAX).await {
+        match self.connections.apply(lane, limits, statements).await {
             Ok(_) => Ok(Vec::new()),
             Err(failure) if failure.kind == FailureKind::Rejected && !failure.moved_on() => {
                 crash::at(Place::RevokePiecemeal);
-                let run = self.connections.apply_what_can_be(
-                    lane,
-                    limits,
-                    statements,
-                    *vital,
-                    Duration::MAX,
-                );
-                let refused = run.await?;
+                let run =
+                    self.connections.apply_what_can_be(lane, limits, statements, *vital).await;
+                let refused = run?;
                 Ok(refused.iter().map(|one| not_revoked(one, &plan.join_remedy)).collect())
             }
             Err(failure) => Err(failure),
