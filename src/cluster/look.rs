@@ -106,7 +106,9 @@ impl Cluster {
             let MarkerReading::Ours(lease) = reading else { continue };
             let target = RoleTarget::found(lease, *oid);
             let Located::Ours(role) = self.locate(Lane::Issue, &target).await? else { continue };
-            let Some(view) = self.view(&role, Search::IfItMay).await? else { continue };
+            let Some(view) = self.view(Lane::Issue, &role, Search::IfItMay).await? else {
+                continue;
+            };
             let statements = plan::take_back_gifts(&view);
             if statements.is_empty() {
                 continue;

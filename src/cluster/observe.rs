@@ -66,6 +66,7 @@ impl Cluster {
     /// `search` says how thoroughly memberships are looked for that it has handed on.
     pub(super) async fn view(
         &self,
+        lane: Lane,
         role: &SeenRole,
         search: Search,
     ) -> Result<Option<RoleView>, ClusterError> {
@@ -78,7 +79,7 @@ impl Cluster {
         };
         let doing = "reading a role's memberships";
         let [broker, memberships] =
-            self.connections.read(Lane::Revoke, doing, [broker, memberships]).await?;
+            self.connections.read(lane, doing, [broker, memberships]).await?;
         let Some(broker) = broker.first() else { return Ok(None) };
         let mut view = RoleView {
             oid: role.oid,

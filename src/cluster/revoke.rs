@@ -89,7 +89,7 @@ impl Cluster {
 
     /// What a role gives that cannot be closed yet.
     async fn rights_left(&self, role: &SeenRole) -> String {
-        match self.view(role, Search::IfItMay).await {
+        match self.view(Lane::Revoke, role, Search::IfItMay).await {
             Ok(Some(view)) if view.groups.is_empty() => {
                 "; its rights have ended, it is in no group".to_owned()
             }
@@ -118,7 +118,7 @@ impl Cluster {
                 Located::NotOurs(error) => return Err(error),
             };
             let oid = role.oid;
-            let Some(view) = self.view(&role, search).await? else { continue };
+            let Some(view) = self.view(Lane::Revoke, &role, search).await? else { continue };
             groups.extend(view.groups.iter().map(|membership| membership.group.clone()));
             role.groups.extend(groups.iter().cloned());
             let (plan, mut rights) = (plan::end_access(&view), Some(plan::end_rights(&view)));
