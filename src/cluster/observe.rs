@@ -10,6 +10,7 @@ use super::connect::{Lane, Query};
 use super::error::ClusterError;
 use super::locate::SeenRole;
 use super::row::{Shown, column, count, name_or_empty, named};
+use super::sessions::HAS_SESSIONS;
 use super::{Cluster, ClusterHealth};
 use crate::lease::plan::{
     Attic, Dependency, Estate, Membership, Named, PreparedTransaction, RoleView,
@@ -113,6 +114,7 @@ impl Cluster {
         lane: Lane,
         role: &SeenRole,
     ) -> Result<Option<Estate>, ClusterError> {
+        let sessions = Query { sql: HAS_SESSIONS, parameters: &[&role.oid.0] };
         let broker = Query { sql: include_str!("sql/broker.sql"), parameters: &[&role.oid.0] };
         let dependencies =
             Query { sql: include_str!("sql/dependencies.sql"), parameters: &[&role.oid.0] };
@@ -123,8 +125,8 @@ impl Cluster {
             parameters: &[&role.oid.0, &admin, &true, &count(MEMBERSHIPS)],
         };
         let doing = "reading what a role leaves behind";
-        let queries = [broker, dependencies, prepared, memberships];
-        let [broker, dependencies, prepared, memberships] =
+        let queries = [sessions, broker, dependencies, prepared, memberships];
+        let [sessions, broker, dependencies, prepared, memberships] =
             self.connections.read(lane, doing, queries).await?;
         let Some(broker) = broker.first() else { return Ok(None) };
         let mut estate = Estate {
@@ -134,6 +136,7 @@ impl Cluster {
             broker: column(&self.name, broker, "broker")?,
             broker_is_member: column(&self.name, broker, "is_member")?,
             broker_may_signal: column(&self.name, broker, "may_signal")?,
+            has_sessions: column(&self.name, self.only(&sessions)?, "has_sessions")?,
             has_memberships: false,
             prepared: self.prepared(&prepared)?,
             dependencies: Vec::new(),

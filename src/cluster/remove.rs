@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio_postgres::Row;
 
 use super::clear::Overtaken;
 use super::connect::{Lane, Query};
@@ -23,7 +24,7 @@ use super::error::{ClusterError, Failure, FailureKind};
 use super::locate::{Located, SeenRole};
 use super::observe::Search;
 use super::row::{Shown, column};
-use super::sessions::Whose;
+use super::sessions::{HAS_SESSIONS, Whose};
 use super::{AccessEnd, Cluster, Removal, RoleTarget};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
@@ -99,12 +100,16 @@ impl Cluster {
         role: &SeenRole,
         lease: LeaseId,
     ) -> Result<Option<(Vec<Blocker>, Estate)>, ClusterError> {
-        let access = if role.can_login {
-            self.close_again(role, lease).await?
-        } else {
-            self.end_sessions(Lane::Remove, role.oid, Whose::TheRoles).await?
-        };
-        let Some(estate) = self.estate(Lane::Remove, role).await? else { return Ok(None) };
+        let mut access = Vec::new();
+        if role.can_login {
+            access = self.close_again(role, lease).await?;
+        }
+        let Some(mut estate) = self.estate(Lane::Remove, role).await? else { return Ok(None) };
+        if estate.has_sessions && access.is_empty() {
+            access.extend(self.end_sessions(Lane::Remove, role.oid, Whose::TheRoles).await?);
+            let Some(anew) = self.estate(Lane::Remove, role).await? else { return Ok(None) };
+            estate = anew;
+        }
         if role.can_login || !estate.has_memberships {
             return Ok(Some((access, estate)));
         }
@@ -225,14 +230,39 @@ impl Cluster {
     async fn verify_gone(&self, oid: Option<RoleOid>) -> Result<Removal, ClusterError> {
         let Some(oid) = oid else { return Ok(Removal::Gone) };
         crash::at(Place::RevokeVerify);
-        // A session may have begun between the last look and the drop.
-        let mut blockers = self.end_sessions(Lane::Remove, oid, Whose::Nobodys).await?;
+        let mut blockers = Vec::new();
+        let mut left = self.remains(oid).await?;
+        if left.has_sessions {
+            // One may have begun between the last look and the drop, and prepared something.
+            blockers = self.end_sessions(Lane::Remove, oid, Whose::Nobodys).await?;
+            left = self.remains(oid).await?;
+        }
+        blockers.extend(left.blockers);
+        if blockers.is_empty() {
+            return Ok(Removal::Gone);
+        }
+        Ok(Removal::Blocked(Blocker::first(blockers)))
+    }
+
+    async fn remains(&self, oid: RoleOid) -> Result<Remains, ClusterError> {
+        let sessions = Query { sql: HAS_SESSIONS, parameters: &[&oid.0] };
         let remains = Query { sql: include_str!("sql/remains.sql"), parameters: &[&oid.0] };
         let prepared = Query { sql: include_str!("sql/prepared.sql"), parameters: &[&oid.0] };
         let doing = "verifying that a role is gone";
-        let [remains, prepared] =
-            self.connections.read(Lane::Remove, doing, [remains, prepared]).await?;
-        let row = self.only(&remains)?;
+        let [sessions, remains, prepared] =
+            self.connections.read(Lane::Remove, doing, [sessions, remains, prepared]).await?;
+        let mut blockers = self.named_still(oid, self.only(&remains)?)?;
+        for one in self.prepared(&prepared)? {
+            let nobody = "only a superuser may end it, its role is gone";
+            blockers.push(not_rolled_back(&one.gid, &one.database, nobody));
+        }
+        let has_sessions = column(&self.name, self.only(&sessions)?, "has_sessions")?;
+        Ok(Remains { has_sessions, blockers })
+    }
+
+    /// What of the catalogue names the role still, as `sql/remains.sql` found it.
+    fn named_still(&self, oid: RoleOid, row: &Row) -> Result<Vec<Blocker>, ClusterError> {
+        let mut blockers = Vec::new();
         if column(&self.name, row, "role")? {
             let detail = format!("the role (OID {oid}) is back, or is not ours any more");
             blockers.push(Blocker::new(BlockerKind::Role, detail));
@@ -250,15 +280,15 @@ impl Cluster {
             let detail = format!("pg_db_role_setting still names the role (OID {oid})");
             blockers.push(Blocker::new(BlockerKind::Role, detail));
         }
-        for one in self.prepared(&prepared)? {
-            let nobody = "only a superuser may end it, its role is gone";
-            blockers.push(not_rolled_back(&one.gid, &one.database, nobody));
-        }
-        if blockers.is_empty() {
-            return Ok(Removal::Gone);
-        }
-        Ok(Removal::Blocked(Blocker::first(blockers)))
+        Ok(blockers)
     }
+}
+
+/// What is found of a role after it was dropped.
+struct Remains {
+    has_sessions: bool,
+    /// All the rest.
+    blockers: Vec<Blocker>,
 }
 
 /// What became of an attempt to remove a role.

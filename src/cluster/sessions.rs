@@ -14,6 +14,12 @@ use crate::clock::Stopwatch;
 use crate::lease::{Blocker, BlockerKind, Holder};
 use crate::names::RoleOid;
 
+/// Whether a role has sessions.  $1  its OID
+///
+/// Asked before what the role has: whatever a session did that is not seen here is seen there.
+pub(super) const HAS_SESSIONS: &str =
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usesysid = $1) AS has_sessions";
+
 /// How long sessions may take to end once they were told to.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
 

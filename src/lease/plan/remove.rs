@@ -23,6 +23,8 @@ pub struct Estate {
     pub broker_is_member: bool,
     /// Whether the broker may end a session once its role is gone (`pg_signal_backend`).
     pub broker_may_signal: bool,
+    /// Whether it had sessions when this was read: they may have made more since.
+    pub has_sessions: bool,
     /// Whether it is in a group, has a member that is no broker, or has handed a membership on.
     pub has_memberships: bool,
     /// Transactions that it has prepared (two-phase commit) and that nobody finished.
@@ -318,6 +320,7 @@ pub(super) mod tests {
             broker: "pgbridge".into(),
             broker_is_member: true,
             broker_may_signal: true,
+            has_sessions: false,
             has_memberships: false,
             prepared: Vec::new(),
             dependencies: databases.iter().map(dependency).collect(),
