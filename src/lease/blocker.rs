@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{printable, printable_sql};
+use crate::names::{printable, printable_sql, shortened};
 
 /// One thing that keeps the last attempt from being the last: what and where it is, who holds it,
 /// and what a person can do.
@@ -108,11 +108,14 @@ impl BlockerKind {
 /// How many blockers one attempt may tell.
 const TOLD: usize = 20;
 
+/// Letters of a detail that are told: a server's message can be of any length.
+const DETAIL: usize = 2000;
+
 impl Blocker {
     /// Something of `kind`; `detail` says what happened.
     #[must_use]
     pub fn new(kind: BlockerKind, detail: impl AsRef<str>) -> Self {
-        let detail = printable(detail.as_ref());
+        let detail = shortened(&printable(detail.as_ref()), DETAIL);
         Self { kind, database: None, object: None, held_by: None, detail, remedy: None }
     }
 
@@ -221,6 +224,13 @@ mod tests {
         let of = |sql: &str| Blocker::new(BlockerKind::Object, "").remedy_sql(sql).remedy;
         let sql = of("DROP TABLE a.\"x\u{61c}\"");
         assert_eq!(sql.as_deref(), Some("DROP TABLE a.U&\"x\\+00061c\""));
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_told_as_far_as_a_person_reads() {
+        let detail = Blocker::new(BlockerKind::Object, "x".repeat(1_000_000)).detail;
+        assert_eq!(detail.chars().count(), DETAIL + 1);
+        assert!(detail.ends_with("x…"));
     }
 
     #[test]

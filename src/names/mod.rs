@@ -45,7 +45,7 @@ pub use limits::{
 };
 pub use postgres::{DatabaseName, DatabaseNameError, RoleName, RoleNameError, RoleOid};
 pub use principal::{AccountKey, Group, Method, Principal};
-pub use quoting::{identifier, literal, printable, printable_sql, steers};
+pub use quoting::{identifier, literal, printable, printable_sql, shortened, steers};
 pub use secret::{LoginPassword, Password, SessionToken, TokenHash, Verifier};
 pub use text::{
     BrokerId, ClusterName, LabelError, MapName, MapNameError, RequestKey, RequestKeyError, WayName,

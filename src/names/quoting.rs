@@ -37,6 +37,16 @@ pub fn printable(text: &str) -> String {
     })
 }
 
+/// `text` if it has at most `most` letters, or the first of them and an ellipsis: what others have
+/// written can be of any length.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether a letter does something to a terminal or to the reader other than being seen: Unicode
 /// categories Cc, Zl, Zp and what matters of Cf (UTR #36 section 3).
 #[must_use]
@@ -113,6 +123,15 @@ mod tests {
     fn what_cannot_be_seen_is_written_out_and_the_rest_stays() {
         assert_eq!(printable("größe 'x' \"y\""), "größe 'x' \"y\"");
         assert_eq!(printable("a\nb\u{202e}c\u{1b}[0m"), r"a\u{a}b\u{202e}c\u{1b}[0m");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_letters_and_says_so() {
+        for (most, shown) in [(0, "…"), (2, "zü…"), (4, "zürn…"), (5, "zürnt"), (6, "zürnt")]
+        {
+            assert_eq!(shortened("zürnt", most), shown);
+        }
+        assert_eq!(shortened("", 0), "");
     }
 
     #[test]

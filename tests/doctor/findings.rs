@@ -149,6 +149,58 @@ fn a_role_that_reaches_what_rules_the_cluster_is_found_as_when_it_is_lent() {
 }
 
 #[test]
+fn a_role_that_is_lent_without_rights_is_found_and_mended_by_what_the_doctor_prints() {
+    for major in MAJORS {
+        let clinic = Clinic::open(major);
+        clinic.findings().hold("group-rights", "pass");
+        // To connect is no right in a database, nor is one on tables that are yet to be made.
+        let empty = "CREATE ROLE empty; GRANT CONNECT ON DATABASE orders TO empty;
+                     \\connect orders
+                     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO empty;
+                     \\connect reports
+                     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO empty;";
+        clinic.configure_with(|cluster| cluster.replace("\"orders_read\"", "\"empty\""));
+        clinic.is_cured(empty, "group-rights", "warn");
+        clinic.dba("\\connect orders\nDROP OWNED BY empty;");
+        clinic.findings().hold("group-rights", "warn");
+        let own =
+            "\\connect orders\nCREATE TABLE public.own (); ALTER TABLE public.own OWNER TO empty;";
+        for gets in ["GRANT orders_write TO empty;", "GRANT pg_read_all_settings TO empty;", own] {
+            clinic.dba(gets);
+            clinic.findings().hold("group-rights", "pass");
+            clinic.dba("REVOKE orders_write, pg_read_all_settings FROM empty;");
+            clinic.dba("\\connect orders\nDROP OWNED BY empty;");
+            clinic.findings().hold("group-rights", "warn");
+        }
+    }
+}
+
+/// A line of the file can name whom other files name, and those can be many.
+#[test]
+fn a_line_of_pg_hba_of_any_length_is_judged_and_shown_as_far_as_a_person_reads() {
+    for major in SIDES {
+        let clinic = Clinic::open(major);
+        let reads = "GRANT SELECT ON pg_catalog.pg_hba_file_rules TO pgbridge;
+                     GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules() TO pgbridge;";
+        clinic.dba(reads);
+        let before = "hostssl all pgbridge 127.0.0.1/32 scram-sha-256";
+        let after = "hostssl all all 127.0.0.1/32 scram-sha-256";
+        let names = |count: usize| (0..count).map(|at| format!("n{at}")).collect::<Vec<_>>();
+        let with = |users: &[String]| {
+            let line = format!("host all {} 127.0.0.2/32 trust", users.join(","));
+            clinic.postgres.set_hba(&format!("{before}\n{line}\n{after}"));
+        };
+        with(&names(500));
+        clinic.until("hba-file", "pass");
+        with(&[names(1200), vec!["pgb_x".to_owned()]].concat());
+        let found = clinic.until("hba-file", "fail");
+        let longest =
+            found.of("hba-file").filter_map(|one| one["seen"].as_str()).map(str::len).max();
+        assert!(longest.is_some_and(|longest| longest < 1100), "{longest:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_databases_is_found_and_mended_by_what_the_doctor_prints() {
     for major in SIDES {
         let clinic = Clinic::open(major);

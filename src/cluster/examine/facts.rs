@@ -104,6 +104,8 @@ pub(super) struct Role {
     pub(super) groups: Vec<String>,
     /// Who is a member of it, beside the broker and lease roles.
     pub(super) members: Vec<String>,
+    /// Whether it has any right in a database beside those of everybody, or reaches a role that has.
+    pub(super) has_rights: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -140,6 +142,8 @@ pub(super) struct HbaLine {
     pub(super) kind: String,
     pub(super) databases: Vec<String>,
     pub(super) users: Vec<String>,
+    /// Whether more databases or users, or longer names, stand in it than were read.
+    pub(super) is_cut: bool,
     pub(super) address: Option<String>,
     pub(super) netmask: Option<String>,
     pub(super) method: String,

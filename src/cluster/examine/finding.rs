@@ -4,6 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::names::shortened;
+
+/// Letters of what was seen that are shown: a line of `pg_hba.conf` or an error of a server can be
+/// of any length.
+const SEEN: usize = 1000;
+
 /// How one check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +84,8 @@ checks! {
     AtticRole = "attic-role",
     /// A role that is lent.
     GroupRole = "group-role",
+    /// Whether a role that is lent has any rights.
+    GroupRights = "group-rights",
     /// What a role that is lent reaches.
     GroupReach = "group-reach",
     /// A database of a profile.
@@ -153,19 +161,20 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn pass(check: Check, seen: impl Into<String>) -> Self {
-        Self { check, verdict: Verdict::Pass, seen: seen.into(), why: None, mend: Vec::new() }
+    pub(super) fn pass(check: Check, seen: impl AsRef<str>) -> Self {
+        let seen = shortened(seen.as_ref(), SEEN);
+        Self { check, verdict: Verdict::Pass, seen, why: None, mend: Vec::new() }
     }
 
-    pub(super) fn note(check: Check, seen: impl Into<String>, why: &'static str) -> Self {
+    pub(super) fn note(check: Check, seen: impl AsRef<str>, why: &'static str) -> Self {
         Self { verdict: Verdict::Note, why: Some(why), ..Self::pass(check, seen) }
     }
 
-    pub(super) fn warn(check: Check, seen: impl Into<String>, why: &'static str) -> Self {
+    pub(super) fn warn(check: Check, seen: impl AsRef<str>, why: &'static str) -> Self {
         Self { verdict: Verdict::Warn, why: Some(why), ..Self::pass(check, seen) }
     }
 
-    pub(super) fn fail(check: Check, seen: impl Into<String>, why: &'static str) -> Self {
+    pub(super) fn fail(check: Check, seen: impl AsRef<str>, why: &'static str) -> Self {
         Self { verdict: Verdict::Fail, why: Some(why), ..Self::pass(check, seen) }
     }
 

@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::dial::Host;
 use crate::lease::MarkerKey;
 use crate::mapping::Profile;
-use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Ttl};
+use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Ttl, shortened};
 
 pub use self::expected::Expected;
 pub use self::finding::{Check, Finding, Verdict};
@@ -170,7 +170,7 @@ impl Examination {
             read::server(&self.connections, &client, clock).await
         }
         .await;
-        let server = server.map_err(|failure| failure.to_string())?;
+        let server = server.map_err(|failure| shortened(&failure.to_string(), 1000))?;
         Ok((server.version / 10_000, server.broker_address))
     }
 }

@@ -15,7 +15,7 @@ use super::{Examiner, Expected};
 use crate::clock::Clock;
 use crate::cluster::connect::{Connections, Query};
 use crate::cluster::error::Failure;
-use crate::cluster::row::name_or_empty;
+use crate::cluster::row::{count, name_or_empty};
 use crate::lease::Marker;
 use crate::names::RoleName;
 
@@ -47,6 +47,9 @@ pub(super) const SETTINGS: &[&str] = &[
     "synchronous_commit",
     "synchronous_standby_names",
 ];
+
+/// Lines of `pg_hba.conf` that are read.
+pub(super) const HBA_LINES: usize = 10_000;
 
 /// Reads what a login of the broker may see.
 pub(super) struct Reader<'a> {
@@ -125,6 +128,7 @@ impl Reader<'_> {
                 can_be_granted: field(row, "can_be_granted")?,
                 groups: field(row, "groups")?,
                 members: field(row, "members")?,
+                has_rights: field(row, "has_rights")?,
             })
         };
         self.ask(client, sql, &[&names, &Marker::BEGIN]).await?.iter().map(role).collect()
@@ -205,6 +209,7 @@ impl Reader<'_> {
                 kind: field(row, "type")?,
                 databases: field(row, "databases")?,
                 users: field(row, "users")?,
+                is_cut: field(row, "is_cut")?,
                 address: field(row, "address")?,
                 netmask: field(row, "netmask")?,
                 method: field(row, "method")?,
@@ -212,8 +217,8 @@ impl Reader<'_> {
                 error: field(row, "error")?,
             })
         };
-        let rows = self.ask(client, include_str!("../sql/examine_hba.sql"), &[]).await?;
-        rows.iter().map(line).collect()
+        let sql = include_str!("../sql/examine_hba.sql");
+        self.ask(client, sql, &[&count(HBA_LINES)]).await?.iter().map(line).collect()
     }
 
     async fn replicas(&self, client: &ClientWrapper) -> Looked<Replicas> {

@@ -1,7 +1,9 @@
 -- Roles that a configuration names, and what the broker's login is to them.
 --   $1  their names, in the order of the answer   $2  what every mark on a lease role begins with
 --
--- Since 16 a membership has options, and ADMIN works only for who inherits it: hence USAGE of the role that holds ADMIN.
+-- Since 16 a membership has options, and ADMIN works only for who inherits it: hence USAGE of the
+-- role that holds ADMIN. What the server's own roles (OIDs below 16384) give stands in no ACL; a right
+-- on what is made later is none yet, and CONNECT, which is shared, none in a database.
 SELECT w.name,
        r.oid IS NOT NULL AS known,
        coalesce(r.rolcanlogin, false) AS can_login,
@@ -30,7 +32,21 @@ SELECT w.name,
            WHERE m.roleid = r.oid AND g.rolname <> current_user
              AND NOT coalesce(starts_with(left(shobj_description(g.oid, 'pg_authid'), 300), $2), false)
            ORDER BY 1 LIMIT 1000
-       ) AS members
+       ) AS members,
+       EXISTS (
+           WITH RECURSIVE reached (oid) AS (
+               SELECT r.oid
+             UNION
+               SELECT m.roleid FROM reached JOIN pg_auth_members AS m ON m.member = reached.oid
+           )
+           SELECT FROM reached
+           WHERE reached.oid < 16384
+              OR EXISTS (SELECT FROM pg_roles AS p WHERE p.oid = reached.oid AND p.rolsuper)
+              OR EXISTS (SELECT FROM pg_shdepend AS s
+                         WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = reached.oid
+                           AND s.deptype IN ('a', 'o') AND s.dbid <> 0
+                           AND s.classid <> 'pg_default_acl'::regclass)
+       ) AS has_rights
 FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place)
 LEFT JOIN pg_roles AS r ON r.rolname = w.name::name
 ORDER BY w.place

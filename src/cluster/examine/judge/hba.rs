@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::super::Expected;
 use super::super::facts::{Database, Facts, HbaLine};
 use super::super::finding::{Check, Finding};
+use super::super::read::HBA_LINES;
 use super::seen;
 
 const CHECK: Check = Check::HbaFile;
@@ -57,6 +58,11 @@ fn judge_lines(leases: &Leases<'_>, lines: &[HbaLine]) -> Vec<Finding> {
         findings.extend(weakness(line));
     }
     findings.extend(behind);
+    if lines.len() >= HBA_LINES {
+        let seen = format!("only its first {HBA_LINES} lines were looked at");
+        let why = "What the others let in is not known.";
+        findings.push(Finding::warn(CHECK, seen, why).mend("# pg_hba.conf: fewer lines"));
+    }
     if findings.is_empty() {
         let seen = "lease roles come in by TLS and SCRAM, or not at all";
         findings.push(Finding::pass(CHECK, seen));
@@ -122,8 +128,9 @@ impl<'a> Leases<'a> {
     /// on a database that is none of replication's. In doubt it is.
     fn may_fit(&self, line: &HbaLine) -> bool {
         let of_database = |name: &String| name != "replication" || self.replication_is_a_database;
-        line.databases.iter().any(of_database)
-            && line.users.iter().any(|user| self.may_be_one(user))
+        line.is_cut
+            || line.databases.iter().any(of_database)
+                && line.users.iter().any(|user| self.may_be_one(user))
     }
 
     fn may_be_one(&self, user: &str) -> bool {

@@ -1,11 +1,12 @@
 //! What the broker's login, its service roles and the roles that are lent may do.
 
 use super::super::Expected;
-use super::super::facts::{Facts, Login, Role};
+use super::super::facts::{Facts, Login, Looked, Role, Schema};
 use super::super::finding::{Check, Finding};
 use super::super::prepare::{BECOME, HAND_ON, SIXTEEN, grant};
 use super::server::has_options;
 use super::{listed, seen};
+use crate::mapping::Profile;
 use crate::names::{RoleName, identifier, literal};
 
 pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
@@ -30,6 +31,10 @@ pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
         ];
         for profile in &expected.profiles {
             findings.extend(find(&profile.role).map(|role| group_role(expected, role, version)));
+        }
+        for profile in &expected.profiles {
+            let known = find(&profile.role).filter(|role| role.known);
+            findings.extend(known.map(|role| group_rights(profile, role, &facts.schemas)));
         }
         findings
     }));
@@ -247,6 +252,34 @@ fn group_role(expected: &Expected, role: &Role, version: u32) -> Finding {
             .mend(format!("ALTER ROLE {quoted} NOLOGIN;"));
     }
     Finding::pass(CHECK, format!("{name} can be lent"))
+}
+
+/// Whoever sets up the first role to be lent maps people to it and wonders why they see nothing.
+fn group_rights(
+    profile: &Profile,
+    role: &Role,
+    schemas: &[(String, Looked<Vec<Schema>>)],
+) -> Finding {
+    const CHECK: Check = Check::GroupRights;
+    let name = &role.name;
+    if role.has_rights {
+        return Finding::pass(CHECK, format!("{name} has rights of its own"));
+    }
+    let why = "Whoever is lent it can do what everybody can, and nothing more.";
+    let finding = Finding::warn(CHECK, format!("{name} has no rights in any database"), why);
+    let Some(database) = profile.databases.first() else {
+        return finding.mend("# databases in [[cluster.profile]]: those that it has rights in");
+    };
+    let seen = schemas.iter().find(|(seen, _)| seen == database.as_str());
+    let schemas = seen.and_then(|(_, looked)| looked.as_deref().ok()).unwrap_or_default();
+    let mut names = schemas.iter().filter_map(|schema| schema.name.as_deref());
+    let schema = identifier(names.find(|name| *name != "public").unwrap_or("public"));
+    let role = identifier(name);
+    finding
+        .mend("-- what its leases are for; such as, to read all tables that a schema has now:")
+        .mend(format!("\\connect {}", identifier(database.as_str())))
+        .mend(format!("GRANT USAGE ON SCHEMA {schema} TO {role};"))
+        .mend(format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"))
 }
 
 fn reach(group: &str, powers: &[String]) -> Finding {

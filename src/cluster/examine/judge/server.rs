@@ -183,7 +183,7 @@ fn tls_minimum(settings: &Settings) -> Option<Finding> {
     }
 }
 
-pub(super) fn old_tls(seen: impl Into<String>) -> Finding {
+pub(super) fn old_tls(seen: impl AsRef<str>) -> Finding {
     const WHY: &str = "TLS before 1.2 can be broken by who sits on the way.";
     Finding::warn(Check::TlsMinimum, seen, WHY)
         .mend(set("ssl_min_protocol_version", "'TLSv1.2'"))

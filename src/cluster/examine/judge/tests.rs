@@ -11,6 +11,7 @@ use super::super::finding::Verdict::{self, Fail, Note, Pass, Warn};
 use super::super::finding::{Check, Finding};
 use super::super::knock::{Answer, Certificate, Fit, Guest, Opened, Way};
 use super::super::prepare::{self, HbaServer};
+use super::super::read::HBA_LINES;
 use super::super::wire::Demand;
 use super::super::{Expected, StorePlace, expected::Protection};
 use super::{inside, out_of_reach};
@@ -69,6 +70,7 @@ fn role(name: &str) -> Role {
         inherited: true,
         can_be_set: true,
         can_be_granted: true,
+        has_rights: true,
         ..Role::default()
     }
 }
@@ -252,6 +254,54 @@ fn every_finding_that_is_no_pass_says_why_and_what_mends_it() {
             assert!(finding.why.is_some() && !finding.mend.is_empty(), "{finding:?}");
         }
     }
+}
+
+#[test]
+fn a_role_that_is_lent_without_any_rights_is_told_with_a_grant_to_begin_with() {
+    let none = |facts: &mut Facts| role_of(facts, "reader").has_rights = false;
+    check(
+        Check::GroupRights,
+        Warn,
+        "SELECT ON ALL TABLES IN SCHEMA \"public\" TO \"reader\"",
+        none,
+    );
+    let in_sales = |facts: &mut Facts| {
+        none(facts);
+        facts.schemas[0].1.as_mut().unwrap().push(schema(Some("sales")));
+    };
+    check(Check::GroupRights, Warn, "USAGE ON SCHEMA \"sales\" TO \"reader\"", in_sales);
+}
+
+#[test]
+fn what_a_server_says_is_shown_as_far_as_a_person_reads() {
+    let long = "x".repeat(100_000);
+    let mut facts = good();
+    let lines = [
+        line("host", &[&long], Some("all"), "trust"),
+        HbaLine { error: Some(long.clone()), ..line("host", &["all"], Some(&long), &long) },
+    ];
+    facts.hba = Ok(Some(lines.into()));
+    let failure = Failure { kind: FailureKind::Rejected, code: None, constraint: None, text: long };
+    facts.roles = Err(failure);
+    for finding in inside(&expected(), &facts) {
+        assert!(finding.seen.len() < 2000, "{finding:?}");
+    }
+}
+
+#[test]
+fn a_line_of_pg_hba_that_is_not_read_to_its_end_is_taken_for_one_that_fits() {
+    let cut = |facts: &mut Facts| {
+        let line = line("host", &["dba"], Some("all"), "trust");
+        facts.hba = Ok(Some(vec![line.clone()]));
+        hold(&inside(&expected(), facts), Check::HbaFile, Pass, "");
+        facts.hba = Ok(Some(vec![HbaLine { is_cut: true, ..line }]));
+    };
+    check(Check::HbaFile, Fail, "scram-sha-256", cut);
+    let lines = |count| vec![line("host", &["dba"], Some("all"), "trust"); count];
+    check(Check::HbaFile, Warn, "fewer lines", |facts| facts.hba = Ok(Some(lines(HBA_LINES))));
+    hold_changed(&expected(), Check::HbaFile, Pass, "", |facts| {
+        facts.hba = Ok(Some(lines(HBA_LINES - 1)));
+    });
 }
 
 #[test]
