@@ -99,10 +99,7 @@ fn prepared_blocker(object: &str, gid: Option<String>, database: Option<String>)
             "look in pg_prepared_xacts, and ROLLBACK PREPARED as its owner or as a superuser",
         ),
     };
-    match database {
-        Some(database) => blocker.within(database),
-        None => blocker,
-    }
+    blocker.within_if(database)
 }
 
 fn to_the_second(time: Timestamp) -> String {

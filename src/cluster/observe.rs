@@ -261,9 +261,8 @@ fn may_be_its_slot(role: &str, slot: &str, database: Option<Shown>) -> Blocker {
          but the role did",
         identifier(role)
     );
-    let blocker = Blocker::new(BlockerKind::ReplicationSlot, detail).about(slot).remedy(remedy);
-    match database {
-        Some(Shown(database)) => blocker.within(database),
-        None => blocker,
-    }
+    Blocker::new(BlockerKind::ReplicationSlot, detail)
+        .about(slot)
+        .within_if(database.map(|Shown(database)| database))
+        .remedy(remedy)
 }

@@ -131,6 +131,15 @@ impl Blocker {
         Self { database: Some(printable(database.as_ref())), ..self }
     }
 
+    /// It is in `database`, if that is known.
+    #[must_use]
+    pub fn within_if(self, database: Option<impl AsRef<str>>) -> Self {
+        match database {
+            Some(database) => self.within(database),
+            None => self,
+        }
+    }
+
     /// It is about `object`.
     #[must_use]
     pub fn about(self, object: impl AsRef<str>) -> Self {

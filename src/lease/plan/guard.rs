@@ -34,6 +34,15 @@ pub fn same_role(role: &str, oid: RoleOid) -> Statement {
     Statement::new("only if it is still the same role", sql)
 }
 
+/// Fails when whoever the session acts as since `SET ROLE` is not the role `oid`.
+pub fn is_acting_as(oid: RoleOid) -> Statement {
+    let sql = format!(
+        "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = {oid} THEN {oid} \
+         ELSE concat('another role has this name since ', clock_timestamp())::oid END"
+    );
+    Statement::new("only if it is still the same role", sql)
+}
+
 /// Fails when the role `oid` may not log in any more. Stands after a statement that has changed
 /// the role's row: who ends its access at the same time has committed by then, or waits.
 pub fn still_open(oid: RoleOid) -> Statement {

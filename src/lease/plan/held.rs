@@ -1,7 +1,7 @@
 //! Plan for a prepared transaction that keeps a lease role locked and is not that role's own.
 
-use super::Statement;
 use super::remove::Rollback;
+use super::{Statement, guard};
 use crate::names::{RoleOid, identifier, literal};
 
 /// A prepared transaction in the way of a statement about a role of ours.
@@ -41,11 +41,6 @@ pub fn roll_back_as_owner(held: &HeldByPrepared) -> Rollback {
              REVOKE {owner} FROM CURRENT_USER; COMMIT"
         )
     };
-    let same_role = format!(
-        "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = {oid} THEN {oid} \
-         ELSE concat('another role has this name since ', clock_timestamp())::oid END",
-        oid = held.owner_oid
-    );
     let (gid, transaction) = (literal(&held.gid), literal(&held.transaction));
     let same_transaction = format!(
         "SELECT CASE WHEN EXISTS (SELECT FROM pg_prepared_xacts \
@@ -54,7 +49,7 @@ pub fn roll_back_as_owner(held: &HeldByPrepared) -> Rollback {
     );
     let statements = vec![
         Statement::new("become who prepared it", become_it),
-        Statement::new("only if it is still the same role", same_role),
+        guard::is_acting_as(held.owner_oid),
         Statement::new("only if it is still the same transaction", same_transaction),
         Statement::new("roll back what keeps the role", format!("ROLLBACK PREPARED {gid}")),
     ];

@@ -9,18 +9,18 @@ mod create;
 mod guard;
 mod held;
 mod portion;
+mod privileges;
 mod remove;
 mod revoke;
 
 use std::fmt;
 
-pub use clear::{
-    Clearing, Contents, Grant, Next, Pace, Policy, clear, clear_shared, drop_each, left,
-};
+pub use clear::{Clearing, Contents, Next, Pace, clear, clear_shared, drop_each};
 pub use create::{Creation, create, extend, join_remedy};
 pub use guard::FAILED as CHECK_FAILED;
 pub use held::{HeldByPrepared, roll_back_as_owner};
 pub use portion::{COUNTED, PORTION};
+pub use privileges::{Grant, Policy, left};
 pub use remove::{
     Attic, Dependency, Estate, Fate, Named, PreparedTransaction, RemovalPlan, Rollback, join,
     remove, roll_back,

@@ -105,12 +105,11 @@ pub enum Fate {
     Leave,
 }
 
-/// What to do, in this order: roll back, clear each database, then drop. A failure in one
-/// database is no reason to leave another uncleared, but nothing is dropped after a failure.
+/// What to do once what it prepared is rolled back ([`roll_back`]): clear each database, then drop.
+/// A failure in one database is no reason to leave another uncleared, but nothing is dropped after a
+/// failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalPlan {
-    /// Prepared transactions to roll back, outside of a transaction.
-    pub rollbacks: Vec<Rollback>,
     /// Databases to clear, each with a connection of its own.
     pub databases: Vec<String>,
     /// What becomes of what it owns there.
@@ -148,11 +147,8 @@ impl Named {
     pub(super) fn owned(&self, attic: Option<&str>) -> Blocker {
         let Self { kind, identity, database } = self;
         let blocker = Blocker::new(BlockerKind::Object, format!("the role owns {kind} {identity}"))
-            .about(format!("{kind} {identity}"));
-        let blocker = match database {
-            Some(database) => blocker.within(database),
-            None => blocker,
-        };
+            .about(format!("{kind} {identity}"))
+            .within_if(database.as_deref());
         let word = word(kind);
         let heir = match (kind.as_str(), attic) {
             // No line of the holder's is in these.
@@ -208,7 +204,7 @@ pub fn remove(estate: &Estate, policy: ObjectPolicy) -> RemovalPlan {
     let databases = open.into_iter().map(|dependency| dependency.database.clone()).collect();
     let name = &estate.name;
     let drop = vec![lock(name), guard::same_role(name, estate.oid), drop_role(name)];
-    RemovalPlan { rollbacks: roll_back(estate), databases, fate, drop, blockers }
+    RemovalPlan { databases, fate, drop, blockers }
 }
 
 /// Plans how to roll back what the role has prepared: that alone when it keeps the role from
@@ -242,14 +238,9 @@ fn drop_role(role: &str) -> Statement {
 
 fn rollback(estate: &Estate, prepared: &PreparedTransaction) -> Rollback {
     let role = identifier(&estate.name);
-    let check = format!(
-        "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = {oid} THEN {oid} \
-         ELSE concat('another role has this name since ', clock_timestamp())::oid END",
-        oid = estate.oid
-    );
     let statements = vec![
         Statement::new("become the role", format!("SET ROLE {role}")),
-        Statement::new("only if it is still the same role", check),
+        guard::is_acting_as(estate.oid),
         Statement::new(
             "roll back what it prepared",
             format!("ROLLBACK PREPARED {}", literal(&prepared.gid)),
@@ -438,10 +429,10 @@ pub(super) mod tests {
         let mut estate = estate(&[]);
         let gid = "it's\\".to_owned();
         estate.prepared = vec![PreparedTransaction { gid, database: "orders".into() }];
-        let plan = remove(&estate, ObjectPolicy::Drop);
-        assert_eq!(plan.rollbacks[0].database, "orders");
+        let rollbacks = roll_back(&estate);
+        assert_eq!(rollbacks[0].database, "orders");
         assert_eq!(
-            sql(&plan.rollbacks[0].statements),
+            sql(&rollbacks[0].statements),
             [
                 "SET ROLE \"pgb_a\"",
                 "SELECT CASE WHEN quote_ident(current_user)::regrole::oid = 77 THEN 77 \
