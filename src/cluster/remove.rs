@@ -271,10 +271,9 @@ impl Cluster {
             let detail = format!("pg_shdepend still names the role (OID {oid}) for {place}");
             blockers.push(Blocker::new(BlockerKind::Object, detail).within(place));
         }
-        for Shown(membership) in column::<Vec<Shown>>(&self.name, row, "memberships")? {
-            let detail = format!("pg_auth_members still names the role (OID {oid}): {membership}");
-            let blocker = Blocker::new(BlockerKind::Membership, detail);
-            blockers.push(blocker.remedy_sql(&format!("REVOKE {membership}")));
+        for Shown(remedy) in column::<Vec<Shown>>(&self.name, row, "memberships")? {
+            let detail = format!("pg_auth_members still names the role (OID {oid})");
+            blockers.push(Blocker::new(BlockerKind::Membership, detail).remedy_sql(&remedy));
         }
         if column(&self.name, row, "settings")? {
             let detail = format!("pg_db_role_setting still names the role (OID {oid})");

@@ -48,6 +48,30 @@ async fn the_drop_of_a_role_that_waits_for_a_lock_takes_no_connection_from_endin
     }
 }
 
+/// Until 14 a role can give itself to a group that is lent: that is taken back before the next lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn taking_back_what_a_role_gave_away_waits_for_no_connection_that_ends_access() {
+    for major in [13, 14] {
+        let mut site = Site::start(major);
+        let mut slow = settings(&site.postgres);
+        (slow.lock_timeout, slow.statement_timeout) = (LONG, LONG);
+        slow.revoke_connections = 1;
+        site.cluster = open(slow, "b1", '7');
+        let (held, giver) = (site.hold("reports_read").await, site.hold("reports_read").await);
+        let gift = format!("GRANT {} TO orders_read", giver.name());
+        site.use_it(&giver, "reports", &gift).unwrap();
+        let lock = site.hold_open(&format!("ALTER ROLE {} CONNECTION LIMIT 9", held.name()));
+        let meanwhile = async {
+            site.broker_is_waiting().await;
+            site.hold("orders_read").await;
+            drop(lock);
+        };
+        let target = held.target();
+        let (ended, ()) = tokio::join!(site.cluster.end_access(&target), meanwhile);
+        assert_eq!(ended.unwrap(), AccessEnd::Ended(held.created.role_oid));
+    }
+}
+
 /// A reader of what many leases own has all removals wait; the lease of somebody else ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_whose_objects_are_locked_hold_up_nobodys_end_of_access() {

@@ -65,15 +65,31 @@ async fn a_long_reader_of_the_roles_table_is_named_and_the_role_goes_once_it_is_
             let left = blockers(site.remove(&held, policy).await);
             let told = Blocker::new(
                 BlockerKind::Lock,
-                format!("server process {pid} of postgres holds a lock on table workbench.mine"),
+                format!(
+                    "server process {pid} of postgres, connected to orders, holds a lock on table \
+                     workbench.mine; ending the process undoes what it has not committed"
+                ),
             )
             .about("table workbench.mine")
             .within("orders")
             .held_by(Holder { pid: pid.parse().ok(), role: Some("postgres".into()) })
-            .remedy_sql(&format!("SELECT pg_terminate_backend({pid})"));
+            .remedy_sql(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} \
+                 AND usename = 'postgres'"
+            ));
             assert_eq!(left, [told]);
             site.assert_closed(&held);
         }
+        // Who may read it is told since when, too; and never what the process runs.
+        site.dba("GRANT pg_read_all_stats TO pgbridge");
+        let left = blockers(site.remove(&held, REASSIGN).await);
+        let begun = "SELECT to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+                     FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        let since =
+            format!("in a transaction since {} UTC, its last statement begun at ", site.see(begun));
+        assert!(left[0].detail.contains(&since), "{left:?}");
+        assert!(!left[0].detail.contains("TABLE workbench.mine;"), "{left:?}");
+        site.dba("REVOKE pg_read_all_stats FROM pgbridge");
         let left = blockers(site.remove(&held, REASSIGN).await);
         site.paste_until_gone(&held, REASSIGN, left).await;
         site.assert_gone(&held);

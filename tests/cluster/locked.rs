@@ -199,25 +199,29 @@ async fn a_holder_who_comes_back_at_once_does_not_keep_the_role_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_somebody_else_keeps_locked_loses_its_sessions_and_the_process_is_named() {
     let site = Site::start(16);
-    let held = site.hold("orders_read").await;
-    let _session = site.session(&held);
     let mut settings = settings(&site.postgres);
     settings.lock_timeout = Duration::from_millis(500);
     let impatient = open(settings, "b1", '7');
-    let lock = site.hold_open(&format!("ALTER ROLE {} CONNECTION LIMIT 9", held.name()));
-    let pid = site.see("SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'");
+    for renamed in [None, Some("re\"\"named")] {
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        let name = renamed.map_or(held.name().to_owned(), |name| format!("\"{name}\""));
+        if renamed.is_some() {
+            site.dba(&format!("ALTER ROLE {} RENAME TO {name}", held.name()));
+        }
+        let lock = site.hold_open(&format!("ALTER ROLE {name} CONNECTION LIMIT 9"));
+        let pid = site.see("SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'");
 
-    let end = impatient.end_access(&held.target()).await.unwrap();
-    let AccessEnd::Blocked(blockers) = end else { panic!("{end:?}") };
-    assert!(blockers[0].to_string().contains("55P03"), "{blockers:?}");
-    assert!(
-        blockers[1].to_string().contains(&format!("server process {pid} of postgres")),
-        "{blockers:?}"
-    );
-    assert_eq!(site.sessions_of(&held), "0");
+        let end = impatient.end_access(&held.target()).await.unwrap();
+        let AccessEnd::Blocked(blockers) = end else { panic!("{end:?}") };
+        assert!(blockers[0].to_string().contains("55P03"), "{blockers:?}");
+        let who = format!("server process {pid} of postgres, connected to postgres, holds a lock");
+        assert!(blockers[1].to_string().contains(&who), "{blockers:?}");
+        assert_eq!(site.sessions_of(&held), "0");
 
-    drop(lock);
-    let ended = AccessEnd::Ended(held.created.role_oid);
-    assert_eq!(impatient.end_access(&held.target()).await.unwrap(), ended);
-    site.assert_closed(&held);
+        drop(lock);
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(impatient.end_access(&held.target()).await.unwrap(), ended);
+        site.assert_closed(&held);
+    }
 }

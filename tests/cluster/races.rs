@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pgbridge::clock::Stopwatch;
-use pgbridge::cluster::{ClusterError, Removal};
+use pgbridge::cluster::{AccessEnd, ClusterError, Removal};
 use pgbridge::mapping::ObjectPolicy;
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::{Held, Site, hour, open, settings};
 
@@ -81,4 +82,50 @@ async fn after<T>(turns: u32, work: impl Future<Output = T>) -> T {
         yield_now().await;
     }
     work.await
+}
+
+/// I-09: before 16 the broker cannot lock the row of a role with REPLICATION, so another role can
+/// get its name while its memberships go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_gets_the_name_of_one_that_is_being_closed_loses_nothing() {
+    for major in [13, 15] {
+        let mut site = Site::start(major);
+        let mut quick = settings(&site.postgres);
+        quick.lock_timeout = Duration::from_secs(6);
+        site.cluster = open(quick, "b1", '7');
+        let held = site.hold("orders_read").await;
+        let (name, target) = (held.name(), held.target());
+        site.dba(&format!(
+            "CREATE ROLE a_locked; CREATE ROLE z_free; GRANT a_locked, z_free TO {name};
+             ALTER ROLE {name} REPLICATION"
+        ));
+        // Whoever changes a membership holds its row until the commit.
+        let lock = site.hold_open(&format!("GRANT a_locked TO {name} WITH ADMIN OPTION"));
+        let meanwhile = async {
+            // All at once has failed by then. What ends the rights alone does not wait for so long.
+            let one_by_one = "SELECT count(*) FROM pg_stat_activity
+                              WHERE usename = 'pgbridge' AND wait_event_type = 'Lock'
+                                AND query LIKE 'SAVEPOINT one;%REVOKE \"a_locked\"%'
+                                AND query_start < clock_timestamp() - interval '1 second'";
+            let deadline = Stopwatch::start();
+            while site.see(one_by_one) == "0" {
+                assert!(deadline.elapsed() < Duration::from_mins(1), "it does not go one by one");
+                sleep(Duration::from_millis(20)).await;
+            }
+            site.dba(&format!(
+                "ALTER ROLE {name} RENAME TO aside; CREATE ROLE {name}; GRANT z_free TO {name}"
+            ));
+            drop(lock);
+        };
+        let (end, ()) = tokio::join!(site.cluster.end_access(&target), meanwhile);
+        let AccessEnd::Blocked(blockers) = end.unwrap() else { panic!("it has REPLICATION") };
+        assert!(blockers.iter().any(|one| one.detail.contains("REPLICATION")), "{blockers:?}");
+        let groups = |role: &str| {
+            site.see(&format!(
+                "SELECT string_agg(roleid::regrole::text, ',') FROM pg_auth_members
+                 WHERE member = '{role}'::regrole"
+            ))
+        };
+        assert_eq!((groups(name), groups("aside")), ("z_free".to_owned(), String::new()));
+    }
 }

@@ -479,6 +479,28 @@ async fn two_removals_at_once_both_succeed() {
     }
 }
 
+/// Before 16 a membership that is granted in the moment of the drop outlives the role.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_membership_that_outlived_its_role_is_told_with_what_takes_it_away() {
+    for major in [13, 15] {
+        let site = Site::start(major);
+        let held = site.hold("orders_read").await;
+        assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        let oid = held.created.role_oid;
+        for (role, member) in
+            [("'orders_write'::regrole", &*oid.to_string()), (&oid.to_string(), "10")]
+        {
+            site.dba(&format!("INSERT INTO pg_auth_members VALUES ({role}, {member}, 10, false)"));
+            let removal = site.remove(&held, KEEP).await;
+            let Removal::Blocked(blockers) = removal else { panic!("{removal:?}") };
+            assert_eq!(blockers.len(), 1, "{blockers:?}");
+            assert_eq!(blockers[0].kind, BlockerKind::Membership);
+            site.dba(blockers[0].remedy.as_deref().expect("a statement"));
+            assert_eq!(site.remove(&held, KEEP).await, Removal::Gone);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_never_had_a_role_has_nothing_to_end() {
     let site = Site::start(16);
