@@ -58,6 +58,14 @@ struct Clearance<'a> {
     before: Option<Contents>,
 }
 
+impl Clearance<'_> {
+    /// Fewer at a time may do where so many were too much for the server.
+    fn take_fewer(&mut self) {
+        self.limit = (self.limit / 4).max(1);
+        (self.pace, self.before) = (Pace::InPortions, None);
+    }
+}
+
 /// What is left when no more can be done.
 enum Cleared {
     /// All was done, but for these.
@@ -196,63 +204,61 @@ impl Cluster {
     async fn clear_in_portions(&self, work: &mut Clearance<'_>) -> Result<Cleared, Overtaken> {
         let begun = Stopwatch::start();
         loop {
-            let Found { contents, pid } = match self.contents(work, Which::Ours).await {
-                Ok(Some(found)) => found,
-                Ok(None) => return Err(Overtaken),
-                Err(error) => {
-                    return Ok(Cleared::Not(vec![not_read(work.estate, work.database, &error)]));
-                }
-            };
-            if work.before.as_ref() == Some(&contents) {
-                work.pace = Pace::AtOnce;
-            }
-            let plan = plan::clear(work.estate, &contents, work.fate, work.pace);
-            let attic = contents.attic.as_ref().filter(|_| plan.handed_over > 0);
-            let handed_over = attic.map(|attic| {
-                HandedOver::new(work.database, attic, plan.handed_over, &contents.portion)
-            });
-            if let Some(what) = &handed_over {
-                crash::at(Place::RevokeHandOver);
-                self.announce(work.lease, work.estate.oid, what).await;
-            }
-            crash::at(Place::RevokePortion);
-            let run = self.connections.apply_on(
-                &work.client,
-                &self.limits,
-                &plan.statements,
-                Duration::MAX,
-            );
-            let (done, mut waits) = self.while_looking(run, || self.waits(pid)).await;
-            let mut done = done.map(|_| ());
-            if let (Ok(()), Some(what)) = (&done, handed_over) {
-                self.handed.note(work.lease, what);
-            }
-            if done.is_ok() && plan.next == Next::DropSome {
-                (done, waits) = self.drop_some(work, &contents.role, pid).await;
-            }
-            match done {
-                Ok(()) if plan.next == Next::Nothing => return Ok(Cleared::All(plan.blockers)),
-                Ok(()) if plan.next == Next::Again => work.before = Some(contents),
-                Ok(()) => work.before = None,
-                Err(failure) if failure.moved_on() => return Err(Overtaken),
-                // Fewer at a time may do.
-                Err(failure) if is_too_much(&failure) && work.limit > 1 => {
-                    work.limit = (work.limit / 4).max(1);
-                    (work.pace, work.before) = (Pace::InPortions, None);
-                    let (database, limit) = (work.database, work.limit);
-                    debug!(cluster = %self.name, database, limit, %failure, "too much at once for the server");
-                }
-                Err(failure) => {
-                    return Ok(Cleared::Not(
-                        self.explained(&work.client, work.estate, work.database, &failure, waits)
-                            .await,
-                    ));
-                }
+            if let Some(cleared) = self.clear_portion(work).await? {
+                return Ok(cleared);
             }
             if begun.elapsed() > GOES_ON_FOR {
                 return Ok(Cleared::Not(vec![goes_on(work.database)]));
             }
         }
+    }
+
+    /// Deals with the next portion; gives what came of all when that was the last.
+    async fn clear_portion(&self, work: &mut Clearance<'_>) -> Result<Option<Cleared>, Overtaken> {
+        let (estate, database) = (work.estate, work.database);
+        let Found { contents, pid } = match self.contents(work, Which::Ours).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(Overtaken),
+            Err(error) => return Ok(Some(Cleared::Not(vec![not_read(estate, database, &error)]))),
+        };
+        if work.before.as_ref() == Some(&contents) {
+            work.pace = Pace::AtOnce;
+        }
+        let plan = plan::clear(estate, &contents, work.fate, work.pace);
+        let attic = contents.attic.as_ref().filter(|_| plan.handed_over > 0);
+        let handed_over = attic
+            .map(|attic| HandedOver::new(database, attic, plan.handed_over, &contents.portion));
+        if let Some(what) = &handed_over {
+            crash::at(Place::RevokeHandOver);
+            self.announce(work.lease, estate.oid, what).await;
+        }
+        crash::at(Place::RevokePortion);
+        let (client, limits) = (&work.client, &self.limits);
+        let run = self.connections.apply_on(client, limits, &plan.statements, Duration::MAX);
+        let (done, mut waits) = self.while_looking(run, || self.waits(pid)).await;
+        let mut done = done.map(|_| ());
+        if let (Ok(()), Some(what)) = (&done, handed_over) {
+            self.handed.note(work.lease, what);
+        }
+        if done.is_ok() && plan.next == Next::DropSome {
+            (done, waits) = self.drop_some(work, &contents.role, pid).await;
+        }
+        let failure = match done {
+            Ok(()) if plan.next == Next::Nothing => return Ok(Some(Cleared::All(plan.blockers))),
+            Ok(()) => {
+                work.before = (plan.next == Next::Again).then_some(contents);
+                return Ok(None);
+            }
+            Err(failure) if failure.moved_on() => return Err(Overtaken),
+            Err(failure) => failure,
+        };
+        if is_too_much(&failure) && work.limit > 1 {
+            work.take_fewer();
+            debug!(cluster = %self.name, database, limit = work.limit, %failure, "too much at once for the server");
+            return Ok(None);
+        }
+        let why = self.explained(&work.client, estate, database, &failure, waits).await;
+        Ok(Some(Cleared::Not(why)))
     }
 
     /// Drops what can be dropped one after the other. When nothing can, all is tried at once.
@@ -295,24 +301,7 @@ impl Cluster {
         let row = rows.first().and_then(|rows| rows.first());
         let row = row.ok_or_else(|| self.unreadable("an empty answer"))?;
         let Some(role) = column(&self.name, row, "role_name")? else { return Ok(None) };
-        let (mut classes, mut oids): (Vec<u32>, Vec<u32>) =
-            (column(&self.name, row, "portion_classes")?, column(&self.name, row, "portion_oids")?);
-        if work.fate != Fate::HandOver {
-            // What it gave on its own goes or stays with that.
-            (classes, oids) = (Vec::new(), Vec::new());
-        }
-        let which = which.as_str();
-        let queries = [
-            Query {
-                sql: include_str!("sql/grants.sql"),
-                parameters: &[&oid, &limit, &which, &classes, &oids],
-            },
-            Query { sql: include_str!("sql/policies.sql"), parameters: &[&oid, &limit, &which] },
-        ];
-        let answers = self.look_into(&work.client, queries).await?;
-        let [grants, policies] = answers.as_slice() else {
-            return Err(self.unreadable("another number of answers"));
-        };
+        let (grants, policies) = self.privileges(work, which, row).await?;
         let owned: i64 = column(&self.name, row, "owned")?;
         let contents = Contents {
             database: work.database.to_owned(),
@@ -327,10 +316,39 @@ impl Cluster {
             owned: usize::try_from(owned).map_err(|_| self.unreadable("owned"))?,
             objects: named(&self.name, row)?,
             portion: named_portion(&self.name, row)?,
-            grants: self.grants(grants)?,
-            policies: policies.iter().map(|row| self.policy(row)).collect::<Result<_, _>>()?,
+            grants,
+            policies,
         };
         Ok(Some(Found { contents, pid: column(&self.name, row, "pid")? }))
+    }
+
+    /// Privileges and policies that name the role, besides those on objects of the portion in `row`.
+    async fn privileges(
+        &self,
+        work: &Clearance<'_>,
+        which: Which,
+        row: &Row,
+    ) -> Result<(Vec<Grant>, Vec<Policy>), ClusterError> {
+        let (mut classes, mut oids): (Vec<u32>, Vec<u32>) =
+            (column(&self.name, row, "portion_classes")?, column(&self.name, row, "portion_oids")?);
+        if work.fate != Fate::HandOver {
+            // What it gave on its own goes or stays with that.
+            (classes, oids) = (Vec::new(), Vec::new());
+        }
+        let (oid, limit, which) = (work.estate.oid.0, count(work.limit), which.as_str());
+        let queries = [
+            Query {
+                sql: include_str!("sql/grants.sql"),
+                parameters: &[&oid, &limit, &which, &classes, &oids],
+            },
+            Query { sql: include_str!("sql/policies.sql"), parameters: &[&oid, &limit, &which] },
+        ];
+        let answers = self.look_into(&work.client, queries).await?;
+        let [grants, policies] = answers.as_slice() else {
+            return Err(self.unreadable("another number of answers"));
+        };
+        let policies = policies.iter().map(|row| self.policy(row)).collect::<Result<_, _>>()?;
+        Ok((self.grants(grants)?, policies))
     }
 
     async fn look_into<const N: usize>(

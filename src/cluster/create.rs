@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 use crate::lease::plan::{self, Creation};
 use crate::lease::{Lease, Marker};
 use crate::mapping::Profile;
-use crate::names::{RoleOid, Ttl, Verifier};
+use crate::names::{RoleName, RoleOid, Ttl, Verifier};
 
 /// How often a plan is made anew because the world moved while it was run.
 const RETRIES: u32 = 3;
@@ -44,11 +44,7 @@ impl Cluster {
     ) -> Result<Created, CreateError> {
         let begun = Stopwatch::start();
         let failed = |source| CreateError::Failed { role_name: lease.role_name.clone(), source };
-        let refused = |refusal| CreateError::Refused {
-            cluster: self.name.clone(),
-            role: profile.role.clone(),
-            refusal,
-        };
+        let refused = |refusal| self.refused(&profile.role, refusal);
         let look = self.look(&profile.role).await.map_err(failed)?;
         look.check().map_err(refused)?;
         // Without a connection nothing was sent, and nothing is in doubt.
@@ -80,17 +76,25 @@ impl Cluster {
                     source: self.unreadable("the new role's OID"),
                 }),
             },
-            Err(failure) if failure.is_one_of(&[plan::CHECK_FAILED]) => {
-                Err(refused(CreateRefusal::TooLate))
+            Err(failure) => {
+                Err(self.not_made(lease, &profile.role, failure.without(verifier.expose())))
             }
-            // The look is older than the fail-over.
-            Err(failure) if failure.is_one_of(&["25006"]) => Err(refused(CreateRefusal::Standby)),
-            Err(failure) => Err(self.not_made(lease, failure.without(verifier.expose()))),
         }
     }
 
+    fn refused(&self, role: &RoleName, refusal: CreateRefusal) -> CreateError {
+        CreateError::Refused { cluster: self.name.clone(), role: role.clone(), refusal }
+    }
+
     /// What a failure after sending means.
-    fn not_made(&self, lease: &Lease, failure: Failure) -> CreateError {
+    fn not_made(&self, lease: &Lease, role: &RoleName, failure: Failure) -> CreateError {
+        if failure.is_one_of(&[plan::CHECK_FAILED]) {
+            return self.refused(role, CreateRefusal::TooLate);
+        }
+        // The look is older than the fail-over.
+        if failure.is_one_of(&["25006"]) {
+            return self.refused(role, CreateRefusal::Standby);
+        }
         let (kind, role_name) = (failure.kind, lease.role_name.clone());
         let source = failure.on(&self.name, "making a role");
         match kind {

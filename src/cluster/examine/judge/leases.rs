@@ -7,12 +7,13 @@ use super::{listed, seen};
 use crate::lease::MarkerReading;
 use crate::names::identifier;
 
+const CHECK: Check = Check::LeaseRoles;
+
 pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
-    seen(Check::LeaseRoles, &facts.lease_roles, |roles| lease_roles(expected, roles))
+    seen(CHECK, &facts.lease_roles, |roles| lease_roles(expected, roles))
 }
 
 fn lease_roles(expected: &Expected, roles: &[LeaseRole]) -> Vec<Finding> {
-    const CHECK: Check = Check::LeaseRoles;
     let (mut live, mut ended, mut others, mut strangers) =
         (0_usize, Vec::new(), 0_usize, Vec::new());
     for role in roles {
@@ -33,30 +34,25 @@ fn lease_roles(expected: &Expected, roles: &[LeaseRole]) -> Vec<Finding> {
     }
     let foreign = if others > 0 { format!(", {others} of other brokers") } else { String::new() };
     let mut findings = vec![Finding::pass(CHECK, format!("{live} of ours{foreign}"))];
-    if !ended.is_empty() {
-        let seen = format!("{} of ours cannot log in any more: {}", ended.len(), listed(&ended));
-        let why = "Their access has ended, and something keeps them from being dropped; they have no \
-                   rights left, and the broker tries on.";
-        findings.push(
-            Finding::note(CHECK, seen, why)
-                .mend("# the broker lists what keeps each: `blockers` of the lease"),
-        );
-    }
-    if !strangers.is_empty() {
-        let prefix = expected.role_prefix.as_str();
-        let seen = format!(
-            "{} with {prefix} and without our mark: {}",
-            strangers.len(),
-            listed(&strangers)
-        );
-        let why = "The broker never touches them, so nobody ends them; a mark that was changed looks \
-                   the same.";
-        let drop = strangers.iter().map(|name| format!("-- DROP ROLE {};", identifier(name)));
-        findings.push(
-            Finding::warn(CHECK, seen, why)
-                .mend("-- once you know whose they are:")
-                .mend_all(drop.take(5)),
-        );
-    }
+    findings.extend((!ended.is_empty()).then(|| cannot_log_in(&ended)));
+    findings.extend((!strangers.is_empty()).then(|| look_like_ours(expected, &strangers)));
     findings
+}
+
+fn cannot_log_in(ended: &[&String]) -> Finding {
+    let seen = format!("{} of ours cannot log in any more: {}", ended.len(), listed(ended));
+    let why = "Their access has ended, and something keeps them from being dropped; they have no \
+               rights left, and the broker tries on.";
+    Finding::note(CHECK, seen, why)
+        .mend("# the broker lists what keeps each: `blockers` of the lease")
+}
+
+fn look_like_ours(expected: &Expected, strangers: &[&String]) -> Finding {
+    let prefix = expected.role_prefix.as_str();
+    let (count, names) = (strangers.len(), listed(strangers));
+    let seen = format!("{count} with {prefix} and without our mark: {names}");
+    let why = "The broker never touches them, so nobody ends them; a mark that was changed looks \
+               the same.";
+    let drop = strangers.iter().map(|name| format!("-- DROP ROLE {};", identifier(name)));
+    Finding::warn(CHECK, seen, why).mend("-- once you know whose they are:").mend_all(drop.take(5))
 }
