@@ -133,6 +133,11 @@ impl Connections {
         }
     }
 
+    /// The broker's login.
+    pub(super) fn login(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// A connection to the maintenance database.
     pub(super) async fn borrow(&self, lane: Lane) -> Result<Borrowed, ClusterError> {
         let pool = match lane {

@@ -12,7 +12,7 @@ use super::row::column;
 use crate::causes::with_causes;
 use crate::clock::Stopwatch;
 use crate::lease::{Blocker, BlockerKind, Holder};
-use crate::names::RoleOid;
+use crate::names::{RoleOid, identifier};
 
 /// Whether a role has sessions.  $1  its OID
 ///
@@ -68,13 +68,7 @@ impl Cluster {
             };
             let sessions = match signalled {
                 Err(error) if error.is_not_permitted() => {
-                    let detail = format!(
-                        "a session of the role (OID {oid}) is open and the broker may not end it: {}",
-                        with_causes(&error)
-                    );
-                    let blocker = Blocker::new(BlockerKind::BrokerRight, detail);
-                    let remedy = "grant pg_signal_backend to the broker's login";
-                    return Ok(vec![blocker.remedy(remedy)]);
+                    return Ok(vec![may_not_end(oid, self.connections.login(), &error)]);
                 }
                 answer => answer?,
             };
@@ -123,4 +117,13 @@ fn does_not_end(oid: RoleOid, pid: i32) -> Blocker {
     Blocker::new(BlockerKind::Session, detail)
         .held_by(holder)
         .remedy("look why the process does not answer; restarting the server ends it")
+}
+
+/// That the broker lacks `pg_signal_backend`, and how it gets it.
+fn may_not_end(oid: RoleOid, login: &str, error: &ClusterError) -> Blocker {
+    let cause = with_causes(error);
+    let detail =
+        format!("a session of the role (OID {oid}) is open and the broker may not end it: {cause}");
+    let sql = format!("GRANT pg_signal_backend TO {}", identifier(login));
+    Blocker::new(BlockerKind::BrokerRight, detail).remedy_sql(&sql)
 }
