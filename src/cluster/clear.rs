@@ -3,12 +3,10 @@
 //! Invariant: nothing here is as large as what the role's holder has made. What is read is a
 //! portion, and what is dealt with is gone from what is read next.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use futures::future::try_join_all;
-use tokio::time::sleep;
 use tokio_postgres::Row;
 use tracing::debug;
 
@@ -17,7 +15,7 @@ use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure};
 use super::explain::{not_reached, not_read};
 use super::handed::HandedOver;
-use super::locks::LockHolder;
+use super::locks::{LockHolder, while_looking};
 use super::row::{column, count, named, named_here, named_portion};
 use crate::clock::Stopwatch;
 use crate::crash::{self, Place};
@@ -26,9 +24,6 @@ use crate::lease::plan::{
 };
 use crate::lease::{Blocker, BlockerKind};
 use crate::names::LeaseId;
-
-/// How often it is asked whom a statement waits for.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// For how long one attempt goes on with portion after portion. Somebody who goes on granting can
 /// make more of them all the time, and others wait for their turn.
@@ -235,7 +230,7 @@ impl Cluster {
         crash::at(Place::RevokePortion);
         let (client, limits) = (&work.client, &self.limits);
         let run = self.connections.apply_on(client, limits, &plan.statements, Duration::MAX);
-        let (done, mut waits) = self.while_looking(run, || self.waits(pid)).await;
+        let (done, mut waits) = while_looking(run, || self.waits(pid)).await;
         let mut done = done.map(|_| ());
         if let (Ok(()), Some(what)) = (&done, handed_over) {
             self.handed.note(work.lease, what);
@@ -278,7 +273,7 @@ impl Cluster {
         let (first, each) = plan::drop_each(work.estate, role, &objects);
         crash::at(Place::RevokeDropSome);
         let run = self.connections.apply_each(&work.client, &self.limits, &first, &each);
-        let (dropped, waits) = self.while_looking(run, || self.waits(pid)).await;
+        let (dropped, waits) = while_looking(run, || self.waits(pid)).await;
         let done = dropped.map(|dropped| {
             if dropped == 0 {
                 work.pace = Pace::AtOnce;
@@ -386,33 +381,6 @@ impl Cluster {
             of_own: column(&self.name, row, "of_own")?,
             can_act: column(&self.name, row, "can_act")?,
         })
-    }
-
-    /// Awaits `run` and asks now and then what it waits for: once it has failed, nobody can say
-    /// any more.
-    pub(super) async fn while_looking<T, L, F>(
-        &self,
-        run: impl Future<Output = T>,
-        look: impl Fn() -> F,
-    ) -> (T, Vec<L>)
-    where
-        F: Future<Output = Result<Vec<L>, ClusterError>>,
-    {
-        let mut run = pin!(run);
-        let mut waits = Vec::new();
-        loop {
-            let looking = async {
-                sleep(LOOK_EVERY).await;
-                look().await
-            };
-            tokio::select! {
-                biased;
-                done = &mut run => return (done, waits),
-                seen = looking => if let Ok(seen) = seen && !seen.is_empty() {
-                    waits = seen;
-                }
-            }
-        }
     }
 }
 

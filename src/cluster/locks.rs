@@ -5,9 +5,11 @@
 //! Everybody else is named and left alone.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 use tokio_postgres::Row;
 use tracing::debug;
 
@@ -20,6 +22,35 @@ use super::{Cluster, RoleTarget};
 use crate::lease::plan::{self, HeldByPrepared};
 use crate::lease::{Blocker, BlockerKind, Holder, Marker, MarkerReading};
 use crate::names::{LeaseId, RoleOid, identifier, literal};
+
+/// How often it is asked whom a statement waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Awaits `run` and asks now and then what it waits for: once it has failed, nobody can say any
+/// more. Gives what was seen last.
+pub(super) async fn while_looking<T, L, F>(
+    run: impl Future<Output = T>,
+    look: impl Fn() -> F,
+) -> (T, Vec<L>)
+where
+    F: Future<Output = Vec<L>>,
+{
+    let mut run = pin!(run);
+    let mut seen = Vec::new();
+    loop {
+        let looking = async {
+            sleep(LOOK_EVERY).await;
+            look().await
+        };
+        tokio::select! {
+            biased;
+            done = &mut run => return (done, seen),
+            now = looking => if !now.is_empty() {
+                seen = now;
+            }
+        }
+    }
+}
 
 /// Whoever holds a lock that a statement of ours waits for.
 pub(super) struct LockHolder {
@@ -230,10 +261,10 @@ impl Cluster {
         self.connections.read(lane, doing, [query]).await.map(|_| ())
     }
 
-    /// Whom the server process `pid` of ours waits for.
-    pub(super) async fn waits(&self, pid: i32) -> Result<Vec<LockHolder>, ClusterError> {
-        let rows = self.holders(Lane::Help, pid, "", &[]).await?;
-        rows.iter().map(|row| self.lock_holder(row)).collect()
+    /// Whom the server process `pid` of ours waits for; nobody, if that cannot be read now.
+    pub(super) async fn waits(&self, pid: i32) -> Vec<LockHolder> {
+        let rows = self.holders(Lane::Help, pid, "", &[]).await.unwrap_or_default();
+        rows.iter().filter_map(|row| self.lock_holder(row).ok()).collect()
     }
 
     /// Who holds what the server process `pid` of ours waits for; or, if that is 0, each that closes

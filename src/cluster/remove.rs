@@ -22,6 +22,7 @@ use super::clear::Overtaken;
 use super::connect::{Lane, Query};
 use super::error::{ClusterError, Failure, FailureKind};
 use super::locate::{Located, SeenRole};
+use super::locks::while_looking;
 use super::observe::Search;
 use super::row::{Shown, column};
 use super::sessions::{HAS_SESSIONS, Whose};
@@ -177,7 +178,8 @@ impl Cluster {
         statements: &[Statement],
     ) -> Result<Removed, ClusterError> {
         let run = self.connections.apply(Lane::Remove, &self.limits, statements);
-        let (done, waits) = self.while_looking(run, || self.make_way(Lane::Help, role)).await;
+        let look = || async { self.make_way(Lane::Help, role).await.unwrap_or_default() };
+        let (done, waits) = while_looking(run, look).await;
         match done {
             Ok(_) => Ok(Removed::Dropped),
             Err(failure) if failure.moved_on() => Ok(Removed::Moved),

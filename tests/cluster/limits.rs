@@ -631,6 +631,7 @@ async fn how_the_broker_gets_to_act_for_a_role_is_told_with_its_login() {
         let remedy = format!("GRANT \"{}\" TO \"pgbridge\"", held.name());
         let told: Vec<_> = left.iter().filter_map(|one| one.remedy.as_deref()).collect();
         assert!(told.contains(&&*remedy), "{left:#?}");
+        assert!(told.contains(&"GRANT pg_signal_backend TO \"pgbridge\""), "{left:#?}");
         site.dba(&format!("REVOKE pgbridge FROM {}; SET ROLE keeper; {remedy}", held.name()));
         let ended = AccessEnd::Ended(held.created.role_oid);
         assert_eq!(site.cluster.end_access(&held.target()).await.unwrap(), ended);
