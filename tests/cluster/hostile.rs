@@ -38,7 +38,7 @@ struct Hostile {
 
 impl Site {
     /// psql as the holder, to be given something to do.
-    fn psql_of(&self, role: &str, password: &str, database: &str) -> Command {
+    pub(super) fn psql_of(&self, role: &str, password: &str, database: &str) -> Command {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
             .env("PGHOST", "127.0.0.1")
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// A session that has run `text` and stays open.
-    fn keep_open(mut psql: Command, text: &str) -> Session {
+    pub(super) fn keep_open(mut psql: Command, text: &str) -> Session {
         let mut session = Session(psql.spawn().expect("psql is installed"));
         let input = session.0.stdin.as_mut().expect("it has an input");
         writeln!(input, "{text}").expect("it reads");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgbridge::cluster::{AccessEnd, Removal};
+use pgbridge::lease::Blocker;
 use pgbridge::mapping::ObjectPolicy;
 
 use super::{Held, MAJORS, Site, open, settings};
@@ -142,6 +143,46 @@ async fn what_an_accomplice_prepares_does_not_keep_the_role_open() {
                         AND roleid <> 'pg_signal_backend'::regrole";
         let before = Site::start(major).see(left);
         assert_eq!(site.see(left), before);
+    }
+}
+
+/// Until 14 a role can make anybody its member, and a stranger's session is not the broker's to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_keeps_the_log_in_open_as_the_role_keeps_no_rights_and_is_named() {
+    for major in [13, 14] {
+        let site = Site::start(major);
+        let mut settings = settings(&site.postgres);
+        settings.lock_timeout = Duration::from_millis(500);
+        let impatient = open(settings, "b1", '7');
+        site.dba("CREATE ROLE eve LOGIN PASSWORD 'eve'; GRANT CONNECT ON DATABASE orders TO eve");
+        let held = site.hold("orders_read").await;
+        let _session = site.session(&held);
+        site.use_it(&held, "orders", &format!("GRANT {} TO eve", held.name())).unwrap();
+        let lock = format!("BEGIN; SET ROLE {0}; ALTER ROLE {0} PASSWORD 'x';", held.name());
+        let mut eve = Site::keep_open(site.psql_of("eve", "eve", "orders"), &lock);
+        site.row_is_locked(&held);
+
+        let end = impatient.end_access(&held.target()).await.unwrap();
+        let AccessEnd::Blocked(blockers) = end else { panic!("{end:?}") };
+        assert!(blockers[0].detail.contains("its rights have ended"), "{blockers:?}");
+        let is_eve = |one: &&Blocker| {
+            one.held_by.as_ref().is_some_and(|holder| holder.role.as_deref() == Some("eve"))
+        };
+        let told = blockers.iter().find(is_eve).expect("she is named");
+        assert_eq!(site.sessions_of(&held), "0");
+        let refused = site.use_it(&held, "orders", "SELECT count(*) FROM sales.customer");
+        assert!(refused.unwrap_err().contains("permission denied"));
+        assert!(eve.0.try_wait().unwrap().is_none());
+
+        site.dba(told.remedy.as_deref().expect("a statement"));
+        let ended = AccessEnd::Ended(held.created.role_oid);
+        assert_eq!(impatient.end_access(&held.target()).await.unwrap(), ended);
+        site.assert_closed(&held);
+        let members = format!(
+            "SELECT count(*) FROM pg_auth_members WHERE roleid = {} AND member = 'eve'::regrole",
+            held.created.role_oid
+        );
+        assert_eq!(site.see(&members), "0");
     }
 }
 
