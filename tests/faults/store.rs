@@ -66,7 +66,9 @@ impl Engine {
             Self::Sqlite => inside.store(&format!("{}.db", share.0)),
             Self::Postgres(server) => {
                 let settings = server.copy(EMPTY, &format!("life{}", share.0));
-                Arc::new(PostgresStore::open(&settings).await.expect("a store can be opened"))
+                // Beside so many others a connection may take longer than a store waits for it.
+                let open = async || PostgresStore::open(&settings).await.ok();
+                Arc::new(until("a store to be opened", open).await)
             }
         }
     }
