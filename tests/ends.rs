@@ -228,6 +228,42 @@ async fn what_is_told_to_end_by_a_clock_that_is_ahead_ends_as_soon_as_others_wer
     workers.stop().await;
 }
 
+/// What was asked for by a time that is yet to come for a clock that is behind ends all the same; and
+/// by one that is ahead, nobody is kept from logging in again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_to_end_by_a_wrong_clock_loses_all_and_may_come_back() {
+    const AWAY: Duration = Duration::from_hours(2);
+    let stand = Stand::new(16, Clock::system()).await;
+    for wrong in [now() - AWAY, now() + AWAY] {
+        let workers = started(&stand.broker, &stand.clock).await;
+        let issued = stand.broker.issue(&request(), &stand.alice().await, wish()).await;
+        let lease = issued.unwrap_or_else(|error| panic!("{error:?}")).lease;
+        workers.stop().await;
+
+        let store = Arc::clone(&stand.sound) as Arc<dyn Store>;
+        let clock = Clock::manual(wrong);
+        let broker = stand.inside.broker(Share(1), store, clock.clone());
+        let carol = carol(&broker, &*stand.sound, clock.now()).await;
+        let person = Some(lease.principal.key());
+        let selection = Selection { person, ..Selection::default() };
+        let asks = broker.clone();
+        let asked = tokio::spawn(async move {
+            asks.revoke_selected(&request(), &carol, selection, Rehearsal::No).await
+        });
+        let workers = broker.start();
+        let told = asked.await.expect("it does not panic");
+        let told: Vec<LeaseId> = told.expect("all end").iter().map(|lease| lease.id).collect();
+        assert!(told.contains(&lease.id), "{wrong}: {told:?}");
+        assert!(stand.lease(lease.id).await.state.is_final(), "{wrong}");
+        workers.stop().await;
+        let workers = started(&stand.broker, &stand.clock).await;
+        let again = stand.broker.issue(&request(), &stand.alice().await, wish()).await;
+        let again = again.unwrap_or_else(|error| panic!("{wrong}: {error:?}")).lease;
+        assert!(!again.state.is_final());
+        workers.stop().await;
+    }
+}
+
 /// D-14: the longest overdue first, a few at a time; nothing is issued before store and cluster were
 /// compared, and from then on at once.
 #[tokio::test(flavor = "multi_thread")]
