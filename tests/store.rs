@@ -12,7 +12,9 @@ use futures::StreamExt;
 use pgbridge::causes::with_causes;
 use pgbridge::clock::Stopwatch;
 use pgbridge::lease::{Lease, LeaseState};
-use pgbridge::store::conformance::{PROMISES, audit, intent, opened, record};
+use pgbridge::store::conformance::{
+    PROMISES, at, audit, claim, claimant, intent, opened, overdue, record,
+};
 use pgbridge::store::postgres::{PostgresSettings, PostgresStore};
 use pgbridge::store::{Change, LeaseFilter, Store, StoreError};
 
@@ -215,6 +217,23 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
         assert!(what.contains(&format!("column {column}:")), "{what}");
     }
     assert!(store.leases(&LeaseFilter::default()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_keeps_no_other_from_its_end() {
+    let server = StoreServer::start(16);
+    let store = open(&server.fresh("store")).await;
+    let (broken, other) = (overdue(2), overdue(1));
+    for lease in [&broken, &other] {
+        opened(&*store, lease).await;
+    }
+    let breaks = "UPDATE pgbridge.lease SET principal = '{}'";
+    server.postgres.sql("store", &format!("{breaks} WHERE id = '{}'", broken.id));
+    let by = claimant();
+    assert_eq!(claim(&*store, at(100), 9, by).await, [other]);
+    server.postgres.sql("store", breaks);
+    let error = store.claim(&"orders".parse().unwrap(), at(100), 9, by).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
 }
 
 #[tokio::test]

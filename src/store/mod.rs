@@ -362,10 +362,10 @@ pub trait Store: Send + Sync + Debug {
     /// lost. A claim ends with [`Self::unclaim`], with a move to a final state, or [`CLAIM_LASTS`]
     /// after it was made, by the store's own clock. It saves two brokers from doing the same work
     /// and nothing else: a claimed lease can be moved by anybody, and every move is a compare and
-    /// swap all the same.
+    /// swap all the same. A lease that cannot be read keeps no other from being given.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// When the engine fails, or nothing that it found can be read.
     async fn claim(
         &self,
         cluster: &ClusterName,

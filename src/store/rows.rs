@@ -73,6 +73,27 @@ pub(super) trait Row {
     fn time(&self, column: &str) -> Result<Option<Timestamp>, String>;
 }
 
+/// What could be read of leases that are due: one that cannot be keeps no other from its end. It
+/// has a log-in that ends by itself, and whoever lists or compares leases is told of it.
+///
+/// # Errors
+/// When there are some, and none can be read: why the first one cannot.
+pub(super) fn readable(
+    leases: impl IntoIterator<Item = Result<Lease, Refusal>>,
+) -> Result<Vec<Lease>, Refusal> {
+    let (mut readable, mut refused) = (Vec::new(), None);
+    for lease in leases {
+        match lease {
+            Ok(lease) => readable.push(lease),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    match refused {
+        Some(refusal) if readable.is_empty() => Err(refusal),
+        _ => Ok(readable),
+    }
+}
+
 /// One row being read; `of` says which, for the reader of an error.
 struct Columns<'row> {
     row: &'row dyn Row,

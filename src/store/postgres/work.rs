@@ -39,7 +39,7 @@ pub(super) async fn claim(
     let (cluster, now, limit) = (cluster.as_str(), Moment::not_after(now), i64::from(limit));
     let (by, lasts) = (by.to_string(), CLAIM_LASTS.as_secs_f64());
     let due = transaction.ask(DUE, &[&cluster, &now, &limit, &by, &lasts]).await?;
-    let due = all(&due, rows::lease)?;
+    let due = rows::readable(due.iter().map(|row| rows::lease(row)))?;
     if due.is_empty() {
         transaction.roll_back().await?;
         return Ok(due);

@@ -130,7 +130,13 @@ pub(super) fn due(
         ":now": nanoseconds(now)?,
         ":limit": limit,
     };
-    all(connection, SQL, values, rows::lease)
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut found = statement.query(values)?;
+    let mut leases = Vec::new();
+    while let Some(row) = found.next()? {
+        leases.push(rows::lease(row));
+    }
+    Ok(rows::readable(leases)?)
 }
 
 /// Every lease that is not in a final state that is known.

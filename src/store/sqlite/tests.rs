@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::causes::with_causes;
 use crate::lease::LeaseState;
-use crate::store::conformance::{at, audit, conformance, intent, opened, record};
+use crate::store::conformance::{
+    at, audit, claim, claimant, conformance, intent, opened, overdue, record,
+};
 
 fn fresh() -> Ready<(Arc<dyn Store>, TempDir)> {
     let directory = tempfile::tempdir().unwrap();
@@ -284,6 +286,23 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
         assert!(what.contains(&format!("column {column}:")), "{what}");
     }
     assert!(store.leases(&LeaseFilter::default()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_keeps_no_other_from_its_end() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let (broken, other) = (overdue(2), overdue(1));
+    for lease in [&broken, &other] {
+        opened(&store, lease).await;
+    }
+    let broken = broken.id.to_string();
+    shell(&path).execute("UPDATE lease SET principal = '{}' WHERE id = ?1", [broken]).unwrap();
+    let by = claimant();
+    assert_eq!(claim(&store, at(100), 9, by).await, [other]);
+    shell(&path).execute_batch("UPDATE lease SET principal = '{}'").unwrap();
+    let error = store.claim(&"orders".parse().unwrap(), at(100), 9, by).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
 }
 
 #[tokio::test]
