@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgbridge::broker::{Broker, Caller, Credential, IssueError, LeaseError, Rehearsal, Selection};
+use pgbridge::broker::{
+    Broker, Caller, Credential, IssueError, LeaseError, Rehearsal, RenewLeaseError, Selection,
+};
 use pgbridge::clock::Clock;
 use pgbridge::lease::{Lease, LeaseState};
 use pgbridge::names::LeaseId;
@@ -225,6 +227,35 @@ async fn what_is_told_to_end_by_a_clock_that_is_ahead_ends_as_soon_as_others_wer
     let workers = broker.start();
     until("the end", async || is(LeaseState::Revoked).await).await;
     assert!(asked.await.expect("it does not panic").is_ok());
+    workers.stop().await;
+}
+
+/// A clock that nobody has compared prolongs no lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_renewed_once_the_clocks_were_compared_and_not_before() {
+    let stand = Stand::new(16, Clock::system()).await;
+    let workers = started(&stand.broker, &stand.clock).await;
+    let issued = stand.broker.issue(&request(), &stand.alice().await, wish()).await;
+    let lease = issued.unwrap_or_else(|error| panic!("{error:?}")).lease;
+    workers.stop().await;
+
+    let store = Arc::clone(&stand.sound) as Arc<dyn Store>;
+    let clock = Clock::manual(now() + Duration::from_mins(30));
+    let broker = stand.inside.broker(Share(1), store, clock.clone());
+    let (alice, asked) = (alice(&broker, &*stand.sound, clock.now()).await, request());
+    let refused = broker.renew(&asked, &alice, lease.id, None).await;
+    assert!(matches!(refused, Err(RenewLeaseError::NotReady)), "{refused:?}");
+    assert_eq!(stand.lease(lease.id).await, lease);
+    let records = audit(&*stand.sound).await;
+    let told = records.iter().find(|record| record["request_id"] == asked.id);
+    assert_eq!(told.expect("it is written down")["cause"], "not_ready");
+
+    let renews = broker.clone();
+    let renewed =
+        tokio::spawn(async move { renews.renew(&request(), &alice, lease.id, None).await });
+    let workers = broker.start();
+    let renewed = renewed.await.expect("it does not panic").expect("it is renewed");
+    assert!(renewed.expires_at > lease.expires_at);
     workers.stop().await;
 }
 

@@ -1,6 +1,9 @@
 //! Renewing: the end moves, if the caller could still ask for the role today.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::standing::{Doubt, FRESH};
@@ -14,6 +17,9 @@ use crate::lease::{Lease, RenewError};
 use crate::mapping::{Entitlement, Profile, Refusal};
 use crate::names::{ClusterName, LeaseId, RoleName, Ttl};
 use crate::store::{Change, StoreError};
+
+/// How long a renewal waits for a broker that has just started to know the time.
+const TIME_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a lease was not renewed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,9 @@ pub enum RenewLeaseError {
     /// The directory cannot say whether the person still may have the lease.
     #[error("the directory cannot be asked now")]
     DirectoryAway,
+    /// The broker has not compared the clocks since its start, so nobody knows when the end would be.
+    #[error("the broker does not know the time yet; try again soon, or tell the administrators")]
+    NotReady,
     /// The TTL is longer than the profile allows.
     #[error("a lease of role `{role}` lives at most {max_ttl}, {ttl} was asked for")]
     TtlTooLong {
@@ -78,8 +87,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the lease is not the caller's, the role is not on offer any more (then the lease ends),
-    /// nobody can say whether it is, the TTL is too long, the lease is over, or store or cluster do
-    /// not do their part.
+    /// nobody can say whether it is or what time it is, the TTL is too long, the lease is over, or
+    /// store or cluster do not do their part.
     pub async fn renew(
         &self,
         request: &Request,
@@ -89,6 +98,7 @@ impl Broker {
     ) -> Result<Lease, RenewLeaseError> {
         let lease = self.lease(request, caller, id).await?;
         let entitlement = self.still_allowed(request, caller, &lease).await?;
+        self.need_time(request, caller, &lease).await?;
         let former = lease.expires_at;
         let renewed = match self.moved(lease.clone(), entitlement.profile(), ttl) {
             Ok(renewed) => renewed,
@@ -123,6 +133,21 @@ impl Broker {
         crash::at(Place::RenewAnswer);
         info!(request.id, lease = %id, expires_at = %renewed.expires_at, "renewed");
         Ok(renewed)
+    }
+
+    /// An end by a clock that is wrong would be later than anybody may have it.
+    async fn need_time(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        lease: &Lease,
+    ) -> Result<(), RenewLeaseError> {
+        if timeout(TIME_KNOWN_WITHIN, self.0.time.settled()).await.is_ok() {
+            return Ok(());
+        }
+        let detail = "the clocks were not compared since the start";
+        self.refuse_renewal(request, caller, lease, "not_ready", detail).await?;
+        Err(RenewLeaseError::NotReady)
     }
 
     /// The lease with its new end.

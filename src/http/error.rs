@@ -115,6 +115,9 @@ impl From<RenewLeaseError> for Problem {
                 Self::new(Kind::NotOnOffer, detail)
             }
             RenewLeaseError::DirectoryAway => directory_away(),
+            RenewLeaseError::NotReady => {
+                Self::new(Kind::NotReady, error.to_string()).retry_after(SOON_SECONDS)
+            }
             RenewLeaseError::TtlTooLong { .. } => Self::new(Kind::TtlTooLong, error.to_string()),
             RenewLeaseError::LoginEnded => not_logged_in(),
             RenewLeaseError::State(_) => Self::new(Kind::LeaseOver, error.to_string()),

@@ -163,6 +163,7 @@ async fn done(stand: &Stand, deed: Deed, ttl: Ttl, watch: impl FnOnce(&Proxy)) -
                 None => stand.held().await.lease,
             };
             let fresh = stand.fresh().await;
+            started(&fresh.broker, &fresh.clock).await.stop().await;
             let asked = expires_at.max(fresh.clock.now() + ttl.span());
             let latest = asked.max(*stand.latest.lock().expect("nobody panics with it"));
             *stand.latest.lock().expect("nobody panics with it") = latest;

@@ -53,6 +53,7 @@
 //!      a_clock_of_the_store_that_jumps_ends_no_lease_and_prolongs_none
 //!      what_is_told_to_end_by_a_clock_that_is_ahead_ends_as_soon_as_others_were_asked
 //!      whoever_is_told_to_end_by_a_wrong_clock_loses_all_and_may_come_back
+//!      a_lease_is_renewed_once_the_clocks_were_compared_and_not_before
 //! F-17 two revoke one lease
 //!      two_brokers_that_remove_the_same_role_both_find_it_gone
 //!      two_brokers_that_revoke_the_same_lease_tell_it_once

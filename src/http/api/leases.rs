@@ -197,7 +197,7 @@ pub(in crate::http) async fn show(
         (status = 409, description = "`lease-over`, `overtaken`"),
         (status = 422, description = "`ttl-unfit`, `ttl-too-long`, `body-unfit`"),
         (status = 502, description = "The cluster did not move the end: `not-extended`"),
-        (status = 503, description = "`directory-away`"),
+        (status = 503, description = "`not-ready`, `directory-away`"),
     ),
 )]
 pub(in crate::http) async fn renew(
