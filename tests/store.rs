@@ -223,12 +223,13 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
 async fn a_lease_that_cannot_be_read_keeps_no_other_from_its_end() {
     let server = StoreServer::start(16);
     let store = open(&server.fresh("store")).await;
-    let (broken, other) = (overdue(2), overdue(1));
-    for lease in [&broken, &other] {
-        opened(&*store, lease).await;
+    for _ in 0..30 {
+        opened(&*store, &overdue(2)).await;
     }
     let breaks = "UPDATE pgbridge.lease SET principal = '{}'";
-    server.postgres.sql("store", &format!("{breaks} WHERE id = '{}'", broken.id));
+    server.postgres.sql("store", breaks);
+    let other = overdue(1);
+    opened(&*store, &other).await;
     let by = claimant();
     assert_eq!(claim(&*store, at(100), 9, by).await, [other]);
     server.postgres.sql("store", breaks);

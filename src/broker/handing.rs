@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::audit::{Action, Record, Subject};
 use crate::causes::with_causes;
 use crate::clock::Clock;
-use crate::cluster::{HandedOver, Witness};
+use crate::cluster::{HandedOver, Witness, Written};
 use crate::names::{ClusterName, LeaseId, RoleOid};
 use crate::store::Store;
 
@@ -33,7 +33,7 @@ impl Witness for Scribe {
         lease: LeaseId,
         oid: RoleOid,
         what: &HandedOver,
-    ) {
+    ) -> Written {
         let record = Record {
             lease: Some(lease),
             cluster: Some(cluster.clone()),
@@ -43,6 +43,8 @@ impl Witness for Scribe {
         };
         if let Err(failed) = self.store.commit(Vec::new(), vec![record]).await {
             warn!(%lease, cause = with_causes(&failed), "what is about to go to the attic is not written down yet; it is once the attempt is over");
+            return Written::No;
         }
+        Written::Yes
     }
 }

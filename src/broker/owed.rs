@@ -53,15 +53,31 @@ struct Debts {
     leases: BTreeSet<LeaseId>,
 }
 
+impl Debts {
+    /// Until when the leases of `person` end, if they do.
+    fn until_of(&mut self, person: &str) -> Option<&mut Timestamp> {
+        self.queue.iter_mut().find_map(|debt| match debt {
+            Debt::LeasesOf { person: of, until, .. } if of == person => Some(until),
+            _ => None,
+        })
+    }
+}
+
 impl Owed {
     fn all(&self) -> MutexGuard<'_, Debts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes `debt`, but of one lease no more than the first. Whoever asked is told that the store
+    /// Notes `debt`, but of one lease or person no more than the first. Whoever asked is told that the store
     /// did not take it, and so asks again for what is too much to be kept.
     pub(super) fn note(&self, debt: Debt) {
         let all = &mut *self.all();
+        if let Debt::LeasesOf { person, until, .. } = &debt
+            && let Some(kept) = all.until_of(person)
+        {
+            *kept = (*kept).max(*until);
+            return;
+        }
         let is_kept = match &debt {
             Debt::Lease { lease, .. } => all.leases.insert(*lease),
             Debt::Noted { .. } | Debt::LeasesOf { .. } => {
@@ -132,7 +148,11 @@ impl Broker {
             let Some(debt) = self.0.owed.first() else { return Ok(()) };
             match self.pay_one(debt).await {
                 Ok(()) => self.0.owed.first_is_paid(),
-                Err(away @ LeaseError::Store(StoreError::Failed { .. })) => return Err(away),
+                // Should it be this one alone, another is tried first the next time.
+                Err(away @ LeaseError::Store(StoreError::Failed { .. })) => {
+                    self.0.owed.first_waits();
+                    return Err(away);
+                }
                 Err(failed) => {
                     self.0.owed.first_waits();
                     if self.0.hushed.speak("owed", self.now()).is_some() {

@@ -238,7 +238,8 @@ impl Broker {
     ) -> Result<(), LeaseError> {
         let (person, Reason { word, detail }) = (principal.key(), reason);
         warn!(%principal, cause = word, "somebody could not log in any more; their sessions and leases end");
-        let ended = Change::EndLoginsOf { person: person.clone(), at: self.now() };
+        let at = self.latest_moment().await;
+        let ended = Change::EndLoginsOf { person: person.clone(), at };
         let record = Record::new(self.now(), Action::PersonGone, Subject::Broker);
         let record = Record { person: Some(person), ..record.ended(Outcome::Done, word, detail) };
         crash::at(Place::RecheckPerson);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::owed::Debt;
@@ -41,15 +41,6 @@ pub struct Selection {
     pub role_name: Option<LeaseRoleName>,
     /// Of people whom this way in does not show any more, as far as this broker has looked.
     pub missing_from: Option<WayName>,
-}
-
-/// Up to when what a person has ends.
-#[derive(Clone, Copy)]
-struct Until {
-    /// Their logins of until then.
-    logins: Timestamp,
-    /// The leases that they asked for until then.
-    leases: Timestamp,
 }
 
 /// Whether something is done or only rehearsed.
@@ -173,10 +164,9 @@ impl Broker {
         selection: &Selection,
         record: impl Fn() -> Record,
     ) -> Result<Vec<LeaseId>, LeaseError> {
-        let until = self.until_now().await;
         let Some(missing) = self.missing_people(selection) else {
             let person = selection.person.as_deref().unwrap_or_default();
-            return self.end_all_of(person, until, selection, &record).await;
+            return self.end_all_of(person, selection, &record).await;
         };
         let is_named = |key: &String, printed: &String| {
             selection.person.as_ref().is_none_or(|person| person == key || person == printed)
@@ -185,7 +175,7 @@ impl Broker {
         let (mut ids, mut failed) = (Vec::new(), None);
         for (key, _) in people.filter(|(key, printed)| is_named(key, printed)) {
             let alone = Selection { person: Some(key.clone()), ..selection.clone() };
-            match self.end_all_of(&key, until, &alone, &record).await {
+            match self.end_all_of(&key, &alone, &record).await {
                 Ok(ended) => ids.extend(ended),
                 // What the next one has ends all the same.
                 Err(error) => failed = Some(error),
@@ -200,42 +190,39 @@ impl Broker {
         Some(self.missing_from(way).people.into_keys().collect())
     }
 
-    /// The time that it is. Until the clocks were compared nobody knows it, and nothing is taken away:
-    /// then this waits a while, and goes by what is known of the latest time there was.
-    async fn until_now(&self) -> Until {
-        let waited = timeout(ANSWER_WITHIN, self.0.time.settled()).await;
-        let now = self.now();
-        if waited.is_ok() {
-            return Until { logins: now, leases: now };
-        }
-        let latest = self.store().latest().await.ok().flatten();
-        Until { logins: latest.map_or(now, |latest| latest.max(now)), leases: Timestamp::MAX }
-    }
-
     /// Ends every login of `person`, who alone is what `selection` names, and every lease.
     async fn end_all_of(
         &self,
         person: &str,
-        until: Until,
         selection: &Selection,
         record: impl Fn() -> Record,
     ) -> Result<Vec<LeaseId>, LeaseError> {
-        let ended = Change::EndLoginsOf { person: person.to_owned(), at: until.logins };
+        let until = self.latest_moment().await;
+        let ended = Change::EndLoginsOf { person: person.to_owned(), at: until };
         let logins = selection.noted(record(), "every login", 0);
         let (changes, noted) = (vec![ended.clone()], vec![logins.clone()]);
         if let Err(failed) = self.store().commit(changes, noted).await {
             self.0.owed.note(Debt::Noted { changes: vec![ended], record: logins });
-            let (person, until, record) = (person.to_owned(), until.leases, record());
+            let (person, record) = (person.to_owned(), record());
             self.0.owed.note(Debt::LeasesOf { person, until, record });
             self.end_access_of(&self.selected(selection).await?, &failed).await;
             return Err(LeaseError::Store(failed));
         }
         crash::at(Place::RevokePerson);
-        self.end_leases_of(person, until.leases, record).await
+        // Whatever there is now, and by whichever clock: none can begin any more by a login of before.
+        self.end_leases_of(person, Timestamp::MAX, record).await
     }
 
-    /// Ends every lease that `person` asked for until then; none can begin any more by a login of
-    /// that time.
+    /// The time that it is. As long as the clocks were not compared it is the latest that there was
+    /// for certain: by a clock that is ahead a person would be barred until then.
+    pub(super) async fn latest_moment(&self) -> Timestamp {
+        if self.0.time.is_settled() {
+            return self.now();
+        }
+        self.store().latest().await.ok().flatten().unwrap_or_else(|| self.now())
+    }
+
+    /// Ends every lease that `person` asked for until `until`, when their logins have ended.
     pub(super) async fn end_leases_of(
         &self,
         person: &str,

@@ -109,7 +109,8 @@ impl Connections {
         let (first, others) = statements.split_at(vital.min(statements.len()));
         let mut refused = Vec::new();
         let judge = |statement: &Statement, failure: Failure| {
-            if failure.is_one_of(&[CHECK_FAILED]) {
+            // A role that is gone or renamed is not what the plan was made from either.
+            if failure.is_one_of(&[CHECK_FAILED, "42704"]) {
                 return Then::Undo(failure);
             }
             refused.push(Refused { statement: statement.clone(), failure });
@@ -184,7 +185,10 @@ impl Connections {
                 Err(failure) if failure.kind == FailureKind::Rejected => failure,
                 Err(failure) => return Err(failure),
             };
-            run("ROLLBACK TO one".to_owned()).await?;
+            // Refused when the savepoint was not set: then nothing of it can go on.
+            if let Err(failure) = run("ROLLBACK TO one".to_owned()).await {
+                return Err(undone(failure).await);
+            }
             match refused(statement, failure) {
                 Then::GoOn => {}
                 Then::Commit => break,

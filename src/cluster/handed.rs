@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use moka::sync::Cache;
 
 use super::Cluster;
 use crate::lease::plan::Named;
@@ -70,19 +71,44 @@ impl fmt::Display for HandedOver {
     }
 }
 
-/// What was handed over and is not written down yet.
-#[derive(Default)]
-pub(super) struct Handed(Mutex<BTreeMap<LeaseId, Vec<HandedOver>>>);
+/// What is handed over.
+pub(super) struct Handed {
+    /// What was, and is not written down yet.
+    done: Mutex<BTreeMap<LeaseId, Vec<HandedOver>>>,
+    /// What was announced last of a lease in a database, and has not gone yet. An attempt in vain is
+    /// made again and again, and tells the same only once.
+    announced: Cache<(LeaseId, String), HandedOver>,
+}
+
+impl Default for Handed {
+    fn default() -> Self {
+        Self { done: Mutex::default(), announced: Cache::new(10_000) }
+    }
+}
 
 impl Handed {
+    fn done(&self) -> MutexGuard<'_, BTreeMap<LeaseId, Vec<HandedOver>>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn note(&self, lease: LeaseId, portion: HandedOver) {
-        let mut handed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.announced.invalidate(&(lease, portion.database.clone()));
+        let mut handed = self.done();
         let of_lease = handed.entry(lease).or_default();
         match of_lease.iter_mut().find(|one| one.database == portion.database) {
             Some(one) => one.add(portion),
             None => of_lease.push(portion),
         }
     }
+}
+
+/// Whether something was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is.
+    Yes,
+    /// It could not be.
+    No,
 }
 
 /// Who is told of what is about to change hands.
@@ -96,7 +122,7 @@ pub trait Witness: Send + Sync {
         lease: LeaseId,
         oid: RoleOid,
         what: &HandedOver,
-    );
+    ) -> Written;
 }
 
 impl Cluster {
@@ -105,23 +131,27 @@ impl Cluster {
         let _ = self.witness.set(witness);
     }
 
-    /// Tells what is about to change hands.
+    /// Tells what is about to change hands, unless that was told and nothing came of it.
     pub(super) async fn announce(&self, lease: LeaseId, oid: RoleOid, what: &HandedOver) {
-        if let Some(witness) = self.witness.get() {
-            witness.hands_over(&self.name, lease, oid, what).await;
+        let Some(witness) = self.witness.get() else { return };
+        let (announced, of) = (&self.handed.announced, (lease, what.database.clone()));
+        if announced.get(&of).as_ref() == Some(what) {
+            return;
+        }
+        if witness.hands_over(&self.name, lease, oid, what).await == Written::Yes {
+            announced.insert(of, what.clone());
         }
     }
 
     /// What went from the role of `lease` to the attic and is not written down yet.
     #[must_use]
     pub fn handed_over(&self, lease: LeaseId) -> Vec<HandedOver> {
-        let handed = self.handed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.get(&lease).cloned().unwrap_or_default()
+        self.handed.done().get(&lease).cloned().unwrap_or_default()
     }
 
     /// All of that is written down.
     pub fn forget_handed_over(&self, lease: LeaseId) {
-        self.handed.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
+        self.handed.done().remove(&lease);
     }
 }
 
@@ -143,7 +173,7 @@ mod tests {
         note("orders", 1, 0..1);
         note("reports", 30, 1..31);
         note("reports", 2, 31..33);
-        let told = handed.0.into_inner().unwrap().remove(&lease).unwrap();
+        let told = handed.done().remove(&lease).unwrap();
         assert_eq!(
             told[0].to_string(),
             "1 object in database orders now attic's: table s.t0\\u{a}"

@@ -108,8 +108,9 @@ impl Session {
         let mut sql =
             format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}");
         // Somebody else can have the process's number by the time that this is run.
-        if let Some(role) = &role {
-            let _ = write!(sql, " AND usename = {}", literal(role));
+        match &role {
+            Some(role) => _ = write!(sql, " AND usename = {}", literal(role)),
+            None => sql.push_str(" AND usename IS NULL"),
         }
         let holder = Holder { pid: Some(pid), role };
         let blocker = Blocker::new(BlockerKind::Lock, detail).about(object);

@@ -51,7 +51,7 @@ use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
 pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict};
 use self::handed::Handed;
-pub use self::handed::{HandedOver, Witness};
+pub use self::handed::{HandedOver, Witness, Written};
 use self::look::Looks;
 use self::remove::ClosedRoles;
 pub use self::remove::HIDDEN_FOR;

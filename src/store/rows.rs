@@ -73,24 +73,45 @@ pub(super) trait Row {
     fn time(&self, column: &str) -> Result<Option<Timestamp>, String>;
 }
 
-/// What could be read of leases that are due: one that cannot be keeps no other from its end. It
-/// has a log-in that ends by itself, and whoever lists or compares leases is told of it.
-///
-/// # Errors
-/// When there are some, and none can be read: why the first one cannot.
-pub(super) fn readable(
-    leases: impl IntoIterator<Item = Result<Lease, Refusal>>,
-) -> Result<Vec<Lease>, Refusal> {
-    let (mut readable, mut refused) = (Vec::new(), None);
-    for lease in leases {
-        match lease {
-            Ok(lease) => readable.push(lease),
-            Err(refusal) => refused = refused.or(Some(refusal)),
+/// The first of the leases that are due, as far as they can be read. One that cannot keeps no other
+/// from its end; whoever lists or compares leases is told of it.
+pub(super) struct Due {
+    asked: usize,
+    leases: Vec<Lease>,
+    refused: Vec<Refusal>,
+}
+
+impl Due {
+    /// What came of asking for `asked` at most.
+    pub(super) fn read(asked: u32, rows: impl IntoIterator<Item = Result<Lease, Refusal>>) -> Self {
+        let (mut leases, mut refused) = (Vec::new(), Vec::new());
+        for row in rows {
+            match row {
+                Ok(lease) => leases.push(lease),
+                Err(refusal) => refused.push(refusal),
+            }
         }
+        Self { asked: asked as usize, leases, refused }
     }
-    match refused {
-        Some(refusal) if readable.is_empty() => Err(refusal),
-        _ => Ok(readable),
+
+    /// How many to ask for instead where `wanted` are wanted, if what cannot be read may stand
+    /// before others.
+    pub(super) fn more(&self, wanted: u32) -> Option<u32> {
+        let is_cut = self.leases.len() + self.refused.len() >= self.asked;
+        let is_short = !self.refused.is_empty() && self.leases.len() < wanted as usize;
+        (is_cut && is_short).then(|| u32::try_from(self.asked * 2).unwrap_or(u32::MAX))
+    }
+
+    /// At most `wanted` of them.
+    ///
+    /// # Errors
+    /// When there are some, and none can be read: why the first one cannot.
+    pub(super) fn leases(mut self, wanted: u32) -> Result<Vec<Lease>, Refusal> {
+        if self.leases.is_empty() && !self.refused.is_empty() {
+            return Err(self.refused.swap_remove(0));
+        }
+        self.leases.truncate(wanted as usize);
+        Ok(self.leases)
     }
 }
 

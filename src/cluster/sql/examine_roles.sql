@@ -3,7 +3,7 @@
 --
 -- Since 16 a membership has options, and ADMIN works only for who inherits it: hence USAGE of the
 -- role that holds ADMIN. What the server's own roles (OIDs below 16384) give stands in no ACL; a right
--- on what is made later is none yet, and CONNECT, which is shared, none in a database.
+-- on what is made later is none yet, and CONNECT none in a database; CREATE is, and an owner has it.
 SELECT w.name,
        r.oid IS NOT NULL AS known,
        coalesce(r.rolcanlogin, false) AS can_login,
@@ -42,6 +42,7 @@ SELECT w.name,
            SELECT FROM reached
            WHERE reached.oid < 16384
               OR EXISTS (SELECT FROM pg_roles AS p WHERE p.oid = reached.oid AND p.rolsuper)
+              OR EXISTS (SELECT FROM pg_database AS d WHERE has_database_privilege(reached.oid, d.oid, 'CREATE'))
               OR EXISTS (SELECT FROM pg_shdepend AS s
                          WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = reached.oid
                            AND s.deptype IN ('a', 'o') AND s.dbid <> 0

@@ -1,6 +1,7 @@
 //! Changes that are no event and so have no audit record, each in a transaction of its own.
 
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::connect::Pool;
@@ -10,7 +11,7 @@ use super::value::Moment;
 use crate::auth::SessionTimes;
 use crate::lease::{KeyFingerprint, Lease};
 use crate::names::{ClusterName, LeaseId};
-use crate::store::rows;
+use crate::store::rows::{self, Due};
 use crate::store::{CLAIM_LASTS, Claimant, ON_ITS_WAY, OneTimeValue, SWEEP_ROWS};
 
 /// Claims what is due and nobody else has claimed. A lease that somebody moves just now is passed
@@ -36,10 +37,16 @@ pub(super) async fn claim(
                          WHERE id = ANY ($1) AND (claimed_by IS DISTINCT FROM $2 \
                          OR claimed_until <= clock_timestamp() + $3::float8 / 2 * interval '1 second')";
     let transaction = pool.begin().await?;
-    let (cluster, now, limit) = (cluster.as_str(), Moment::not_after(now), i64::from(limit));
+    let (cluster, now) = (cluster.as_str(), Moment::not_after(now));
     let (by, lasts) = (by.to_string(), CLAIM_LASTS.as_secs_f64());
-    let due = transaction.ask(DUE, &[&cluster, &now, &limit, &by, &lasts]).await?;
-    let due = rows::readable(due.iter().map(|row| rows::lease(row)))?;
+    let mut most = limit;
+    let due = loop {
+        let values: [&(dyn ToSql + Sync); 5] = [&cluster, &now, &i64::from(most), &by, &lasts];
+        let rows = transaction.ask(DUE, &values).await?;
+        let due = Due::read(most, rows.iter().map(|row| rows::lease(row)));
+        let Some(more) = due.more(limit) else { break due.leases(limit)? };
+        most = more;
+    };
     if due.is_empty() {
         transaction.roll_back().await?;
         return Ok(due);

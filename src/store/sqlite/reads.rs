@@ -10,7 +10,7 @@ use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
-use crate::store::rows::{self, Row};
+use crate::store::rows::{self, Due, Row};
 use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
@@ -125,18 +125,17 @@ pub(super) fn due(
         " FROM lease WHERE cluster = :cluster AND due_at <= :now \
          ORDER BY access_ended_at IS NOT NULL, attempts > 0, due_at, id LIMIT :limit"
     );
-    let values = named_params! {
-        ":cluster": cluster.as_str(),
-        ":now": nanoseconds(now)?,
-        ":limit": limit,
-    };
-    let mut statement = connection.prepare_cached(SQL)?;
-    let mut found = statement.query(values)?;
-    let mut leases = Vec::new();
-    while let Some(row) = found.next()? {
-        leases.push(rows::lease(row));
+    let mut most = limit;
+    loop {
+        let values = named_params! {
+            ":cluster": cluster.as_str(),
+            ":now": nanoseconds(now)?,
+            ":limit": most,
+        };
+        let due = Due::read(most, all(connection, SQL, values, |row| Ok(rows::lease(row)))?);
+        let Some(more) = due.more(limit) else { return Ok(due.leases(limit)?) };
+        most = more;
     }
-    Ok(rows::readable(leases)?)
 }
 
 /// Every lease that is not in a final state that is known.

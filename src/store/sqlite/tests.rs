@@ -292,12 +292,12 @@ async fn a_row_that_cannot_be_read_exactly_is_an_error_that_names_it() {
 async fn a_lease_that_cannot_be_read_keeps_no_other_from_its_end() {
     let (_directory, path) = place();
     let store = SqliteStore::open(&path).unwrap();
-    let (broken, other) = (overdue(2), overdue(1));
-    for lease in [&broken, &other] {
-        opened(&store, lease).await;
+    for _ in 0..30 {
+        opened(&store, &overdue(2)).await;
     }
-    let broken = broken.id.to_string();
-    shell(&path).execute("UPDATE lease SET principal = '{}' WHERE id = ?1", [broken]).unwrap();
+    shell(&path).execute_batch("UPDATE lease SET principal = '{}'").unwrap();
+    let other = overdue(1);
+    opened(&store, &other).await;
     let by = claimant();
     assert_eq!(claim(&store, at(100), 9, by).await, [other]);
     shell(&path).execute_batch("UPDATE lease SET principal = '{}'").unwrap();

@@ -272,14 +272,20 @@ fn group_rights(
     };
     let seen = schemas.iter().find(|(seen, _)| seen == database.as_str());
     let schemas = seen.and_then(|(_, looked)| looked.as_deref().ok()).unwrap_or_default();
-    let mut names = schemas.iter().filter_map(|schema| schema.name.as_deref());
-    let schema = identifier(names.find(|name| *name != "public").unwrap_or("public"));
+    let names = schemas.iter().filter_map(|schema| schema.name.as_deref());
+    let own: Vec<&str> = names.filter(|name| *name != "public").collect();
+    // Which of several is meant, nobody can know: what is pasted must not open another.
+    let (before, schema) = match own.as_slice() {
+        [] => ("", identifier("public")),
+        [only] => ("", identifier(only)),
+        [..] => ("-- ", "…".to_owned()),
+    };
     let role = identifier(name);
     finding
         .mend("-- what its leases are for; such as, to read all tables that a schema has now:")
         .mend(format!("\\connect {}", identifier(database.as_str())))
-        .mend(format!("GRANT USAGE ON SCHEMA {schema} TO {role};"))
-        .mend(format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"))
+        .mend(format!("{before}GRANT USAGE ON SCHEMA {schema} TO {role};"))
+        .mend(format!("{before}GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"))
 }
 
 fn reach(group: &str, powers: &[String]) -> Finding {
