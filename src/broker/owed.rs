@@ -227,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn the_leases_of_a_person_are_owed_once_until_the_latest_moment_that_was_asked_for() {
+        let owed = Owed::default();
+        for (name, second) in [("alice", 1), ("bob", 5), ("alice", 3), ("alice", 2)] {
+            let until = Timestamp::from_second(second).unwrap();
+            owed.note(Debt::LeasesOf { person: name.to_owned(), until, record: record() });
+        }
+        let all = owed.all();
+        let kept = all.queue.iter().filter_map(|debt| match debt {
+            Debt::LeasesOf { person, until, .. } => Some((person.as_str(), until.as_second())),
+            _ => None,
+        });
+        assert_eq!(kept.collect::<Vec<_>>(), [("alice", 3), ("bob", 5)]);
+    }
+
+    #[test]
     fn asking_on_and_on_fills_no_memory_and_keeps_no_lease_out() {
         let owed = Owed::default();
         for _ in 0..=KEPT {

@@ -43,6 +43,25 @@ pub struct Selection {
     pub missing_from: Option<WayName>,
 }
 
+/// The states in which somebody holds a lease.
+const STATES: [LeaseState; 2] = [LeaseState::Intent, LeaseState::Active];
+
+/// What a selection names.
+struct Selected {
+    /// As far as it can be read.
+    leases: Vec<Lease>,
+    /// Why there may be more, if there is a lease that cannot be read.
+    unread: Option<StoreError>,
+}
+
+impl Selected {
+    /// # Errors
+    /// When there may be more.
+    fn all(self) -> Result<Vec<Lease>, LeaseError> {
+        self.unread.map_or(Ok(self.leases), |unread| Err(LeaseError::Store(unread)))
+    }
+}
+
 /// Whether something is done or only rehearsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rehearsal {
@@ -121,7 +140,8 @@ impl Broker {
     /// # Errors
     /// When the caller is no operator, the selection names nothing or its person can name nobody,
     /// or the store does not take it: then the access of every lease ends all the same, and the end
-    /// is written down once the store takes it.
+    /// is written down once the store takes it. Or when the store holds a lease that cannot be read:
+    /// all others end.
     pub async fn revoke_selected(
         &self,
         request: &Request,
@@ -151,7 +171,7 @@ impl Broker {
         caller: &Caller,
         selection: &Selection,
     ) -> Result<Vec<Lease>, LeaseError> {
-        let leases = self.selected(selection).await?;
+        let leases = self.selected(selection).await?.all()?;
         let record = self.record(request, Action::ReviewRead, caller.subject());
         let record = selection.noted(record, "rehearsal of a revocation", leases.len());
         self.store().commit(Vec::new(), vec![record]).await.map_err(LeaseError::Store)?;
@@ -205,7 +225,7 @@ impl Broker {
             self.0.owed.note(Debt::Noted { changes: vec![ended], record: logins });
             let (person, record) = (person.to_owned(), record());
             self.0.owed.note(Debt::LeasesOf { person, until, record });
-            self.end_access_of(&self.selected(selection).await?, &failed).await;
+            self.end_access_of(&self.selected(selection).await?.leases, &failed).await;
             return Err(LeaseError::Store(failed));
         }
         crash::at(Place::RevokePerson);
@@ -233,11 +253,11 @@ impl Broker {
         let mut ids = Vec::new();
         // Again until nothing is left: one may have just begun.
         loop {
-            let mut leases = self.selected(&selection).await?;
+            let Selected { mut leases, unread } = self.selected(&selection).await?;
             // Whoever proves themselves again meanwhile begins anew.
             leases.retain(|lease| lease.requested_at <= until);
             if leases.is_empty() {
-                return Ok(ids);
+                return unread.map_or(Ok(ids), |unread| Err(LeaseError::Store(unread)));
             }
             ids.extend(leases.iter().map(|lease| lease.id));
             self.end_all(leases, &record).await?;
@@ -249,7 +269,7 @@ impl Broker {
         selection: &Selection,
         record: impl Fn() -> Record,
     ) -> Result<Vec<LeaseId>, LeaseError> {
-        let leases = self.selected(selection).await?;
+        let Selected { leases, unread } = self.selected(selection).await?;
         let summary = selection.noted(record(), "revocation by selection", leases.len());
         if let Err(failed) = self.store().commit(Vec::new(), vec![summary.clone()]).await {
             self.0.owed.note(Debt::Noted { changes: Vec::new(), record: summary });
@@ -263,7 +283,7 @@ impl Broker {
         crash::at(Place::RevokeSelected);
         let ids = leases.iter().map(|lease| lease.id).collect();
         self.end_all(leases, &record).await?;
-        Ok(ids)
+        unread.map_or(Ok(ids), |unread| Err(LeaseError::Store(unread)))
     }
 
     /// Ends the access of leases whose end the store does not take, because it `failed`.
@@ -275,18 +295,18 @@ impl Broker {
     }
 
     /// The live leases that `selection` names now.
-    async fn selected(&self, selection: &Selection) -> Result<Vec<Lease>, LeaseError> {
-        let states = vec![LeaseState::Intent, LeaseState::Active];
-        let leases = match selection.role_name.as_ref().map(LeaseRoleName::lease_id) {
-            Some(Some(id)) => {
-                let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
-                lease.into_iter().filter(|lease| states.contains(&lease.state)).collect()
+    async fn selected(&self, selection: &Selection) -> Result<Selected, LeaseError> {
+        let Selected { leases, unread } = match selection.role_name.as_ref() {
+            Some(name) => {
+                let lease = match name.lease_id() {
+                    Some(id) => self.store().lease(id).await.map_err(LeaseError::Store)?,
+                    None => None,
+                };
+                let lease = lease.filter(|lease| STATES.contains(&lease.state));
+                Selected { leases: lease.into_iter().collect(), unread: None }
             }
-            Some(None) => Vec::new(),
             None => {
-                let cluster = selection.cluster.clone();
-                let filter = LeaseFilter { cluster, states, ..LeaseFilter::default() };
-                self.store().leases(&filter).await.map_err(LeaseError::Store)?
+                self.live_leases(selection.cluster.as_ref()).await.map_err(LeaseError::Store)?
             }
         };
         let missing = self.missing_people(selection);
@@ -294,7 +314,34 @@ impl Broker {
             missing.as_ref().is_none_or(|missing| missing.contains(&lease.principal))
         };
         let meant = |lease: &Lease| selection.names(lease) && is_missing(lease);
-        Ok(leases.into_iter().filter(meant).collect())
+        Ok(Selected { leases: leases.into_iter().filter(meant).collect(), unread })
+    }
+
+    /// The live leases that somebody holds, on `cluster` or on any. When one cannot be read, the
+    /// others are read each by itself: it keeps none of them from its end.
+    async fn live_leases(&self, cluster: Option<&ClusterName>) -> Result<Selected, StoreError> {
+        let filter = LeaseFilter {
+            cluster: cluster.cloned(),
+            states: STATES.to_vec(),
+            ..LeaseFilter::default()
+        };
+        let unread = match self.store().leases(&filter).await {
+            Ok(leases) => return Ok(Selected { leases, unread: None }),
+            Err(unread @ StoreError::Unreadable { .. }) => unread,
+            Err(failed) => return Err(failed),
+        };
+        let mut leases = Vec::new();
+        for name in self.0.clusters.keys().filter(|name| cluster.is_none_or(|only| only == *name)) {
+            for live in self.store().live(name).await? {
+                match self.store().lease(live.id).await {
+                    Ok(lease) => leases.extend(lease),
+                    Err(StoreError::Unreadable { .. }) => {}
+                    Err(failed) => return Err(failed),
+                }
+            }
+        }
+        leases.retain(|lease| STATES.contains(&lease.state));
+        Ok(Selected { leases, unread: Some(unread) })
     }
 
     /// Tells all of `leases` to end, many at once, and goes on when one cannot be told.

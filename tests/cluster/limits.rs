@@ -1,12 +1,16 @@
 //! What keeps a role, and how it is told: every statement that a blocker names is run as it
 //! stands, and then the role goes.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgbridge::cluster::{AccessEnd, ClusterError, Removal, RoleTarget};
+use async_trait::async_trait;
+use pgbridge::cluster::{
+    AccessEnd, ClusterError, HandedOver, Removal, RoleTarget, Witness, Written,
+};
 use pgbridge::lease::{Blocker, BlockerKind, Holder};
 use pgbridge::mapping::ObjectPolicy;
-use pgbridge::names::RoleOid;
+use pgbridge::names::{ClusterName, LeaseId, RoleOid};
 
 use super::residue::Residue;
 use super::{ALL_MAJORS, Held, MAJORS, Site, lease, open, settings};
@@ -95,6 +99,44 @@ async fn a_long_reader_of_the_roles_table_is_named_and_the_role_goes_once_it_is_
         site.assert_gone(&held);
         drop(reader);
     }
+}
+
+/// Is told what is about to change hands, and can write it down from the second time on.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Witness for Notes {
+    async fn hands_over(
+        &self,
+        _: &ClusterName,
+        _: LeaseId,
+        _: RoleOid,
+        what: &HandedOver,
+    ) -> Written {
+        let mut notes = self.0.lock().expect("nobody panics with it");
+        notes.push(what.announced());
+        if notes.len() == 1 { Written::No } else { Written::Yes }
+    }
+}
+
+/// An attempt that is in vain is made again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_go_to_the_attic_is_told_until_it_is_written_down_and_then_no_more() {
+    let site = Site::impatient(16);
+    let notes = Arc::new(Notes::default());
+    site.cluster.tell(Arc::clone(&notes) as Arc<dyn Witness>);
+    let held = site.maker().await;
+    let lock = site.hold_open_in("orders", "LOCK TABLE workbench.mine");
+    for _ in 0..4 {
+        assert_eq!(kinds(&blockers(site.remove(&held, REASSIGN).await)), [BlockerKind::Lock]);
+    }
+    drop(lock);
+    assert_eq!(site.remove(&held, REASSIGN).await, Removal::Gone);
+    let notes = notes.0.lock().expect("nobody panics with it");
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].starts_with("2 objects in database orders soon pgbridge_attic's"));
+    assert_eq!(notes[0], notes[1]);
 }
 
 /// F-20: a prepared transaction has no process; it is named by its identifier.

@@ -2,6 +2,7 @@
 //! was done is told.
 
 use pgbridge::broker::{Credential, RenewLeaseError, Workers};
+use pgbridge::store::StoreError;
 
 use super::{
     Arc, Caller, Clock, Duration, Faults, Lease, LeaseError, LeaseState, Moment, Rehearsal,
@@ -94,6 +95,26 @@ async fn an_end_that_cannot_be_written_down_keeps_no_other_waiting() {
     assert!(!stand.can_log_in(&newer).await);
     set(&rule);
     stand.is_revoked(&newer).await;
+    workers.stop().await;
+}
+
+/// The operator is told of it, and all others end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_cannot_be_read_keeps_no_other_from_an_operators_end() {
+    let (stand, workers) = Stand::begun(16, Clock::system()).await;
+    let (alice, bob, carol) = (stand.alice().await, stand.bob().await, stand.carol().await);
+    let broken = stand.issue(&bob).await;
+    let rows = rusqlite::Connection::open(stand.inside.file("1.db")).expect("the file is there");
+    let breaks = "UPDATE lease SET rule = 'unreadable' WHERE id = ?1";
+    rows.execute(breaks, [broken.id.to_string()]).expect("it can be written");
+    let person = Some(alice.identity().principal().key());
+    for selection in [on_orders(), Selection { person, ..Selection::default() }] {
+        let lease = stand.issue(&alice).await;
+        let told = stand.end(&carol, selection).await;
+        let is_unread = matches!(told, Err(LeaseError::Store(StoreError::Unreadable { .. })));
+        assert!(is_unread, "{told:?}");
+        stand.is_revoked(&lease).await;
+    }
     workers.stop().await;
 }
 
