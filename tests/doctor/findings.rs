@@ -149,7 +149,7 @@ fn a_role_that_reaches_what_rules_the_cluster_is_found_as_when_it_is_lent() {
 }
 
 #[test]
-fn a_role_that_is_lent_without_rights_is_found_and_mended_by_what_the_doctor_prints() {
+fn a_role_that_is_lent_without_rights_is_found_until_it_has_some() {
     for major in MAJORS {
         let clinic = Clinic::open(major);
         clinic.findings().hold("group-rights", "pass");
@@ -160,12 +160,19 @@ fn a_role_that_is_lent_without_rights_is_found_and_mended_by_what_the_doctor_pri
                      \\connect reports
                      ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO empty;";
         clinic.configure_with(|cluster| cluster.replace("\"orders_read\"", "\"empty\""));
-        clinic.is_cured(empty, "group-rights", "warn");
-        clinic.dba("\\connect orders\nDROP OWNED BY empty;");
-        clinic.findings().hold("group-rights", "warn");
+        clinic.dba(empty);
+        // Of several schemas nobody knows which is meant: none is opened by what is pasted.
+        let found = clinic.findings();
+        found.hold("group-rights", "warn");
+        let mends = found.of("group-rights").map(|one| one["mend"].to_string());
+        let mends = mends.collect::<String>();
+        assert!(mends.contains("-- GRANT USAGE ON SCHEMA … TO \\\"empty\\\";"), "{mends}");
         let own =
             "\\connect orders\nCREATE TABLE public.own (); ALTER TABLE public.own OWNER TO empty;";
-        for gets in ["GRANT orders_write TO empty;", "GRANT pg_read_all_settings TO empty;", own] {
+        let read = "\\connect orders\nGRANT SELECT ON sales.customer TO empty;";
+        let create = "GRANT CREATE ON DATABASE orders TO empty;";
+        let member = "GRANT orders_write TO empty;";
+        for gets in [read, create, member, "GRANT pg_read_all_settings TO empty;", own] {
             clinic.dba(gets);
             clinic.findings().hold("group-rights", "pass");
             clinic.dba("REVOKE orders_write, pg_read_all_settings FROM empty;");
