@@ -68,8 +68,8 @@ impl Owed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes `debt`, but of one lease or person no more than the first. Whoever asked is told that the store
-    /// did not take it, and so asks again for what is too much to be kept.
+    /// Notes `debt`, but of one lease or person no more than the first. Whoever asked is told that
+    /// the store did not take it, and so asks again for what is too much to be kept.
     pub(super) fn note(&self, debt: Debt) {
         let all = &mut *self.all();
         if let Debt::LeasesOf { person, until, .. } = &debt
@@ -148,11 +148,9 @@ impl Broker {
             let Some(debt) = self.0.owed.first() else { return Ok(()) };
             match self.pay_one(debt).await {
                 Ok(()) => self.0.owed.first_is_paid(),
-                // Should it be this one alone, another is tried first the next time.
-                Err(away @ LeaseError::Store(StoreError::Failed { .. })) => {
-                    self.0.owed.first_waits();
-                    return Err(away);
-                }
+                // The order stays: a person's logins end before their leases, or one that was not
+                // ended yet could begin another lease in between.
+                Err(away @ LeaseError::Store(StoreError::Failed { .. })) => return Err(away),
                 Err(failed) => {
                     self.0.owed.first_waits();
                     if self.0.hushed.speak("owed", self.now()).is_some() {
