@@ -53,31 +53,15 @@ struct Debts {
     leases: BTreeSet<LeaseId>,
 }
 
-impl Debts {
-    /// Until when the leases of `person` end, if they do.
-    fn until_of(&mut self, person: &str) -> Option<&mut Timestamp> {
-        self.queue.iter_mut().find_map(|debt| match debt {
-            Debt::LeasesOf { person: of, until, .. } if of == person => Some(until),
-            _ => None,
-        })
-    }
-}
-
 impl Owed {
     fn all(&self) -> MutexGuard<'_, Debts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes `debt`, but of one lease or person no more than the first. Whoever asked is told that
-    /// the store did not take it, and so asks again for what is too much to be kept.
+    /// Notes `debt`, but of one lease no more than the first. Whoever asked is told that the store
+    /// did not take it, and so asks again for what is too much to be kept.
     pub(super) fn note(&self, debt: Debt) {
         let all = &mut *self.all();
-        if let Debt::LeasesOf { person, until, .. } = &debt
-            && let Some(kept) = all.until_of(person)
-        {
-            *kept = (*kept).max(*until);
-            return;
-        }
         let is_kept = match &debt {
             Debt::Lease { lease, .. } => all.leases.insert(*lease),
             Debt::Noted { .. } | Debt::LeasesOf { .. } => {
@@ -222,21 +206,6 @@ mod tests {
         owed.note(of_lease('a'));
         owed.note(of_lease('b'));
         assert_eq!(leases(&owed), "ab");
-    }
-
-    #[test]
-    fn the_leases_of_a_person_are_owed_once_until_the_latest_moment_that_was_asked_for() {
-        let owed = Owed::default();
-        for (name, second) in [("alice", 1), ("bob", 5), ("alice", 3), ("alice", 2)] {
-            let until = Timestamp::from_second(second).unwrap();
-            owed.note(Debt::LeasesOf { person: name.to_owned(), until, record: record() });
-        }
-        let all = owed.all();
-        let kept = all.queue.iter().filter_map(|debt| match debt {
-            Debt::LeasesOf { person, until, .. } => Some((person.as_str(), until.as_second())),
-            _ => None,
-        });
-        assert_eq!(kept.collect::<Vec<_>>(), [("alice", 3), ("bob", 5)]);
     }
 
     #[test]
