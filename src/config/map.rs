@@ -7,7 +7,9 @@ use super::diagnostic::{Diagnostic, Kind, Note, Position};
 use super::files::{self, Privacy};
 use super::form;
 use super::reader::{Place, Reader, Table};
-use crate::mapping::{IdentMap, MapMistake, Maps, Policy};
+use crate::mapping::{
+    Case, DatabaseUserView, Dialect, IdentMap, MapMistake, Maps, Policy, RuleView,
+};
 use crate::names::MapName;
 
 /// The parsed map, and its file as mistakes name it. Nothing when it could not be read or has
@@ -25,7 +27,7 @@ fn parse(table: &Table<'_>, file: &Path) -> Option<(IdentMap, String)> {
     // Decisions name the file as the configuration does, people who mend it need the path.
     let name = file.display().to_string();
     let shown = path.display().to_string();
-    match IdentMap::parse(&name, &bytes) {
+    match IdentMap::parse(Dialect::default(), &name, &bytes) {
         Ok(map) => Some((map, shown)),
         Err(mistakes) => {
             for mistake in mistakes {
@@ -62,7 +64,7 @@ pub(super) fn maps(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
         }
         name
     };
-    Maps { map: read("map"), group_map: read("group_map") }
+    Maps { map: read("map"), group_map: read("group_map"), case: Case::Sensitive }
 }
 
 /// Notes every name that the map file has no line for: such a map lets nobody in, so it is a slip.
@@ -89,9 +91,16 @@ pub(super) fn lines_without_effect(policy: &Policy, file: &str) -> Vec<Note> {
         .map(|profile| profile.role.as_str())
         .collect();
     let message = "no cluster lends this role, so the line allows nothing";
+    let is_lent = |rule: &RuleView<'_>| match rule.database_user() {
+        DatabaseUserView::Literal(role) => {
+            std::str::from_utf8(role).is_ok_and(|role| lent.contains(role))
+        }
+        _ => true,
+    };
     let of_map = |name: &MapName| -> Vec<Note> {
-        let lines = policy.map.literal_roles(name).filter(|(_, role)| !lent.contains(role));
-        lines.map(|(line, _)| Note { file: file.to_owned(), line, message }).collect()
+        let lines = policy.map.rules(name).filter(|rule| !is_lent(rule));
+        let line = |rule: RuleView<'_>| rule.reference().line;
+        lines.map(|rule| Note { file: file.to_owned(), line: line(rule), message }).collect()
     };
     let notes: BTreeSet<Note> = ways.flat_map(|name| of_map(&name)).collect();
     notes.into_iter().collect()

@@ -23,7 +23,9 @@ use crate::broker::{Broker, Parts};
 use crate::clock::Clock;
 use crate::config::{ServerSettings, Transport};
 use crate::lease::{Lease, Order, Terms};
-use crate::mapping::{IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target};
+use crate::mapping::{
+    Case, Dialect, IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target,
+};
 use crate::names::{
     ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations, SessionToken,
 };
@@ -212,9 +214,13 @@ fn policy() -> Policy {
         owned_objects: ObjectPolicy::Drop,
     };
     let target = Target { cluster: "orders".parse().unwrap(), profiles: vec![Arc::new(profile)] };
-    let maps = |name: &str| Maps { map: Some(name.parse().unwrap()), group_map: None };
+    let maps = |name: &str| Maps {
+        map: Some(name.parse().unwrap()),
+        group_map: None,
+        case: Case::Sensitive,
+    };
     Policy {
-        map: IdentMap::parse("pg_ident.conf", MAP).unwrap(),
+        map: IdentMap::parse(Dialect::default(), "pg_ident.conf", MAP).unwrap(),
         ways: [("corp".parse().unwrap(), maps("corp"))].into(),
         access: maps("duties"),
         targets: vec![target],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{IdentMap, MapDecision, MapRevision, Profile, RuleRef};
+use super::{Case, IdentMap, MapDecision, MapRevision, Memberships, Profile, Question, RuleRef};
 use crate::auth::Identity;
 use crate::names::{ClusterName, MapName, Principal, RoleName, WayName};
 
@@ -15,6 +15,8 @@ pub struct Maps {
     pub map: Option<MapName>,
     /// Matched against each group of the identity.
     pub group_map: Option<MapName>,
+    /// Whether the case of letters counts, in both.
+    pub case: Case,
 }
 
 /// The maps that give the broker's own duties, `auditor` and `operator`.
@@ -238,7 +240,14 @@ impl Policy {
             .iter()
             .flat_map(|map| identity.groups().iter().map(move |group| (map, group.as_str())));
         for (map, system_user) in own.chain(groups) {
-            match self.map.decide(map, system_user, role) {
+            let question = Question {
+                map,
+                system_user: system_user.as_bytes(),
+                role: role.as_bytes(),
+                case: maps.case,
+                members: &Memberships::none(),
+            };
+            match self.map.decide(&question) {
                 MapDecision::NoMatch => {}
                 decided => return decided,
             }
@@ -252,7 +261,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::mapping::{ObjectPolicy, ReasonRule};
+    use crate::mapping::{Dialect, ObjectPolicy, ReasonRule};
     use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
@@ -290,7 +299,7 @@ partner     alice            orders_write
 
     fn maps(map: Option<&str>, group_map: Option<&str>) -> Maps {
         let name = |name: &str| name.parse().unwrap();
-        Maps { map: map.map(name), group_map: group_map.map(name) }
+        Maps { map: map.map(name), group_map: group_map.map(name), case: Case::Sensitive }
     }
 
     fn policy() -> Policy {
@@ -303,7 +312,7 @@ partner     alice            orders_write
         let target =
             |cluster: &str, profiles| Target { cluster: cluster.parse().unwrap(), profiles };
         Policy {
-            map: IdentMap::parse("pg_ident.conf", MAP.as_bytes()).unwrap(),
+            map: IdentMap::parse(Dialect::default(), "pg_ident.conf", MAP.as_bytes()).unwrap(),
             ways: ways.into_iter().map(|(way, maps)| (way.parse().unwrap(), maps)).collect(),
             access: maps(Some("duties"), Some("duty-groups")),
             targets: vec![

@@ -8,5 +8,9 @@ mod ident;
 mod profile;
 
 pub use entitlement::{AccessMaps, Duties, Entitlement, Maps, Policy, Refusal, Target};
-pub use ident::{IdentMap, MapDecision, MapMistake, MapRevision, RuleRef};
+pub use ident::{
+    Case, Considered, DatabaseUserView, Dialect, DialectError, IdentMap, MapDecision, MapFiles,
+    MapMistake, MapRevision, MapText, Memberships, Question, RuleRef, RuleView, SystemUserView,
+    Wanted,
+};
 pub use profile::{ObjectPolicy, Profile, ReasonRule};

@@ -10,7 +10,9 @@ use crate::broker::{Broker, Parts, Request};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, ClientSslMode, LeaseRoles};
 use crate::lease::Terms;
-use crate::mapping::{IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target};
+use crate::mapping::{
+    Case, Dialect, IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target,
+};
 use crate::names::{ConnectionLimit, LeaseLimit, RolePrefix, ScramIterations, Ttl};
 
 pub(super) const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
@@ -105,9 +107,13 @@ fn policy() -> Policy {
         })
     });
     let map = b"corp orders_read orders_read\ncorp orders_write orders_write\nduties operators operator\n";
-    let maps = |name: &str| Maps { map: None, group_map: Some(name.parse().unwrap()) };
+    let maps = |name: &str| Maps {
+        map: None,
+        group_map: Some(name.parse().unwrap()),
+        case: Case::Sensitive,
+    };
     Policy {
-        map: IdentMap::parse("pg_ident.conf", map).unwrap(),
+        map: IdentMap::parse(Dialect::default(), "pg_ident.conf", map).unwrap(),
         ways: [("corp".parse().unwrap(), maps("corp"))].into(),
         access: maps("duties"),
         targets: vec![Target { cluster: "orders".parse().unwrap(), profiles: profiles.to_vec() }],

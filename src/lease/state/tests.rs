@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::auth::Identity;
 use crate::lease::{Blocker, BlockerKind};
-use crate::mapping::{IdentMap, Maps, Policy, Profile, ReasonRule, Target};
+use crate::mapping::{Case, Dialect, IdentMap, Maps, Policy, Profile, ReasonRule, Target};
 use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
 
 pub(in crate::lease) fn at(seconds: i64) -> Timestamp {
@@ -70,9 +70,10 @@ fn entitlement(ends: Timestamp) -> Entitlement {
         reason: ReasonRule::Optional,
         owned_objects: ObjectPolicy::Reassign,
     };
-    let maps = Maps { map: Some("corp".parse().unwrap()), group_map: None };
+    let maps = Maps { map: Some("corp".parse().unwrap()), group_map: None, case: Case::Sensitive };
     let policy = Policy {
-        map: IdentMap::parse("pg_ident.conf", b"corp alice orders_read").unwrap(),
+        map: IdentMap::parse(Dialect::default(), "pg_ident.conf", b"corp alice orders_read")
+            .unwrap(),
         ways: BTreeMap::from([("corp".parse().unwrap(), maps.clone())]),
         access: Maps::default(),
         targets: vec![Target {

@@ -1,22 +1,43 @@
-//! From the bytes of a file to logical lines (`tokenize_auth_file` in `hba.c`, PostgreSQL 14+).
+//! From the bytes of a file to logical lines (`tokenize_auth_file` in `hba.c`).
 
 use std::iter::Peekable;
+use std::rc::Rc;
 use std::slice::Split;
+use std::sync::Arc;
+
+use super::dialect::Dialect;
 
 /// One or more physical lines, joined where a line ended in a backslash.
 pub(super) struct LogicalLine {
     /// The bytes, without line ends and without the backslashes that joined them.
     pub bytes: Vec<u8>,
-    /// Where each physical line begins in `bytes`; never empty, the first begins at 0.
+    /// Where they stand.
+    pub origin: Rc<Origin>,
+    /// Most bytes of one of its physical lines, line end included.
+    pub longest: usize,
+}
+
+/// Where the bytes of a logical line stand.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The file.
+    pub file: Arc<str>,
+    /// Where each physical line begins in the logical one; never empty, the first begins at 0.
     segments: Vec<Segment>,
 }
 
+#[derive(Debug)]
 struct Segment {
     begin: usize,
     line: u32,
 }
 
-impl LogicalLine {
+impl Origin {
+    /// The beginning of a file, for what is wrong with it as a whole.
+    pub fn whole(file: &Arc<str>) -> Self {
+        Self { file: Arc::clone(file), segments: vec![Segment { begin: 0, line: 1 }] }
+    }
+
     /// Number of the first physical line, which is the number PostgreSQL gives the whole.
     pub fn number(&self) -> u32 {
         self.segments.first().map_or(1, |segment| segment.line)
@@ -42,16 +63,23 @@ type IsLineEnd = fn(&u8) -> bool;
 
 /// The logical lines of a file, in order.
 pub(super) struct LogicalLines<'file> {
+    file: Arc<str>,
+    joins: bool,
     physical: Peekable<Split<'file, u8, IsLineEnd>>,
     next_line: u32,
 }
 
 impl<'file> LogicalLines<'file> {
-    pub fn of(file: &'file [u8]) -> Self {
+    pub fn of(dialect: Dialect, file: &Arc<str>, bytes: &'file [u8]) -> Self {
         let is_line_end: IsLineEnd = |byte| *byte == b'\n';
         // The line end of the last line begins no further line.
-        let file = file.strip_suffix(b"\n").unwrap_or(file);
-        Self { physical: file.split(is_line_end).peekable(), next_line: 1 }
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        Self {
+            file: Arc::clone(file),
+            joins: dialect.joins_lines(),
+            physical: bytes.split(is_line_end).peekable(),
+            next_line: 1,
+        }
     }
 }
 
@@ -66,20 +94,23 @@ impl Iterator for LogicalLines<'_> {
         let mut bytes = Vec::new();
         let mut segments = Vec::new();
         let mut joined = 0;
+        let mut longest = 0;
         for physical in self.physical.by_ref() {
             segments.push(Segment { begin: bytes.len(), line: self.next_line });
             self.next_line = self.next_line.saturating_add(1);
+            longest = longest.max(physical.len() + 1);
             bytes.extend_from_slice(physical);
             while bytes.last() == Some(&b'\r') {
                 bytes.pop();
             }
-            if bytes.len() <= joined || bytes.last() != Some(&b'\\') {
+            if !self.joins || bytes.len() <= joined || bytes.last() != Some(&b'\\') {
                 break;
             }
             bytes.pop();
             joined = bytes.len();
         }
-        Some(LogicalLine { bytes, segments })
+        let origin = Rc::new(Origin { file: Arc::clone(&self.file), segments });
+        Some(LogicalLine { bytes, origin, longest })
     }
 }
 
@@ -87,13 +118,27 @@ impl Iterator for LogicalLines<'_> {
 mod tests {
     use super::*;
 
+    fn lines(dialect: &str, file: &str) -> Vec<(u32, String)> {
+        LogicalLines::of(dialect.parse().unwrap(), &"f".into(), file.as_bytes())
+            .map(|line| (line.origin.number(), String::from_utf8(line.bytes).unwrap()))
+            .collect()
+    }
+
+    /// What every release but the oldest makes of the file.
     #[track_caller]
-    fn check(file: &str, lines: &[(u32, &str)]) {
-        let found: Vec<_> = LogicalLines::of(file.as_bytes())
-            .map(|line| (line.number(), String::from_utf8(line.bytes).unwrap()))
-            .collect();
+    fn check(file: &str, expected: &[(u32, &str)]) {
+        for dialect in ["14", "15", "16", "17", "18"] {
+            let found = lines(dialect, file);
+            let found: Vec<_> = found.iter().map(|(line, text)| (*line, text.as_str())).collect();
+            assert_eq!(found, expected, "PostgreSQL {dialect}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_release_joins_no_lines() {
+        let found = lines("13", "a\\\nb\r\n\n# c\\\nd\\");
         let found: Vec<_> = found.iter().map(|(line, text)| (*line, text.as_str())).collect();
-        assert_eq!(found, lines);
+        assert_eq!(found, [(1, "a\\"), (2, "b"), (3, ""), (4, "# c\\"), (5, "d\\")]);
     }
 
     #[test]
@@ -129,8 +174,9 @@ mod tests {
 
     #[test]
     fn a_position_leads_back_to_the_physical_line() {
-        let line = LogicalLines::of(b"ab\\\ncd\\\nef").next().unwrap();
-        let positions: Vec<_> = (0..8).map(|offset| line.position(offset)).collect();
+        let file = b"ab\\\ncd\\\nef";
+        let line = LogicalLines::of(Dialect::default(), &"f".into(), file).next().unwrap();
+        let positions: Vec<_> = (0..8).map(|offset| line.origin.position(offset)).collect();
         let physical = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (3, 4)];
         assert_eq!(positions, physical);
     }

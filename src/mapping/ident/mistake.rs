@@ -1,11 +1,18 @@
-//! What is wrong with a map file, where, and what to write instead.
+//! What is wrong with a map, where, and what to write instead.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::rc::Rc;
 
-/// A mistake in a map file. Displays as `pg_ident.conf:12:7: text`; the hint stands beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::lines::Origin;
+
+/// Most mistakes that are told of one map.
+pub(super) const MISTAKES: usize = 1000;
+
+/// A mistake in a map. Displays as `pg_ident.conf:12:7: text`; the hint stands beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MapMistake {
-    /// The file, as it was named to [`IdentMap::parse`](super::IdentMap::parse).
+    /// The file, as [`RuleRef`](super::RuleRef) names files.
     pub file: String,
     /// The physical line, counted from 1.
     pub line: u32,
@@ -39,5 +46,40 @@ pub(super) struct Flaw {
 impl Flaw {
     pub fn new(at: usize, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { at, message: message.into(), hint: hint.into() }
+    }
+}
+
+/// A flaw of a logical line, and which line that is.
+pub(super) type Fault = (Rc<Origin>, Flaw);
+
+/// All mistakes of a map, in the order in which they were found. A file that is read twice has
+/// each of its mistakes once.
+#[derive(Default)]
+pub(super) struct Mistakes {
+    found: Vec<MapMistake>,
+    known: HashSet<MapMistake>,
+}
+
+impl Mistakes {
+    pub fn push(&mut self, origin: &Origin, flaw: Flaw) {
+        let (line, column) = origin.position(flaw.at);
+        let Flaw { message, hint, .. } = flaw;
+        let file = origin.file.to_string();
+        let mistake = MapMistake { file, line, column, message, hint };
+        if !self.is_full() && self.known.insert(mistake.clone()) {
+            self.found.push(mistake);
+        }
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= MISTAKES
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub fn into_found(self) -> Vec<MapMistake> {
+        self.found
     }
 }

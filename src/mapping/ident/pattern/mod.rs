@@ -12,6 +12,7 @@ mod tree;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::dialect::Dialect;
 use super::mistake::Flaw;
 use tree::{Kind, Node};
 
@@ -27,7 +28,7 @@ const COMPILED_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Pattern {
     /// The pattern as it is written, without the `/`.
-    text: Box<str>,
+    text: Box<[u8]>,
     /// Bytes with which every match begins, and with which it ends: quicker to ask than the
     /// expression.
     prefix: Box<[u8]>,
@@ -51,6 +52,9 @@ pub(super) enum Match<'name> {
     No,
     /// The name matches; group 1 holds these bytes, unless there is none or it took no part.
     Yes(Option<&'name [u8]>),
+    /// It could not be found out, for this reason.
+    #[expect(dead_code, reason = "for what a pattern may meet while it is matched")]
+    Fails(String),
 }
 
 impl Pattern {
@@ -58,7 +62,7 @@ impl Pattern {
     ///
     /// # Errors
     /// When its meaning is not known to be PostgreSQL's; the offset counts from the `/`.
-    pub fn compile(text: &str, purpose: Use) -> Result<Self, Flaw> {
+    pub fn compile(text: &[u8], _dialect: Dialect, purpose: Use) -> Result<Self, Flaw> {
         if text.len() > PATTERN_BYTES {
             return Err(Flaw::new(
                 PATTERN_BYTES,
@@ -66,7 +70,7 @@ impl Pattern {
                 "split it over several lines of the map",
             ));
         }
-        let tree = read::read(text.as_bytes())?;
+        let tree = read::read(text)?;
         let steps = tree.iter().fold(0, |sum: usize, node| sum.saturating_add(node.steps()));
         if steps > PATTERN_STEPS {
             return Err(too_large());
@@ -91,7 +95,7 @@ impl Pattern {
     }
 
     /// The pattern as it is written, without the `/`.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &[u8] {
         &self.text
     }
 

@@ -1,0 +1,224 @@
+//! From the fields of a line to a rule (`parse_ident_line` in `hba.c`).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::dialect::Dialect;
+use super::lines::Origin;
+use super::mistake::{Fault, Flaw};
+use super::pattern::{Pattern, Use};
+use super::rule::{DatabaseUser, Rule, SystemUser};
+use super::tokens::Token;
+
+/// Most different regular expressions in one map: each takes some 20 kilobytes of memory.
+const PATTERNS: usize = 10_000;
+/// Most bytes that they may stand for in all, their bounds written out.
+const STEPS: usize = 500_000;
+
+/// A token, and the line that it stands in.
+pub(super) struct Word {
+    pub token: Token,
+    pub origin: Rc<Origin>,
+}
+
+impl Word {
+    fn fault(&self, at: usize, message: impl Into<String>, hint: &str) -> Fault {
+        (Rc::clone(&self.origin), Flaw::new(at, message, hint))
+    }
+}
+
+/// One field: the tokens that commas join, those of `@file` included. Never empty. Only whether
+/// there are several matters, so no more than two are kept.
+#[derive(Default)]
+pub(super) struct Field(Vec<Word>);
+
+impl Field {
+    pub fn push(&mut self, word: Word) {
+        if self.0.len() < 2 {
+            self.0.push(word);
+        }
+    }
+
+    pub fn append(&mut self, other: Self) {
+        other.0.into_iter().for_each(|word| self.push(word));
+    }
+
+    /// Nothing when it has no token: then it is no field.
+    pub fn first(&self) -> Option<&Word> {
+        self.0.first()
+    }
+
+    /// The one token of a field.
+    fn single(&self) -> Result<&Word, Fault> {
+        match self.0.as_slice() {
+            [_, second, ..] => Err(second.fault(
+                second.token.begin,
+                "multiple values in one field",
+                "write one line for each value; quote a value that holds a comma, such as a \
+                 regular expression with `{1,3}`",
+            )),
+            [only] => Ok(only),
+            // Unreachable: a field has a token.
+            [] => Err((Rc::new(Origin::whole(&"".into())), Flaw::new(0, "an empty field", ""))),
+        }
+    }
+}
+
+/// The fields of a line. PostgreSQL ignores those beyond the third without a word, so only their
+/// number is kept.
+pub(super) struct Fields {
+    pub origin: Rc<Origin>,
+    /// The first three of them.
+    pub kept: Vec<Field>,
+    /// All of them.
+    pub count: usize,
+    /// The first three as they are written.
+    pub text: Box<[u8]>,
+    /// Where a quote was opened that the line does not close.
+    pub open_quote: Option<usize>,
+    /// Where the line ends.
+    pub end: usize,
+}
+
+/// Reads lines, and keeps each regular expression once however many lines use it.
+pub(super) struct RuleReader {
+    dialect: Dialect,
+    patterns: HashMap<(Vec<u8>, Use), Arc<Pattern>>,
+    /// What the patterns stand for in all.
+    steps: usize,
+}
+
+impl RuleReader {
+    pub fn new(dialect: Dialect) -> Self {
+        Self { dialect, patterns: HashMap::new(), steps: 0 }
+    }
+
+    /// The rule of a line, and the name of the map that it belongs to.
+    ///
+    /// # Errors
+    /// When the line is not one that PostgreSQL accepts, or when a regular expression is not known
+    /// here to mean the same.
+    pub fn read(&mut self, line: Fields) -> Result<(Box<[u8]>, Rule), Vec<Fault>> {
+        let [map, system_user, database_user] = line.kept.as_slice() else {
+            return Err(vec![self.missing_entry(&line)]);
+        };
+        // All three are looked at before the first mistake is given back.
+        let map = map.single().map(|word| word.token.text.as_slice().into());
+        let database_user = database_user.single();
+        let is_name = |word: &&Word| self.kind(&word.token) == Kind::Name;
+        let name = database_user.as_ref().ok().copied().filter(is_name);
+        let wants_capture = name.is_some_and(|word| capture_at(&word.token.text).is_some());
+        let purpose = if wants_capture { Use::Capture } else { Use::Match };
+        let system_user = system_user.single().and_then(|word| self.system_user(word, purpose));
+        let is_pattern = matches!(system_user, Ok(SystemUser::Pattern(_)));
+        let database_user = database_user.and_then(|word| self.database_user(word, is_pattern));
+        match (map, system_user, database_user) {
+            (Ok(map), Ok(system_user), Ok(database_user)) => {
+                let (file, number) = (Arc::clone(&line.origin.file), line.origin.number());
+                let text = line.text;
+                Ok((map, Rule { file, line: number, text, system_user, database_user }))
+            }
+            (map, system_user, database_user) => {
+                let faults = [map.err(), system_user.err(), database_user.err()];
+                Err(faults.into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// What a token is as a database user.
+    fn kind(&self, token: &Token) -> Kind {
+        match token.text.as_slice() {
+            _ if !self.dialect.keywords() => Kind::Name,
+            [b'+', ..] if !token.quoted => Kind::Group,
+            b"all" if !token.quoted => Kind::All,
+            [b'/', ..] => Kind::Pattern,
+            _ => Kind::Name,
+        }
+    }
+
+    fn system_user(&mut self, word: &Word, purpose: Use) -> Result<SystemUser, Fault> {
+        match word.token.text.strip_prefix(b"/") {
+            Some(_) => self.pattern(word, purpose).map(SystemUser::Pattern),
+            None => Ok(SystemUser::Literal(word.token.text.as_slice().into())),
+        }
+    }
+
+    fn database_user(&mut self, word: &Word, is_pattern: bool) -> Result<DatabaseUser, Fault> {
+        let text = word.token.text.as_slice();
+        Ok(match self.kind(&word.token) {
+            Kind::All => DatabaseUser::All,
+            Kind::Group => DatabaseUser::MemberOf(text.get(1..).unwrap_or_default().into()),
+            Kind::Pattern => DatabaseUser::Pattern(self.pattern(word, Use::Match)?),
+            Kind::Name => match capture_at(text).filter(|_| is_pattern) {
+                Some((before, after)) => {
+                    DatabaseUser::WithCapture { before: before.into(), after: after.into() }
+                }
+                None => DatabaseUser::Literal(text.into()),
+            },
+        })
+    }
+
+    /// The pattern of a word that begins with `/`.
+    fn pattern(&mut self, word: &Word, purpose: Use) -> Result<Arc<Pattern>, Fault> {
+        let text = word.token.text.get(1..).unwrap_or_default();
+        let key = (text.to_vec(), purpose);
+        if let Some(known) = self.patterns.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        if self.patterns.len() >= PATTERNS || self.steps > STEPS {
+            return Err(word.fault(
+                word.token.begin,
+                "too many different regular expressions in one file",
+                "use fewer expressions that match more, or literal names",
+            ));
+        }
+        let compiled = Pattern::compile(text, self.dialect, purpose).map_err(|flaw| {
+            let at = word.token.offset(flaw.at + 1);
+            (Rc::clone(&word.origin), Flaw { at, ..flaw })
+        })?;
+        self.steps = self.steps.saturating_add(compiled.steps());
+        let pattern = Arc::new(compiled);
+        self.patterns.insert(key, Arc::clone(&pattern));
+        Ok(pattern)
+    }
+
+    fn missing_entry(&self, line: &Fields) -> Fault {
+        let first = line.kept.first().and_then(Field::first);
+        let is_include = |word: &&Word| {
+            let words = ["include", "include_if_exists", "include_dir"];
+            words.iter().any(|name| name.as_bytes() == word.token.text)
+        };
+        let comma = line.kept.iter().find_map(|field| field.0.get(1));
+        let message = "missing entry: the line has fewer than three fields";
+        let own = |at, hint: &str| (Rc::clone(&line.origin), Flaw::new(at, message, hint));
+        if let (2, Some(word)) = (line.count, first.filter(is_include)) {
+            let hint =
+                format!("PostgreSQL {} includes no files: that is for 16 and newer", self.dialect);
+            word.fault(word.token.begin, message, &hint)
+        } else if let Some(quote) = line.open_quote {
+            own(quote, "close the quote: the token runs to the end of the line")
+        } else if let Some(word) = comma {
+            let hint = "a comma joins what is on both sides of it into one field: leave it out, \
+                        or quote it";
+            word.fault(word.token.begin, message, hint)
+        } else {
+            own(line.end, "a line has three fields: map name, system user, database user")
+        }
+    }
+}
+
+/// What a token is as a database user.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    All,
+    Group,
+    Pattern,
+    Name,
+}
+
+/// What stands before and after the first `\1` of a name.
+fn capture_at(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = name.windows(2).position(|pair| pair == br"\1")?;
+    name.split_at_checked(at).map(|(before, rest)| (before, rest.get(2..).unwrap_or_default()))
+}
