@@ -72,6 +72,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clock: Clock::system(),
         ways: ways.into_iter().map(|way| Arc::new(way) as Arc<dyn Way>).collect(),
         policy,
+        map_source: None,
         terms: settings.terms,
         session,
         lockout,
@@ -85,7 +86,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     let listening = Listening::open(broker.clone(), server).await?;
     broker.record_start().await.context("the start could not be recorded, so nothing is served")?;
     let workers = broker.start();
-    run_until_told(listening, &*store).await?;
+    run_until_told(listening, &broker, &*store).await?;
     if tokio::time::timeout(shutdown, workers.stop()).await.is_err() {
         tracing::warn!("work was still in hand at the end; the next start takes it up");
     }
@@ -102,9 +103,18 @@ fn told(mistakes: &[Diagnostic]) -> anyhow::Error {
 
 /// Serves until told to stop, or until the store's disk has failed: then what was written last is
 /// in doubt, and only a restart can read it anew.
-async fn run_until_told(listening: Listening, store: &dyn Store) -> anyhow::Result<()> {
-    let stop = CancellationToken::new();
-    let told = http::until_told_to_stop(stop.clone(), listening.renew_certificate())?;
+async fn run_until_told(
+    listening: Listening,
+    broker: &Broker,
+    store: &dyn Store,
+) -> anyhow::Result<()> {
+    let (stop, certificate, broker) =
+        (CancellationToken::new(), listening.renew_certificate(), broker.clone());
+    let hung_up = move || {
+        certificate.notify_one();
+        broker.reload_map();
+    };
+    let told = http::until_told_to_stop(stop.clone(), hung_up)?;
     let _told = AbortOnDropHandle::new(tokio::spawn(told));
     tokio::select! {
         served = listening.run(stop) => Ok(served?),

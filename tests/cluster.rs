@@ -252,6 +252,7 @@ pub fn lease(group: &str) -> Lease {
         client: [127, 0, 0, 1].into(),
         rule: RuleRef { file: "pg_ident.conf".into(), line: 1 },
         revision: revision(),
+        because: None,
         end: None,
         access_ended_at: None,
         gone_at: None,

@@ -112,6 +112,7 @@ fn lease(id: LeaseId) -> Lease {
         client: [127, 0, 0, 1].into(),
         rule: RuleRef { file: "pg_ident.conf".into(), line: 1 },
         revision: serde_json::from_value("r1".into()).expect("a revision is text"),
+        because: None,
         end: None,
         access_ended_at: None,
         gone_at: None,

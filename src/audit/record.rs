@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::lease::Lease;
-use crate::mapping::{MapRevision, RuleRef};
+use crate::mapping::{Because, MapRevision, RuleRef};
 use crate::names::{ClusterName, DatabaseName, LeaseId, LeaseRoleName, Principal, RoleOid};
 
 /// What was done or tried.
@@ -81,6 +81,12 @@ pub enum Action {
     /// Somebody was refused what needs a duty, or another person's lease.
     #[serde(rename = "access.refused")]
     AccessRefused,
+    /// Another revision of the map was read, and is about to be used.
+    #[serde(rename = "map.reloaded")]
+    MapReloaded,
+    /// The files of the map have changed and cannot be used; the revision before stays in force.
+    #[serde(rename = "map.refused")]
+    MapRefused,
 }
 
 /// How it ended.
@@ -169,6 +175,12 @@ pub struct Record {
     /// The revision of the map.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub map_revision: Option<MapRevision>,
+    /// The revision of the map that was in force before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub former_map_revision: Option<MapRevision>,
+    /// By what of the person the line let them in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<Because>,
     /// Why the lease was wanted, in the person's words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
@@ -203,6 +215,8 @@ impl Record {
             expires_at: None,
             rule: None,
             map_revision: None,
+            former_map_revision: None,
+            because: None,
             reason: None,
             cause: None,
             detail: None,
@@ -222,6 +236,7 @@ impl Record {
             expires_at: Some(lease.expires_at),
             rule: Some(lease.rule.clone()),
             map_revision: Some(lease.revision.clone()),
+            because: lease.because.clone(),
             reason: lease.reason.clone(),
             cause: lease.end.map(|end| end.as_str().to_owned()),
             ..self
@@ -254,7 +269,9 @@ impl Record {
             | Action::PersonGone
             | Action::DeclaredGone
             | Action::ReviewRead
-            | Action::AccessRefused => false,
+            | Action::AccessRefused
+            | Action::MapReloaded
+            | Action::MapRefused => false,
         }
     }
 

@@ -253,7 +253,7 @@ impl Broker {
     }
 
     fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
-        let duties = self.0.policy.duties(&identity);
+        let duties = self.policy().duties(&identity);
         Caller { identity, session, duties }
     }
 

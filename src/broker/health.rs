@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::in_force::MapHealth;
 use super::{Broker, Compared};
 use crate::causes::with_causes;
 
@@ -43,6 +44,8 @@ pub struct Health {
     /// The clusters by name; up means also compared since the start,
     /// its clock too.
     pub clusters: Vec<(String, PartHealth)>,
+    /// The map, which keeps nobody from being served.
+    pub map: MapHealth,
 }
 
 impl Health {
@@ -109,7 +112,7 @@ impl Broker {
             (name, health)
         }));
         let (store, ways, clusters) = futures::join!(store, ways, clusters);
-        Health { at, store, ways, clusters }
+        Health { at, store, ways, clusters, map: self.0.in_force.health() }
     }
 }
 

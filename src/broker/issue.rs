@@ -19,7 +19,7 @@ use crate::clock::Stopwatch;
 use crate::cluster::{ClientConnection, CreateError, CreateRefusal};
 use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease, LeaseState, MoveError, Order};
-use crate::mapping::{Entitlement, Profile};
+use crate::mapping::{Entitlement, Offers, Profile};
 use crate::names::{Password, RequestKey, RoleOid, ScramIterations, Ttl, Verifier};
 use crate::store::{Change, Room, StoreError};
 
@@ -54,10 +54,9 @@ pub struct Credential {
 }
 
 impl Broker {
-    /// All that `caller` may ask for from where they are.
-    #[must_use]
-    pub fn entitlements(&self, request: &Request, caller: &Caller) -> Vec<Entitlement> {
-        self.0.policy.entitlements(caller.identity(), request.client)
+    /// All that `caller` may ask for from where they are, and what nobody can say of now.
+    pub async fn on_offer(&self, request: &Request, caller: &Caller) -> Offers {
+        self.offers(&self.policy(), caller.identity(), request.client).await
     }
 
     /// Turns a wish into a live role on its cluster, and hands out the password once. It is not
@@ -129,6 +128,7 @@ impl Broker {
         };
         crash::at(Place::IssueActivation);
         let lease = self.activate(request, caller, lease, role_oid).await?;
+        self.still_by_the_map(request, caller, entitlement, &lease).await?;
         crash::at(Place::IssueAnswer);
         let seconds = started.elapsed().as_secs_f64();
         metrics::histogram!("pgbridge_issue_seconds").record(seconds);
@@ -256,6 +256,29 @@ impl Broker {
                 Err(IssueError::NotActivated { lease: id, source })
             }
         }
+    }
+
+    /// Ends a lease again that a map has allowed which is not in force any more, when the map in
+    /// force does not. Whoever holds people against that saw the lease, or it is seen here: it was
+    /// written down before.
+    async fn still_by_the_map(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        entitlement: &Entitlement,
+        lease: &Lease,
+    ) -> Result<(), IssueError> {
+        let policy = self.policy();
+        if policy.map.revision() == entitlement.revision() {
+            return Ok(());
+        }
+        let Err(refusal) = self.still_entitled(&policy, entitlement.identity(), lease).await else {
+            return Ok(());
+        };
+        let (id, cause) = (lease.id, refusal.word());
+        warn!(request.id, lease = %id, cause, "another map came into force meanwhile, which does not allow the lease; it is taken away");
+        self.end_undelivered(request, caller, lease.clone()).await;
+        Err(IssueError::Overtaken { lease: id })
     }
 
     /// Writes down that the role was not made, or that nobody knows.

@@ -11,13 +11,17 @@ mod handing;
 mod health;
 mod hidden;
 mod hushed;
+mod in_force;
 mod issue;
+mod map;
+mod members;
 mod missing;
 #[cfg(test)]
 mod model;
 mod owed;
 mod recheck;
 mod reconcile;
+mod remap;
 mod renew;
 mod report;
 mod review;
@@ -41,12 +45,13 @@ use crate::auth::{Identity, Lockout, SessionTimes};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, LeaseRoles, Witness};
 use crate::lease::Terms;
-use crate::mapping::{Duties, MapRevision, Policy};
+use crate::mapping::{Duties, MapRevision, MapSource, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
 use crate::store::{Claimant, Login, Store, StoreError};
 
 pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
+pub use in_force::MapHealth;
 pub use issue::{Credential, IssueError, Wish};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
@@ -61,8 +66,10 @@ pub struct Parts {
     pub clock: Clock,
     /// The ways in.
     pub ways: Vec<Arc<dyn Way>>,
-    /// Who may become what.
+    /// Who may become what, at first.
     pub policy: Policy,
+    /// Where its map is read from again, and how often; nothing when it is for ever.
+    pub map_source: Option<(MapSource, Ttl)>,
     /// The clusters, each with what clients are told about it.
     pub clusters: Vec<(Box<dyn LeaseRoles>, ClientConnection)>,
     /// The terms of every lease.
@@ -94,7 +101,8 @@ struct Inner {
     claimant: Claimant,
     clock: Clock,
     ways: BTreeMap<WayName, Arc<dyn Way>>,
-    policy: Policy,
+    in_force: in_force::InForce,
+    map_source: Option<(MapSource, Ttl)>,
     clusters: BTreeMap<ClusterName, Site>,
     terms: Terms,
     session: SessionTimes,
@@ -199,12 +207,15 @@ impl Broker {
             };
             (site.cluster.name().clone(), site)
         });
+        let ways = parts.ways.into_iter().map(|way| (way.name().clone(), way));
+        let ways: BTreeMap<WayName, Arc<dyn Way>> = ways.collect();
         Self(Arc::new(Inner {
             store: parts.store,
             claimant: Claimant::random(&mut chance::rng()),
             clock: parts.clock,
-            ways: parts.ways.into_iter().map(|way| (way.name().clone(), way)).collect(),
-            policy: parts.policy,
+            in_force: in_force::InForce::new(parts.policy, ways.keys()),
+            map_source: parts.map_source,
+            ways,
             clusters: sites.collect(),
             terms: parts.terms,
             session: parts.session,
@@ -233,8 +244,8 @@ impl Broker {
 
     /// Which map says who may become what.
     #[must_use]
-    pub fn map_revision(&self) -> &MapRevision {
-        self.0.policy.map.revision()
+    pub fn map_revision(&self) -> MapRevision {
+        self.policy().map.revision().clone()
     }
 
     /// What clients are told about the cluster `name`.
@@ -243,13 +254,17 @@ impl Broker {
         self.site(name).map(|site| &site.client)
     }
 
-    /// Notes that this broker begins to serve.
+    /// Notes that this broker begins to serve, and by which map.
     ///
     /// # Errors
     /// When the store does not take the record: a broker that cannot write must not serve.
     pub async fn record_start(&self) -> Result<(), StoreError> {
-        let record = Record::new(self.now(), Action::BrokerStarted, Subject::Broker);
-        self.store().commit(Vec::new(), vec![record]).await
+        let policy = self.policy();
+        let record = Record {
+            map_revision: Some(policy.map.revision().clone()),
+            ..Record::new(self.now(), Action::BrokerStarted, Subject::Broker)
+        };
+        self.store().commit(vec![self.keep(&policy.map)], vec![record]).await
     }
 
     /// Notes that this broker stops in good order, and whether by a time that can be believed.

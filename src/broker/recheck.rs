@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::members::by_cluster;
 use super::missing::{self, Apart, Told};
 use super::standing::{FRESH, Look, Pace};
 use super::{Broker, LeaseError};
@@ -23,7 +24,7 @@ use crate::auth::way::Reason;
 use crate::causes::with_causes;
 use crate::crash::{self, Place};
 use crate::lease::{EndReason, Lease};
-use crate::mapping::Refusal;
+use crate::mapping::{Members, Policy, Refusal};
 use crate::names::{Principal, WayName};
 use crate::store::{Change, StoreError};
 
@@ -149,9 +150,9 @@ impl Broker {
     /// Looks somebody up, and ends what they may not have any more.
     async fn recheck_person(&self, principal: &Principal) -> Checked {
         let (checked, done) = match self.look(principal, FRESH).await {
-            Look::Good(seen) => (Checked::Good, self.withdraw_beyond(&seen).await),
+            Look::Good(seen) => (Checked::Good, self.withdraw_beyond(&seen).await.map(drop)),
             Look::OnlyAtLogin(Some(seen)) => {
-                (Checked::OnlyAtLogin, self.withdraw_beyond(&seen).await)
+                (Checked::OnlyAtLogin, self.withdraw_beyond(&seen).await.map(drop))
             }
             Look::OnlyAtLogin(None) => (Checked::OnlyAtLogin, Ok(())),
             Look::Gone(reason) => (Checked::Gone, self.end_person(principal, &reason).await),
@@ -177,23 +178,64 @@ impl Broker {
         }
     }
 
-    /// Ends every lease that the map does not allow whoever was `seen`.
-    async fn withdraw_beyond(&self, seen: &Identity) -> Result<(), LeaseError> {
-        let mut last: Option<Lease> = None;
-        loop {
-            let page = self.store().live_leases_of(seen.principal(), last.as_ref(), PAGE).await;
-            let page = page.map_err(LeaseError::Store)?;
-            last = page.last().cloned();
-            if last.is_none() {
-                return Ok(());
-            }
-            let judged = page.into_iter().map(|lease| (self.still_entitled(seen, &lease), lease));
-            let refused = judged.filter_map(|(judged, lease)| Some((judged.err()?, lease)));
-            self.withdraw_all(refused.map(|(refusal, lease)| {
+    /// Ends every lease that the map does not allow whoever was `seen`. What turns on a cluster
+    /// that does not answer goes on: nobody loses a lease for that.
+    pub(super) async fn withdraw_beyond(&self, seen: &Identity) -> Result<Judged, LeaseError> {
+        let (mut last, mut judged) = (None, Judged::default());
+        while let Some((refused, undecided)) = self.beyond(seen, &mut last).await? {
+            judged.count(&refused, undecided);
+            self.withdraw_all(refused.into_iter().map(|(lease, refusal)| {
                 (lease, Reason { word: refusal.word(), detail: refusal.to_string() })
             }))
             .await?;
         }
+        Ok(judged)
+    }
+
+    /// The same without ending anything.
+    pub(super) async fn would_withdraw(&self, seen: &Identity) -> Result<Judged, LeaseError> {
+        let (mut last, mut judged) = (None, Judged::default());
+        while let Some((refused, undecided)) = self.beyond(seen, &mut last).await? {
+            judged.count(&refused, undecided);
+        }
+        Ok(judged)
+    }
+
+    /// Which of the leases behind `last` the map does not allow whoever was `seen`, and how many
+    /// turn on what a cluster does not say; nothing when there is none behind it.
+    async fn beyond(
+        &self,
+        seen: &Identity,
+        last: &mut Option<Lease>,
+    ) -> Result<Option<(Vec<(Lease, Refusal)>, usize)>, LeaseError> {
+        let page = self.store().live_leases_of(seen.principal(), last.as_ref(), PAGE).await;
+        let page = page.map_err(LeaseError::Store)?;
+        *last = page.last().cloned();
+        if last.is_none() {
+            return Ok(None);
+        }
+        // Taken after the page was read: a lease that a newer map has allowed is held against that.
+        let policy = self.policy();
+        let decide = |lease: &Lease, members: &Members| {
+            let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
+            policy.entitle(seen, cluster, role, lease.client, members)
+        };
+        let none = Members::none();
+        let wanted = page.iter().filter_map(|lease| match decide(lease, &none) {
+            Err(Refusal::MembersUnknown { cluster, role }) => Some((cluster, role)),
+            _ => None,
+        });
+        let wanted = by_cluster(wanted);
+        let members = if wanted.is_empty() { none } else { self.ask_members(wanted).await };
+        let (mut refused, mut undecided) = (Vec::new(), 0);
+        for lease in page {
+            match decide(&lease, &members) {
+                Ok(_) => {}
+                Err(Refusal::MembersUnknown { .. }) => undecided += 1,
+                Err(refusal) => refused.push((lease, refusal)),
+            }
+        }
+        Ok(Some((refused, undecided)))
     }
 
     /// Ends several leases side by side, each for its reason, and goes on when one cannot be told.
@@ -209,10 +251,15 @@ impl Broker {
         ends.into_iter().collect()
     }
 
-    /// Whether whoever was `seen` may have `lease`, there where it was asked for.
-    pub(super) fn still_entitled(&self, seen: &Identity, lease: &Lease) -> Result<(), Refusal> {
-        let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
-        self.0.policy.entitle(seen, cluster, role, lease.client).map(drop)
+    /// Whether whoever was `seen` may have `lease` by `policy`, there where it was asked for.
+    pub(super) async fn still_entitled(
+        &self,
+        policy: &Policy,
+        seen: &Identity,
+        lease: &Lease,
+    ) -> Result<(), Refusal> {
+        let of = (lease.cluster.as_str(), lease.role.as_str());
+        self.entitle(policy, seen, of, lease.client).await.map(drop)
     }
 
     /// Ends one lease that its person may not have any more.
@@ -262,6 +309,22 @@ impl Broker {
         if let Err(failed) = self.end_person(principal, reason).await {
             warn!(%principal, cause = with_causes(&failed), "not all that somebody had was told to end; it is tried again");
         }
+    }
+}
+
+/// What somebody has, held against the map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Leases that it does not allow.
+    pub(super) refused: usize,
+    /// Leases that turn on what a cluster does not say.
+    pub(super) undecided: usize,
+}
+
+impl Judged {
+    fn count(&mut self, refused: &[(Lease, Refusal)], undecided: usize) {
+        self.refused += refused.len();
+        self.undecided += undecided;
     }
 }
 

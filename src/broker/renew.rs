@@ -36,6 +36,12 @@ pub enum RenewLeaseError {
     /// The directory cannot say whether the person still may have the lease.
     #[error("the directory cannot be asked now")]
     DirectoryAway,
+    /// The map turns on who is a member of a group role, which the cluster does not say.
+    #[error("cluster `{cluster}` cannot be asked now who is a member of what")]
+    MembersUnknown {
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// The broker has not compared the clocks since its start, so nobody knows when the end would be.
     #[error("the broker does not know the time yet; try again soon, or tell the administrators")]
     NotReady,
@@ -225,15 +231,24 @@ impl Broker {
             }
         };
         let (cluster, role) = (lease.cluster.as_str(), lease.role.as_str());
-        let entitled = self.0.policy.entitle(&identity, cluster, role, request.client);
+        let policy = self.policy();
+        let entitled = self.entitle(&policy, &identity, (cluster, role), request.client).await;
         let refusal = match entitled {
             Ok(entitlement) => return Ok(entitlement),
             Err(refusal) => refusal,
         };
         self.refuse_renewal(request, caller, lease, refusal.word(), &refusal.to_string()).await?;
+        // Nobody loses a lease because a cluster does not answer.
+        if matches!(refusal, Refusal::MembersUnknown { .. }) {
+            return Err(RenewLeaseError::MembersUnknown { cluster: lease.cluster.clone() });
+        }
         // Whoever asks from elsewhere may still have it there where it was asked for.
-        let Err(refusal) = self.still_entitled(&identity, lease) else {
-            return Err(RenewLeaseError::NotOnOffer(refusal));
+        let refusal = match self.still_entitled(&policy, &identity, lease).await {
+            Ok(()) => return Err(RenewLeaseError::NotOnOffer(refusal)),
+            Err(Refusal::MembersUnknown { cluster, .. }) => {
+                return Err(RenewLeaseError::MembersUnknown { cluster });
+            }
+            Err(refusal) => refusal,
         };
         let record = self.record(request, Action::RevokeRequested, Subject::Broker);
         let reason = Reason { word: refusal.word(), detail: refusal.to_string() };

@@ -235,6 +235,11 @@ impl Looks {
         }
     }
 
+    /// What was seen of somebody last, if they were good.
+    pub(super) fn last_seen(&self, principal: &Principal, now: Timestamp) -> Option<Identity> {
+        self.known(principal).good(now).cloned()
+    }
+
     /// Notes that all that somebody has was held against what was seen.
     pub(super) fn note_judged(&self, principal: &Principal, at: Timestamp) {
         self.all().entry(principal.clone()).or_default().judged = Some(at);
@@ -384,7 +389,7 @@ impl Broker {
     /// As [`Self::standing`].
     pub(super) async fn duties_now(&self, caller: &Caller) -> Result<Duties, Doubt> {
         let identity = self.standing(caller.identity(), self.0.recheck_every.span()).await?;
-        Ok(self.0.policy.duties(&identity))
+        Ok(self.policy().duties(&identity))
     }
 }
 

@@ -63,8 +63,9 @@ impl Workers {
 impl Broker {
     /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
     /// compares, one that watches for log-ins held back and one that reads its clock; for each way
-    /// in one that looks its people up again; one that keeps the time, one that writes down what is
-    /// owed to the store, and one sweeper of the store.
+    /// in one that looks its people up again and one that holds them against each new map; one that
+    /// follows the files of the map, one that keeps the time, one that writes down what is owed to the
+    /// store, and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -87,6 +88,12 @@ impl Broker {
                 broker.recheck_for_ever(way.as_ref(), stop).await;
             });
         }
+        for way in self.0.ways.keys() {
+            workers.begin(self, way.clone(), async |broker, way, stop| {
+                broker.follow_map_for_ever(&way, stop).await;
+            });
+        }
+        workers.begin(self, (), async |broker, (), stop| broker.watch_map_for_ever(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.read_store_clock(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.keep_time(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.pay_for_ever(stop).await);

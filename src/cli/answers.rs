@@ -46,6 +46,9 @@ pub(super) struct Duties {
 #[derive(Debug, Deserialize)]
 pub(super) struct Roles {
     pub roles: Vec<Offer>,
+    /// Clusters of which nobody can say now what more is on offer there.
+    #[serde(default)]
+    pub undecided: Vec<Shown>,
 }
 
 /// One role on offer.

@@ -226,7 +226,13 @@ async fn list_roles(state: &StateDir, output: Output) -> Result<Exit, Failure> {
     let answer = connect(state)?.get("v1/roles").await?;
     print(output, &answer, |list: &Roles| {
         let rows: Vec<Vec<Shown>> = list.roles.iter().map(role_row).collect();
-        if rows.is_empty() {
+        for cluster in &list.undecided {
+            warn(format!(
+                "cluster {cluster} cannot be asked now who is a member of what, so more may be on \
+                 offer there; try again soon"
+            ));
+        }
+        if rows.is_empty() && list.undecided.is_empty() {
             warn("no role is on offer to you; the map of the administrators decides");
         }
         let headings = ["CLUSTER", "ROLE", "DATABASES", "TIME", "AT MOST", "REASON", "BY"];

@@ -5,6 +5,7 @@
 //! connect    the pools: for issuing, for ending access and for removing, so none starves another
 //! locate     which role a lease has, and that it is ours
 //! observe    what the catalogue says of it (sql/*.sql, runnable in psql); row: column by column
+//! members    who is a member of what, for the map
 //! look       what of it is looked at before a role is made, at most once a second
 //! apply      runs the statements that `lease::plan` made; no other module runs DDL
 //! create, revoke, remove   observe -> plan -> apply, and anew after any failure
@@ -30,6 +31,7 @@ mod handed;
 mod locate;
 mod locks;
 mod look;
+mod members;
 mod observe;
 mod remove;
 mod revoke;

@@ -11,8 +11,8 @@ use super::{
     RoleTarget, Witness,
 };
 use crate::lease::{FoundRole, Lease};
-use crate::mapping::{ObjectPolicy, Profile};
-use crate::names::{ClusterName, LeaseId, RoleOid, Ttl, Verifier};
+use crate::mapping::{Memberships, ObjectPolicy, Profile};
+use crate::names::{ClusterName, LeaseId, RoleName, RoleOid, Ttl, Verifier};
 
 /// The lease roles of one cluster. [`Cluster`] is the one that speaks to a server, and says with
 /// each of these what it does and when it fails; the broker's model test has another.
@@ -55,6 +55,8 @@ pub trait LeaseRoles: Send + Sync {
     async fn without_role(&self) -> Result<Vec<RoleOid>, ClusterError>;
 
     async fn end_without_role(&self, oid: RoleOid) -> Result<usize, ClusterError>;
+
+    async fn memberships(&self, roles: &[RoleName]) -> Result<Memberships, ClusterError>;
 
     async fn clock(&self) -> Result<Timestamp, ClusterError>;
 
@@ -120,6 +122,10 @@ impl LeaseRoles for Cluster {
 
     async fn end_without_role(&self, oid: RoleOid) -> Result<usize, ClusterError> {
         Self::end_without_role(self, oid).await
+    }
+
+    async fn memberships(&self, roles: &[RoleName]) -> Result<Memberships, ClusterError> {
+        Self::memberships(self, roles).await
     }
 
     async fn clock(&self) -> Result<Timestamp, ClusterError> {

@@ -73,6 +73,7 @@ impl From<IssueError> for Problem {
             IssueError::LoginTooOld { .. } => Kind::LoginTooOld,
             IssueError::LoginEnded => return not_logged_in(),
             IssueError::DirectoryAway => return directory_away(),
+            IssueError::MembersUnknown { cluster } => return members_unknown(cluster),
             IssueError::TooManyLeases { .. } => Kind::TooManyLeases,
             IssueError::InProgress => Kind::InProgress,
             IssueError::NotReady { .. } | IssueError::ClocksApart { .. } => Kind::NotReady,
@@ -115,6 +116,7 @@ impl From<RenewLeaseError> for Problem {
                 Self::new(Kind::NotOnOffer, detail)
             }
             RenewLeaseError::DirectoryAway => directory_away(),
+            RenewLeaseError::MembersUnknown { cluster } => members_unknown(&cluster),
             RenewLeaseError::NotReady => {
                 Self::new(Kind::NotReady, error.to_string()).retry_after(SOON_SECONDS)
             }
@@ -169,6 +171,14 @@ fn login_refused(ways: &[WayName]) -> Problem {
 fn directory_away() -> Problem {
     let detail = "whether you may still have this could not be checked; try again soon";
     Problem::new(Kind::DirectoryAway, detail).retry_after(PARTY_AWAY_SECONDS)
+}
+
+/// Whether they may have it turns on memberships that a cluster does not tell.
+fn members_unknown(cluster: &ClusterName) -> Problem {
+    let detail = format!(
+        "whether you may have this could not be checked on cluster `{cluster}`; try again soon"
+    );
+    Problem::new(Kind::ClusterAway, detail).retry_after(PARTY_AWAY_SECONDS)
 }
 
 /// Nobody's call, or one with a token that is good for nothing.

@@ -92,7 +92,7 @@ impl Listening {
     pub async fn open(broker: Broker, settings: ServerSettings) -> Result<Self, ServeError> {
         // From now on whatever is counted is shown.
         metrics();
-        show_info(broker.map_revision());
+        show_info(&broker.map_revision());
         let address = settings.listen;
         let tls = match &settings.transport {
             Transport::Plain if address.ip().to_canonical().is_loopback() => None,
@@ -152,14 +152,14 @@ impl Listening {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then cancels `stop`; until then each SIGHUP notifies `renew`. From
+/// Waits for SIGTERM or SIGINT, then cancels `stop`; until then each SIGHUP calls `hung_up`. From
 /// the moment of this call none of the three ends the process by itself.
 ///
 /// # Errors
 /// When signals cannot be waited for.
 pub fn until_told_to_stop(
     stop: CancellationToken,
-    renew: Arc<Notify>,
+    hung_up: impl Fn() + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ServeError> {
     let on = |kind| signal(kind).map_err(ServeError::Signals);
     let (mut terminate, mut interrupt, mut hangup): (Signal, Signal, Signal) =
@@ -169,7 +169,7 @@ pub fn until_told_to_stop(
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => renew.notify_one(),
+                _ = hangup.recv() => hung_up(),
             }
         }
         info!("told to stop");

@@ -1,6 +1,6 @@
 //! Metrics: what there is, what each means, and how Prometheus reads it.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -68,7 +68,17 @@ const METRICS: &[(Kind, &str, &str)] = &[
     (
         Kind::Gauge,
         "pgbridge_info",
-        "Always 1, by the version of pgbridge and the revision of its map (SHA-256 of the file)",
+        "1 by the version of pgbridge and the revision of the map in force (SHA-256), 0 by those before",
+    ),
+    (
+        Kind::Gauge,
+        "pgbridge_map_stale",
+        "1 when the files of the map have changed and cannot be used, else 0",
+    ),
+    (
+        Kind::Counter,
+        "pgbridge_map_refused_total",
+        "Changes of the map's files that could not be used; the map before stayed in force",
     ),
     (
         Kind::Counter,
@@ -152,9 +162,10 @@ const METRICS: &[(Kind, &str, &str)] = &[
 
 /// Counters that are shown as zero before the first event, so that a rule on their rate sees it.
 /// Those with labels begin with the event.
-const ZERO_AT_FIRST: [&str; 4] = [
+const ZERO_AT_FIRST: [&str; 5] = [
     "pgbridge_connections_refused_total",
     "pgbridge_certificate_reload_failed_total",
+    "pgbridge_map_refused_total",
     "pgbridge_panics_total",
     "pgbridge_tokens_refused_total",
 ];
@@ -176,10 +187,20 @@ fn describe() {
     }
 }
 
-/// Shows what runs here, so that brokers of one store with two maps can be told apart.
+/// Shows what runs here, so that brokers of one store with two maps can be told apart. What was
+/// shown before is 0 from then on.
 pub(super) fn show_info(map: &MapRevision) {
-    let version = env!("CARGO_PKG_VERSION");
-    gauge!("pgbridge_info", "version" => version, "map_revision" => map.to_string()).set(1.0);
+    static SHOWN: Mutex<Option<MapRevision>> = Mutex::new(None);
+    let set = |map: &MapRevision, value: f64| {
+        let (version, map) = (env!("CARGO_PKG_VERSION"), map.to_string());
+        gauge!("pgbridge_info", "version" => version, "map_revision" => map).set(value);
+    };
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(before) = shown.as_ref().filter(|before| *before != map) {
+        set(before, 0.0);
+    }
+    set(map, 1.0);
+    *shown = Some(map.clone());
 }
 
 /// Counts one answer.

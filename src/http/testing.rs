@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{ServerSettings, Transport};
 use crate::lease::{Lease, Order, Terms};
 use crate::mapping::{
-    Case, Dialect, IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target,
+    Case, Dialect, IdentMap, Maps, Members, ObjectPolicy, Policy, Profile, ReasonRule, Target,
 };
 use crate::names::{
     ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations, SessionToken,
@@ -84,6 +84,7 @@ impl Stand {
             clock: Clock::system(),
             ways: vec![Arc::new(LdapWay::new(directory_that_is_away()).unwrap())],
             policy: policy(),
+            map_source: None,
             clusters: Vec::new(),
             terms: terms(),
             session: SessionTimes { idle: "30m".parse().unwrap(), absolute: "8h".parse().unwrap() },
@@ -129,7 +130,8 @@ impl Stand {
     /// A lease of `person`, its role not yet made.
     pub(super) async fn lease(&self, person: &str) -> LeaseId {
         let (now, address) = (Clock::system().now(), [127, 0, 0, 1].into());
-        let entitled = policy().entitle(&identity(person), "orders", "orders_read", address);
+        let entitled =
+            policy().entitle(&identity(person), "orders", "orders_read", address, &Members::none());
         let order = Order {
             database: "orders".parse().unwrap(),
             ttl: "15m".parse().unwrap(),

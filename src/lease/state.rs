@@ -9,7 +9,7 @@ use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::Blocker;
-use crate::mapping::{Entitlement, MapRevision, ObjectPolicy, RuleRef};
+use crate::mapping::{Because, Entitlement, MapRevision, ObjectPolicy, RuleRef};
 use crate::names::{
     ClusterName, DatabaseName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleName, RoleOid,
     RolePrefix, Ttl,
@@ -191,6 +191,9 @@ pub struct Lease {
     pub rule: RuleRef,
     /// The revision of the map.
     pub revision: MapRevision,
+    /// By what of the person the line let them in. Nothing for a lease of a version that did not
+    /// keep it.
+    pub because: Option<Because>,
     /// Why it ended or is ending.
     pub end: Option<EndReason>,
     /// Since when nobody can use it: no log-in, no rights, no session.
@@ -270,6 +273,7 @@ impl Lease {
             client: order.client,
             rule: entitlement.rule().clone(),
             revision: entitlement.revision().clone(),
+            because: Some(entitlement.because().clone()),
             end: None,
             access_ended_at: None,
             gone_at: None,

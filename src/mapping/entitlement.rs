@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Case, IdentMap, MapDecision, MapRevision, Memberships, Profile, Question, RuleRef};
+use super::{
+    Because, Case, IdentMap, MapDecision, MapRevision, Matched, Memberships, Profile, Question,
+    RuleRef,
+};
 use crate::auth::Identity;
 use crate::names::{ClusterName, MapName, Principal, RoleName, WayName};
 
@@ -45,10 +48,24 @@ pub struct Policy {
     pub targets: Vec<Target>,
 }
 
+/// What clusters say of the memberships of the roles that they lend. Of a cluster that is not
+/// among them nothing is known.
+#[derive(Clone, Debug, Default)]
+pub struct Members(BTreeMap<ClusterName, Memberships>);
+
+/// All that an identity may act as, as far as that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Offers {
+    /// What it may act as, in the order of the configuration.
+    pub entitlements: Vec<Entitlement>,
+    /// Roles of which that turns on memberships that are not known.
+    pub undecided: Vec<(ClusterName, RoleName)>,
+}
+
 /// Evidence that one identity may act as one role on one cluster under one profile, by one rule
 /// of one revision of the map. Whoever issues a lease must have one.
 ///
-/// Invariant: only [`Policy::entitle`] and [`Policy::entitlements`] make one.
+/// Invariant: only [`Policy::entitle`] and [`Policy::offers`] make one.
 #[derive(Clone, Debug)]
 pub struct Entitlement {
     identity: Identity,
@@ -56,6 +73,7 @@ pub struct Entitlement {
     profile: Arc<Profile>,
     rule: RuleRef,
     revision: MapRevision,
+    because: Because,
 }
 
 /// What a person may do with the broker itself.
@@ -98,6 +116,17 @@ pub enum Refusal {
         /// What was wrong.
         reason: String,
     },
+    /// Whether a line lets the identity in turns on what the cluster says of memberships, and that
+    /// is not known.
+    #[error(
+        "whether `{role}` may be had turns on its memberships on cluster `{cluster}`, which are not known"
+    )]
+    MembersUnknown {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The role asked for.
+        role: RoleName,
+    },
     /// The profile is not issued to the client's address.
     #[error("role `{role}` is not issued to {address}")]
     NetworkNotAdmitted {
@@ -117,6 +146,7 @@ impl Refusal {
             Self::NoProfile { .. } => "no_profile",
             Self::NotMapped { .. } => "not_mapped",
             Self::MapFailed { .. } => "map_failed",
+            Self::MembersUnknown { .. } => "members_unknown",
             Self::NetworkNotAdmitted { .. } => "network",
         }
     }
@@ -152,20 +182,69 @@ impl Entitlement {
     pub fn revision(&self) -> &MapRevision {
         &self.revision
     }
+
+    /// By what of the identity, and what else that rested on.
+    #[must_use]
+    pub fn because(&self) -> &Because {
+        &self.because
+    }
+}
+
+impl Members {
+    /// Nothing is known.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    fn of(&self, cluster: &ClusterName) -> Option<&Memberships> {
+        self.0.get(cluster)
+    }
+}
+
+impl FromIterator<(ClusterName, Memberships)> for Members {
+    fn from_iter<All: IntoIterator<Item = (ClusterName, Memberships)>>(all: All) -> Self {
+        Self(all.into_iter().collect())
+    }
 }
 
 impl Policy {
+    /// The same with another map.
+    #[must_use]
+    pub fn with_map(&self, map: IdentMap) -> Self {
+        let Self { ways, access, targets, .. } = self;
+        Self { map, ways: ways.clone(), access: access.clone(), targets: targets.clone() }
+    }
+
+    /// What of the configuration names a map that has no line in `map`. Such a map lets nobody in,
+    /// so it is a slip: in a name, or because half of a file is missing.
+    #[must_use]
+    pub fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {
+        let ways = self.ways.iter().map(|(way, maps)| (format!("the way in `{way}`"), maps));
+        let all = ways.chain([("[access]".to_owned(), &self.access)]);
+        all.flat_map(|(what, maps)| {
+            let names = [&maps.map, &maps.group_map].into_iter().flatten();
+            let missing = names.filter(|name| !map.has_map(name));
+            missing
+                .map(|name| format!("{what} uses map `{name}`, which has no line in the file"))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// Lets `identity`, at `address`, act as `role` on `cluster`.
     ///
     /// # Errors
     /// When the cluster or the profile does not exist, no line of the map lets the identity in, a
-    /// line fails, or the profile is not issued to the address.
+    /// line fails, or the profile is not issued to the address. [`Refusal::MembersUnknown`] when
+    /// it turns on memberships that `members` does not have.
     pub fn entitle(
         &self,
         identity: &Identity,
         cluster: &str,
         role: &str,
         address: IpAddr,
+        members: &Members,
     ) -> Result<Entitlement, Refusal> {
         let target = self.targets.iter().find(|target| target.cluster.as_str() == cluster);
         let target = target.ok_or_else(|| Refusal::UnknownCluster(cluster.to_owned()))?;
@@ -174,28 +253,39 @@ impl Policy {
             cluster: target.cluster.clone(),
             role: role.to_owned(),
         })?;
-        self.entitle_to(identity, target, profile, address)
+        self.entitle_to(identity, target, profile, address, members)
     }
 
-    /// All that `identity`, at `address`, may act as, in the order of the configuration.
+    /// All that `identity`, at `address`, may act as, and what of it turns on memberships that
+    /// `members` does not have.
     #[must_use]
-    pub fn entitlements(&self, identity: &Identity, address: IpAddr) -> Vec<Entitlement> {
+    pub fn offers(&self, identity: &Identity, address: IpAddr, members: &Members) -> Offers {
         let pairs = self
             .targets
             .iter()
             .flat_map(|target| target.profiles.iter().map(move |profile| (target, profile)));
-        pairs
-            .filter_map(|(target, profile)| {
-                self.entitle_to(identity, target, profile, address).ok()
-            })
-            .collect()
+        let mut offers = Offers::default();
+        for (target, profile) in pairs {
+            match self.entitle_to(identity, target, profile, address, members) {
+                Ok(entitlement) => offers.entitlements.push(entitlement),
+                Err(Refusal::MembersUnknown { cluster, role }) => {
+                    offers.undecided.push((cluster, role));
+                }
+                Err(_) => {}
+            }
+        }
+        offers
     }
 
     /// The broker's own duties that the access maps give `identity`.
     #[must_use]
     pub fn duties(&self, identity: &Identity) -> Duties {
-        let has =
-            |duty| matches!(self.decide(&self.access, identity, duty), MapDecision::Allowed(_));
+        // A duty is no role of any cluster, so it is a member of nothing.
+        let none = Memberships::none();
+        let has = |duty| {
+            let decided = self.scan(&self.access, identity, duty, &none);
+            matches!(decided, Decided::Allowed { .. })
+        };
         Duties { auditor: has("auditor"), operator: has("operator") }
     }
 
@@ -205,18 +295,24 @@ impl Policy {
         target: &Target,
         profile: &Arc<Profile>,
         address: IpAddr,
+        members: &Members,
     ) -> Result<Entitlement, Refusal> {
         let principal = identity.principal();
         let none = Maps::default();
         let maps = self.ways.get(principal.issuer()).unwrap_or(&none);
-        let rule = match self.decide(maps, identity, profile.role.as_str()) {
-            MapDecision::Allowed(rule) => rule,
-            MapDecision::Failed { rule, reason } => {
+        let members = members.of(&target.cluster);
+        let (rule, because) = match self.decide(maps, identity, profile.role.as_str(), members) {
+            Decided::Allowed { rule, because } => (rule, because),
+            Decided::Failed { rule, reason } => {
                 return Err(Refusal::MapFailed { rule, reason });
             }
-            MapDecision::NoMatch => {
+            Decided::NoMatch => {
                 let (principal, role) = (principal.clone(), profile.role.clone());
                 return Err(Refusal::NotMapped { principal, role });
+            }
+            Decided::MembersNeeded => {
+                let (cluster, role) = (target.cluster.clone(), profile.role.clone());
+                return Err(Refusal::MembersUnknown { cluster, role });
             }
         };
         if !profile.admits(address) {
@@ -228,32 +324,97 @@ impl Policy {
             profile: Arc::clone(profile),
             rule,
             revision: self.map.revision().clone(),
+            because,
         })
+    }
+
+    /// What the map says, by the memberships of the role on its cluster. When those are not known,
+    /// and the role being a member of nothing and of everything makes a difference, it does not say.
+    fn decide(
+        &self,
+        maps: &Maps,
+        identity: &Identity,
+        role: &str,
+        members: Option<&Memberships>,
+    ) -> Decided {
+        let (groups, none) = (self.map.asked_groups(), Memberships::none());
+        if groups.is_empty() {
+            return self.scan(maps, identity, role, &none);
+        }
+        let member_of = |is_member: &dyn Fn(&[u8]) -> bool| {
+            let groups = groups.iter().filter(|group| is_member(group));
+            let groups = groups.filter_map(|group| std::str::from_utf8(group).ok());
+            Memberships::of_edges([role], groups.map(|group| (role, group)))
+        };
+        let Some(members) = members else {
+            let least = self.scan(maps, identity, role, &none);
+            let most = self.scan(maps, identity, role, &member_of(&|_| true));
+            return if least == most { least } else { Decided::MembersNeeded };
+        };
+        // Only what of it this map asks: that is kept with what it decided.
+        let asked = if members.is_member(role.as_bytes(), role.as_bytes()) {
+            member_of(&|group| members.is_member(role.as_bytes(), group))
+        } else {
+            none
+        };
+        match self.scan(maps, identity, role, &asked) {
+            Decided::Allowed { rule, because } => {
+                let because = Because { members: Some(asked), ..because };
+                Decided::Allowed { rule, because }
+            }
+            decided => decided,
+        }
     }
 
     /// The person's own map first, then each group in order. A line that fails denies at once:
     /// a later map or group is not asked, as PostgreSQL asks no later line.
-    fn decide(&self, maps: &Maps, identity: &Identity, role: &str) -> MapDecision {
-        let own = maps.map.iter().map(|map| (map, identity.principal().subject()));
+    fn scan(&self, maps: &Maps, identity: &Identity, role: &str, members: &Memberships) -> Decided {
+        let matched: [fn(String) -> Matched; 2] = [Matched::Name, Matched::Group];
+        let [name, group] = matched;
+        let own = maps.map.iter().map(|map| (map, name, identity.principal().subject()));
         let groups = maps
             .group_map
             .iter()
-            .flat_map(|map| identity.groups().iter().map(move |group| (map, group.as_str())));
-        for (map, system_user) in own.chain(groups) {
+            .flat_map(|map| identity.groups().iter().map(move |dn| (map, group, dn.as_str())));
+        for (map, matched, system_user) in own.chain(groups) {
             let question = Question {
                 map,
                 system_user: system_user.as_bytes(),
                 role: role.as_bytes(),
                 case: maps.case,
-                members: &Memberships::none(),
+                members,
             };
             match self.map.decide(&question) {
                 MapDecision::NoMatch => {}
-                decided => return decided,
+                MapDecision::Allowed(rule) => {
+                    let capture = self.map.capture(&question);
+                    let because = Because {
+                        map: map.clone(),
+                        matched: matched(system_user.to_owned()),
+                        case: maps.case,
+                        capture: capture.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+                        members: None,
+                    };
+                    return Decided::Allowed { rule, because };
+                }
+                MapDecision::Failed { rule, reason } => return Decided::Failed { rule, reason },
             }
         }
-        MapDecision::NoMatch
+        Decided::NoMatch
     }
+}
+
+/// What a map says of an identity and a role.
+#[derive(Debug, PartialEq, Eq)]
+enum Decided {
+    /// This line lets the identity act as the role.
+    Allowed { rule: RuleRef, because: Because },
+    /// No line does.
+    NoMatch,
+    /// This line could not be evaluated, which denies.
+    Failed { rule: RuleRef, reason: String },
+    /// It turns on memberships that are not known.
+    MembersNeeded,
 }
 
 #[cfg(test)]
@@ -344,7 +505,7 @@ partner     alice            orders_write
     /// The identity may act as `role` on `cluster` by this line of the map, or it may not.
     #[track_caller]
     fn check(identity: &Identity, cluster: &str, role: &str, line: Option<u32>) {
-        let entitled = policy().entitle(identity, cluster, role, HOME);
+        let entitled = policy().entitle(identity, cluster, role, HOME, &Members::none());
         assert_eq!(
             entitled.as_ref().ok().map(|entitled| entitled.rule().line),
             line,
@@ -401,7 +562,7 @@ partner     alice            orders_write
         let policy = policy();
         let alice = identity("corp", "alice", &[]);
         let why = |identity: &Identity, cluster, role, address| {
-            policy.entitle(identity, cluster, role, address).unwrap_err()
+            policy.entitle(identity, cluster, role, address, &Members::none()).unwrap_err()
         };
         let unknown = why(&alice, "Orders", "orders_read", HOME);
         assert_eq!(unknown, Refusal::UnknownCluster("Orders".to_owned()));
@@ -420,7 +581,8 @@ partner     alice            orders_write
     fn a_role_of_one_network_is_issued_there_whatever_the_address_wears() {
         let alice = identity("corp", "alice", &[]);
         let admitted = |address: &str| {
-            policy().entitle(&alice, "orders", "orders_admin", address.parse().unwrap())
+            let address = address.parse().unwrap();
+            policy().entitle(&alice, "orders", "orders_admin", address, &Members::none())
         };
         assert!(admitted("10.255.0.1").is_ok());
         assert!(admitted("::ffff:10.0.0.1").is_ok());
@@ -432,7 +594,8 @@ partner     alice            orders_write
     #[test]
     fn a_line_that_fails_denies_and_no_later_line_or_group_is_asked() {
         let bob = identity("broken", "bob", &["cn=readers"]);
-        let refusal = policy().entitle(&bob, "orders", "orders_read", HOME).unwrap_err();
+        let refusal =
+            policy().entitle(&bob, "orders", "orders_read", HOME, &Members::none()).unwrap_err();
         assert!(matches!(&refusal, Refusal::MapFailed { rule, .. } if rule.line == 9), "{refusal}");
         check(&identity("broken", "carol", &["cn=readers"]), "orders", "orders_read", Some(5));
     }
@@ -441,7 +604,7 @@ partner     alice            orders_write
     fn all_that_a_person_may_be_is_what_each_wish_would_give() {
         let policy = policy();
         let offered = |identity: &Identity, address| -> Vec<String> {
-            let offered = policy.entitlements(identity, address);
+            let offered = policy.offers(identity, address, &Members::none()).entitlements;
             let named = |it: &Entitlement| format!("{}/{}", it.cluster(), it.profile().role);
             offered.iter().map(named).collect()
         };
@@ -452,6 +615,125 @@ partner     alice            orders_write
         assert_eq!(offered(&alice, HOME), [read, write, "orders/orders_admin", reports]);
         assert!(offered(&identity("corp", "nobody", &[]), HOME).is_empty());
         assert!(offered(&identity("broken", "bob", &["cn=readers"]), HOME).is_empty());
+    }
+
+    /// Line numbers below are those of this text.
+    const MEMBERS: &str = r"corp   alice         +staff
+corp   bob           +staff
+corp   bob           orders_write
+corp   alice         orders_write
+groups cn=writers    orders_read
+groups cn=readers    +readers
+";
+
+    fn by_members(case: Case) -> Policy {
+        let map = IdentMap::parse(Dialect::default(), "pg_ident.conf", MEMBERS.as_bytes()).unwrap();
+        let mut policy = policy().with_map(map);
+        policy.ways.values_mut().for_each(|maps| maps.case = case);
+        policy
+    }
+
+    fn members(edges: &[(&str, &str)]) -> Members {
+        let known = Memberships::of_edges(["orders_read", "orders_write"], edges.iter().copied());
+        [("orders".parse().unwrap(), known)].into_iter().collect()
+    }
+
+    #[test]
+    fn a_line_for_the_members_of_a_role_lets_in_as_whom_the_cluster_says_is_one() {
+        let policy = by_members(Case::Sensitive);
+        let line = |identity: &Identity, role: &str, members: &Members| {
+            let entitled = policy.entitle(identity, "orders", role, HOME, members);
+            entitled.map(|entitled| entitled.rule().line)
+        };
+        let alice = identity("corp", "alice", &[]);
+        let not_known = |role: &str| {
+            let (cluster, role) = ("orders".parse().unwrap(), role.parse().unwrap());
+            Err(Refusal::MembersUnknown { cluster, role })
+        };
+        let staff = [("orders_read", "devs"), ("devs", "staff")];
+        assert_eq!(line(&alice, "orders_read", &Members::none()), not_known("orders_read"));
+        assert_eq!(line(&alice, "orders_read", &members(&staff)), Ok(1));
+        let refused = line(&alice, "orders_read", &members(&[("orders_read", "devs")]));
+        assert_eq!(refused.unwrap_err().word(), "not_mapped");
+        // Allowed either way, but by which line is not known.
+        assert_eq!(line(&alice, "orders_write", &Members::none()), not_known("orders_write"));
+        assert_eq!(line(&alice, "orders_write", &members(&staff)), Ok(4));
+        let both = [("orders_write", "staff")];
+        assert_eq!(line(&alice, "orders_write", &members(&both)), Ok(1));
+        // Nobody need be asked for whom no such line is.
+        let writer = identity("corp", "carol", &["cn=writers"]);
+        assert_eq!(line(&writer, "orders_read", &Members::none()), Ok(5));
+        let nobody = identity("corp", "carol", &[]);
+        let refused = line(&nobody, "orders_read", &Members::none());
+        assert_eq!(refused.unwrap_err().word(), "not_mapped");
+    }
+
+    #[test]
+    fn what_turns_on_unknown_memberships_is_offered_by_nobody_and_told_to_be_undecided() {
+        let policy = by_members(Case::Sensitive);
+        let alice = identity("corp", "alice", &["cn=writers"]);
+        let offered = |members: &Members| {
+            let Offers { entitlements, undecided } = policy.offers(&alice, HOME, members);
+            let offered = |it: &Entitlement| format!("{}/{}", it.cluster(), it.profile().role);
+            let unknown = undecided.iter().map(|(cluster, role)| format!("{cluster}/{role}"));
+            (entitlements.iter().map(offered).collect::<Vec<_>>(), unknown.collect::<Vec<_>>())
+        };
+        let (known, unknown) = offered(&Members::none());
+        assert!(known.is_empty(), "{known:?}");
+        let all = ["orders/orders_read", "orders/orders_write", "orders/orders_admin"];
+        assert_eq!(unknown, [&all[..], &["reports/orders_read"]].concat());
+        let (known, unknown) = offered(&members(&[("orders_read", "staff")]));
+        assert_eq!(known, ["orders/orders_read", "orders/orders_write"]);
+        assert_eq!(unknown, ["reports/orders_read"]);
+    }
+
+    #[test]
+    fn what_let_somebody_in_lets_them_in_again_by_the_same_revision() {
+        let policy = by_members(Case::Insensitive);
+        let none = Memberships::none();
+        let again = |identity: &Identity, role: &str, edges: &[(&str, &str)]| {
+            let entitled = policy.entitle(identity, "orders", role, HOME, &members(edges)).unwrap();
+            let kept = serde_json::to_string(entitled.because()).unwrap();
+            let because: Because = serde_json::from_str(&kept).unwrap();
+            assert_eq!(because, *entitled.because());
+            let decided = policy.map.decide(&because.question(role.as_bytes(), &none));
+            assert_eq!(decided, MapDecision::Allowed(entitled.rule().clone()));
+            kept
+        };
+        let staff = [("orders_read", "devs"), ("devs", "staff"), ("orders_read", "unasked")];
+        let kept = again(&identity("corp", "Alice", &[]), "orders_read", &staff);
+        assert!(kept.contains(r#""matched":{"name":"Alice"},"case":"insensitive""#), "{kept}");
+        assert!(kept.contains("staff") && !kept.contains("unasked"), "{kept}");
+        let kept = again(
+            &identity("corp", "x", &["cn=a", "cn=readers"]),
+            "orders_read",
+            &[("orders_read", "readers")],
+        );
+        assert!(kept.contains(r#""matched":{"group":"cn=readers"}"#), "{kept}");
+    }
+
+    #[test]
+    fn what_was_captured_is_kept_with_what_let_somebody_in() {
+        let capture = |account: &str, role: &str| {
+            let person = identity("corp", account, &[]);
+            let entitled = policy().entitle(&person, "orders", role, HOME, &Members::none());
+            entitled.unwrap().because().capture.clone()
+        };
+        assert_eq!(capture("orders_write@test", "orders_write").as_deref(), Some("orders_write"));
+        assert_eq!(capture("alice", "orders_read"), None);
+    }
+
+    #[test]
+    fn a_map_without_a_line_for_a_name_that_is_configured_is_no_map() {
+        let policy = policy();
+        let missing = |text: &str| {
+            let map = IdentMap::parse(Dialect::default(), "f", text.as_bytes()).unwrap();
+            policy.maps_without_lines(&map)
+        };
+        assert!(missing(MAP).is_empty());
+        assert_eq!(missing("").len(), 7);
+        let told = missing(&MAP.replace("duties  ", "dutys   "));
+        assert_eq!(told, ["[access] uses map `duties`, which has no line in the file"]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ use self::sqlite::SqliteStore;
 use crate::audit::Record;
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
+use crate::mapping::{Dialect, IdentMap, MapMistake, MapRevision, MapText};
 use crate::names::{
     ClusterName, LeaseId, LeaseLimit, Principal, RequestKey, RoleName, RoleOid, TokenHash,
 };
@@ -147,9 +148,35 @@ pub enum Change {
     },
     /// A counter of attempts begins anew: the account has logged in.
     ClearAttempts(String),
+    /// A revision of the map is kept, if it is not yet, for ever: leases and records of decisions
+    /// name it, and neither of them ever goes.
+    KeepMap(Box<StoredMap>),
     /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter
     /// that is gone has nothing to give back to, which is no error.
     GiveBackAttempt(String),
+}
+
+/// One revision of the map as it was read, so that decisions by it can be explained later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMap {
+    /// What leases and audit records name.
+    pub revision: MapRevision,
+    /// In whose language it was read.
+    pub dialect: Dialect,
+    /// Its files, byte for byte.
+    pub text: MapText,
+    /// When a broker first took it.
+    pub first_used_at: Timestamp,
+}
+
+impl StoredMap {
+    /// The map, read again.
+    ///
+    /// # Errors
+    /// When this version cannot read it, although the one that took it could.
+    pub fn map(&self) -> Result<IdentMap, Vec<MapMistake>> {
+        IdentMap::load(self.dialect, self.text.main(), &self.text)
+    }
 }
 
 /// How many leases of one role one person may have at once.
@@ -393,6 +420,12 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// When the engine fails.
     async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError>;
+
+    /// The map that had this revision, if it was ever in force.
+    ///
+    /// # Errors
+    /// When the engine fails, or it cannot be read ([`StoreError::Unreadable`]).
+    async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError>;
 
     /// The session whose token has this hash.
     ///

@@ -12,11 +12,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::AuditEntry;
 use super::refusal::Refusal;
+use super::{AuditEntry, StoredMap};
 use crate::audit::Record;
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
+use crate::mapping::Dialect;
 use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 
 /// Every column of a lease that can be read into one.
@@ -24,8 +25,8 @@ macro_rules! lease_columns {
     () => {
         "id, version, state, principal, principal_key, cluster, database, role, role_name, \
          role_oid, requested_at, create_before, expires_at, ceiling, owned_objects, request_key, \
-         reason, client, rule, map_revision, end_reason, access_ended_at, gone_at, attempts, \
-         retry_at, blockers"
+         reason, client, rule, map_revision, because, end_reason, access_ended_at, gone_at, \
+         attempts, retry_at, blockers"
     };
 }
 pub(super) use lease_columns;
@@ -222,6 +223,7 @@ pub(super) fn lease(row: &dyn Row) -> Result<Lease, Refusal> {
         client: columns.parsed("client")?,
         rule: columns.json("rule")?,
         revision: columns.word("map_revision")?,
+        because: columns.json_if("because")?,
         end: columns.word_if("end_reason")?,
         access_ended_at: columns.time_if("access_ended_at")?,
         gone_at: columns.time_if("gone_at")?,
@@ -255,6 +257,18 @@ pub(super) fn principal(row: &dyn Row) -> Result<Principal, Refusal> {
     let columns = Columns { row, of: "a lease or session".to_owned() };
     let key = columns.text("principal_key")?;
     Principal::of_key(&key).ok_or_else(|| columns.unreadable("principal_key", "it is nobody's"))
+}
+
+/// A revision of the map from `revision, postgres, text, first_used_at`.
+pub(super) fn stored_map(row: &dyn Row) -> Result<StoredMap, Refusal> {
+    let columns = Columns { row, of: "a revision of the map".to_owned() };
+    let dialect = Dialect::try_from(columns.number::<u32>("postgres")?);
+    Ok(StoredMap {
+        revision: columns.word("revision")?,
+        dialect: dialect.map_err(|why| columns.unreadable("postgres", why))?,
+        text: columns.json("text")?,
+        first_used_at: columns.time("first_used_at")?,
+    })
 }
 
 /// A session from `id, identity, seen_at`, found by `token_hash`.

@@ -189,7 +189,7 @@ async fn an_older_broker_goes_on_beside_a_newer_one_as_long_as_the_schema_allows
     open(&settings).await.probe().await.unwrap();
 
     schema(&server, 9, 8);
-    let parts = ["version 9", "knows version 8", "this one knows 1", "run the newer one"];
+    let parts = ["version 9", "knows version 8", "this one knows 2", "run the newer one"];
     refused(&settings, &parts).await;
     let lease = intent("bob");
     let open_lease = vec![Change::OpenLease(Box::new(lease.clone()))];
@@ -200,7 +200,7 @@ async fn an_older_broker_goes_on_beside_a_newer_one_as_long_as_the_schema_allows
     ] {
         assert!(told(&error).contains("run the newer one"), "{}", told(&error));
     }
-    schema(&server, 1, 1);
+    schema(&server, 2, 1);
     assert_eq!(audit(&*running).await.len(), 2, "something was written");
     opened(&*running, &lease).await;
 }

@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use pgbridge::audit::Record;
 use pgbridge::auth::{Admission, LockoutRule, Session, SessionTimes};
 use pgbridge::lease::{KeyFingerprint, Lease, LiveLease};
+use pgbridge::mapping::MapRevision;
 use pgbridge::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
-use pgbridge::store::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
+use pgbridge::store::{
+    AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError, StoredMap,
+};
 use uuid::Uuid;
 
 /// Every call goes to the other one than the call before.
@@ -55,6 +58,7 @@ handed_on! {
     unclaim(lease: LeaseId, by: Claimant) -> Result<(), StoreError>;
     live(cluster: &ClusterName) -> Result<Vec<LiveLease>, StoreError>;
     had_role(cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError>;
+    map_revision(revision: &MapRevision) -> Result<Option<StoredMap>, StoreError>;
     session(hash: &TokenHash) -> Result<Option<Session>, StoreError>;
     touch_session(id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
     spend(value: &OneTimeValue, until: Timestamp, now: Timestamp) -> Result<bool, StoreError>;

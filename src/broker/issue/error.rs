@@ -66,6 +66,12 @@ pub enum IssueError {
     /// The directory cannot say whether the person still may have anything.
     #[error("the directory cannot be asked now")]
     DirectoryAway,
+    /// The map turns on who is a member of a group role, which the cluster does not say.
+    #[error("cluster `{cluster}` cannot be asked now who is a member of what")]
+    MembersUnknown {
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// The person has as many leases of the role as they may have.
     #[error(
         "you have {} live leases of role `{role}` on cluster `{cluster}`, and no more are lent to one person at once; revoke one that is not needed",

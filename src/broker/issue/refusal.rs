@@ -11,7 +11,7 @@ use crate::auth::way::Reason;
 use crate::broker::standing::Doubt;
 use crate::broker::{Broker, Caller, Request};
 use crate::lease::Order;
-use crate::mapping::{Entitlement, Profile, ReasonRule};
+use crate::mapping::{Entitlement, Offers, Policy, Profile, ReasonRule, Refusal};
 use crate::names::{DatabaseName, RoleName, printable};
 
 /// A wish that is refused: what the client is told, and what the audit.
@@ -62,19 +62,22 @@ impl Broker {
         wish: Wish,
     ) -> Result<(Entitlement, Order), IssueError> {
         let cluster = wish.cluster.parse().ok();
-        let Unfit { role, refusal, cause, detail } = match self.judge(request, identity, wish) {
+        let policy = self.policy();
+        let judged = self.judge(&policy, request, identity, wish).await;
+        let Unfit { role, refusal, cause, detail } = match judged {
             Ok(allowed) => return Ok(allowed),
             Err(unfit) => unfit,
         };
         let record = self.record(request, Action::LeaseRequested, caller.subject());
         let role = Some(cut(&role));
-        let map_revision = Some(self.0.policy.map.revision().clone());
+        let map_revision = Some(policy.map.revision().clone());
         let record = Record { cluster, role, map_revision, ..record };
         Err(self.refused_lease(record, *refusal, cause, &detail).await)
     }
 
-    fn judge(
+    async fn judge(
         &self,
+        policy: &Policy,
         request: &Request,
         identity: &Identity,
         wish: Wish,
@@ -82,11 +85,9 @@ impl Broker {
         let cluster = wish.cluster.clone();
         let role = match wish.role.clone() {
             Some(role) => role,
-            None => self
-                .only_role(request, identity, &cluster)
-                .map_err(|unclear| Unfit::told("", unclear, "role_needed"))?,
+            None => self.only_role(policy, request, identity, &cluster).await?,
         };
-        match self.0.policy.entitle(identity, &cluster, &role, request.client) {
+        match self.entitle(policy, identity, (&cluster, &role), request.client).await {
             Ok(entitlement) => {
                 let order = order(entitlement.profile(), wish, request);
                 let order = order.map_err(|unfit| Unfit::told(&role, unfit, "unfit_wish"))?;
@@ -94,7 +95,12 @@ impl Broker {
             }
             Err(refusal) => {
                 let (cause, detail) = (refusal.word(), refusal.to_string());
-                let refusal = IssueError::NotOnOffer { cluster, role: role.clone() };
+                let refusal = match refusal {
+                    Refusal::MembersUnknown { cluster, .. } => {
+                        IssueError::MembersUnknown { cluster }
+                    }
+                    _ => IssueError::NotOnOffer { cluster, role: role.clone() },
+                };
                 Err(Unfit { role, refusal: Box::new(refusal), cause, detail })
             }
         }
@@ -102,22 +108,32 @@ impl Broker {
 
     /// The only role on offer on `cluster`. When nothing is on offer there it is the empty name,
     /// which no profile has, so that the refusal takes the same way as any other.
-    fn only_role(
+    async fn only_role(
         &self,
+        policy: &Policy,
         request: &Request,
         identity: &Identity,
         cluster: &str,
-    ) -> Result<String, IssueError> {
-        let offers = self.0.policy.entitlements(identity, request.client);
-        let here = offers.iter().filter(|offer| offer.cluster().as_str() == cluster);
+    ) -> Result<String, Unfit> {
+        let Offers { entitlements, undecided } =
+            self.offers(policy, identity, request.client).await;
+        if let Some((cluster, role)) =
+            undecided.into_iter().find(|(name, _)| name.as_str() == cluster)
+        {
+            let refusal = Refusal::MembersUnknown { cluster: cluster.clone(), role };
+            let (word, unknown) = (refusal.word(), IssueError::MembersUnknown { cluster });
+            return Err(Unfit::told("", unknown, word));
+        }
+        let here = entitlements.iter().filter(|offer| offer.cluster().as_str() == cluster);
         let roles: BTreeSet<RoleName> = here.map(|offer| offer.profile().role.clone()).collect();
         match (roles.len(), roles.first()) {
             (0, _) => Ok(String::new()),
             (1, Some(role)) => Ok(role.to_string()),
-            _ => Err(IssueError::RoleNeeded {
-                cluster: cluster.to_owned(),
-                roles: roles.into_iter().collect(),
-            }),
+            _ => {
+                let (cluster, roles) = (cluster.to_owned(), roles.into_iter().collect());
+                let unclear = IssueError::RoleNeeded { cluster, roles };
+                Err(Unfit::told("", unclear, "role_needed"))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::cluster::{
 };
 use crate::lease::plan::{self, Creation};
 use crate::lease::{Blocker, BlockerKind, FoundRole, Lease, Marker, MarkerKey, MarkerReading};
-use crate::mapping::{ObjectPolicy, Profile};
+use crate::mapping::{Memberships, ObjectPolicy, Profile};
 use crate::names::{ClusterName, LeaseId, LeaseRoleName, RoleName, RoleOid, Ttl, Verifier};
 
 /// Attributes of a role that a lease's must not have.
@@ -282,6 +282,11 @@ impl LeaseRoles for Server {
             if state.roles.contains_key(&oid) { 0 } else { state.end_sessions(oid) }
         };
         self.end(fate, ended).await
+    }
+
+    async fn memberships(&self, _: &[RoleName]) -> Result<Memberships, ClusterError> {
+        let fate = self.begin().await?;
+        self.end(fate, Memberships::none()).await
     }
 
     async fn clock(&self) -> Result<Timestamp, ClusterError> {

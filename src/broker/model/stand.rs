@@ -57,6 +57,7 @@ pub(super) fn broker(
         clock,
         ways: vec![Arc::new(directory.clone())],
         policy: policy(),
+        map_source: None,
         clusters: servers.iter().map(cluster).collect(),
         terms: Terms {
             role_prefix: RolePrefix::default(),

@@ -17,10 +17,11 @@ use crate::audit::{Action, Outcome, Record};
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
+use crate::mapping::MapRevision;
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
     AuditEntry, CLAIM_LASTS, Change, Claimant, LATEST_AMONG, LeaseFilter, OneTimeValue, Store,
-    StoreError,
+    StoreError, StoredMap,
 };
 
 /// The audit, and all other rows of a store.
@@ -295,6 +296,10 @@ impl Store for ModelStore {
             lease.cluster == *cluster && lease.role_oid == Some(oid) && lease.gone_at.is_some()
         };
         self.read(|rows| rows.tables.leases.values().any(had)).await
+    }
+
+    async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError> {
+        self.read(|rows| rows.tables.maps.get(revision.as_str()).cloned()).await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::auth::{Attempts, Session};
 use crate::lease::{KeyFingerprint, Lease, LeaseState};
 use crate::names::{LeaseId, Principal, TokenHash};
-use crate::store::{Change, Claimant, ENDING_MOST, Login, Room, StoreError};
+use crate::store::{Change, Claimant, ENDING_MOST, Login, Room, StoreError, StoredMap};
 
 /// All rows but the audit.
 #[derive(Clone, Default)]
@@ -19,6 +19,7 @@ pub(super) struct Tables {
     pub(super) spent: BTreeMap<String, Timestamp>,
     pub(super) claims: BTreeMap<LeaseId, (Claimant, Timestamp)>,
     pub(super) marker_key: Option<KeyFingerprint>,
+    pub(super) maps: BTreeMap<String, StoredMap>,
 }
 
 pub(super) fn session_key(hash: &TokenHash) -> String {
@@ -50,6 +51,10 @@ impl Tables {
                 self.sessions.retain(|_, session| !is_of(session.identity.principal(), &person));
                 let ended = self.logins_ended.entry(person).or_insert(at);
                 *ended = (*ended).max(at);
+                Ok(())
+            }
+            Change::KeepMap(map) => {
+                self.maps.entry(map.revision.to_string()).or_insert(*map);
                 Ok(())
             }
             Change::ClearAttempts(counter) => {

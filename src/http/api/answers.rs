@@ -1,5 +1,7 @@
 //! What goes out. The one file that shows a password or a token.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode};
@@ -13,7 +15,7 @@ use crate::auth::{Identity, SessionTimes};
 use crate::broker::{Caller, Credential, LoggedIn};
 use crate::cluster::ClientConnection;
 use crate::lease::{Blocker, Holder, Lease};
-use crate::mapping::{Entitlement, ReasonRule, RuleRef};
+use crate::mapping::{Entitlement, Offers, ReasonRule, RuleRef};
 
 /// A time as RFC 3339 text in UTC with whole seconds, never later than the time itself.
 #[derive(Clone, Copy, ToSchema)]
@@ -166,11 +168,15 @@ pub(in crate::http) struct RoleOnOffer {
 pub(in crate::http) struct RolesAnswer {
     /// In the order of the configuration.
     roles: Vec<RoleOnOffer>,
+    /// Clusters that could not be asked now what more is on offer there: the map turns on who is a
+    /// member of a group role.
+    undecided: BTreeSet<String>,
 }
 
 impl RolesAnswer {
-    pub(super) fn of(entitlements: &[Entitlement]) -> Self {
-        Self { roles: entitlements.iter().map(RoleOnOffer::of).collect() }
+    pub(super) fn of(offers: &Offers) -> Self {
+        let undecided = offers.undecided.iter().map(|(cluster, _)| cluster.to_string()).collect();
+        Self { roles: offers.entitlements.iter().map(RoleOnOffer::of).collect(), undecided }
     }
 }
 

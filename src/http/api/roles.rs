@@ -24,5 +24,5 @@ pub(in crate::http) async fn roles(
     ByToken(caller): ByToken,
     context: Context,
 ) -> Answer<RolesAnswer> {
-    Answer(RolesAnswer::of(&broker.entitlements(&context.request, &caller)))
+    Answer(RolesAnswer::of(&broker.on_offer(&context.request, &caller).await))
 }

@@ -13,10 +13,10 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::broker::{Broker, Health, PartHealth};
+use crate::broker::{Broker, Health, MapHealth, PartHealth};
 use crate::http::context::Context;
 use crate::http::problem::Problem;
-use crate::http::telemetry::{metrics, show_health};
+use crate::http::telemetry::{metrics, show_health, show_info};
 
 /// Longest wait for the parties of the broker to answer a question about their health.
 const HEALTH_WITHIN: Duration = Duration::from_secs(5);
@@ -52,6 +52,10 @@ pub(in crate::http) struct Readiness {
     /// The clusters: `up`, `starting`, `down`, or `partly` when only some are up.
     #[schema(example = "up")]
     clusters: &'static str,
+    /// The map: `current`, or `stale` when its files have changed and cannot be used, so that the
+    /// one before is in force. Somebody can be served all the same.
+    #[schema(example = "current")]
+    map: &'static str,
 }
 
 impl Readiness {
@@ -67,11 +71,20 @@ impl Readiness {
             store: word([health.store]),
             ways: word(ways),
             clusters: word(clusters),
+            map: match health.map {
+                MapHealth::Current => "current",
+                MapHealth::Stale => "stale",
+            },
         }
     }
 
-    const UNKNOWN: Self =
-        Self { status: "not ready", store: "unknown", ways: "unknown", clusters: "unknown" };
+    const UNKNOWN: Self = Self {
+        status: "not ready",
+        store: "unknown",
+        ways: "unknown",
+        clusters: "unknown",
+        map: "unknown",
+    };
 }
 
 fn word(parts: impl IntoIterator<Item = PartHealth>) -> &'static str {
@@ -158,12 +171,14 @@ pub(in crate::http) struct Whole;
 )]
 pub(in crate::http) async fn show_metrics(
     State(networks): State<MetricsNetworks>,
+    State(broker): State<Broker>,
     context: Context,
 ) -> Result<Response, Problem> {
     let client = context.client();
     if !networks.0.iter().any(|network| network.contains(&client)) {
         return Err(Problem::no_such_path());
     }
+    show_info(&broker.map_revision());
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], metrics().render()).into_response())
 }
@@ -193,6 +208,7 @@ mod tests {
             store: PartHealth::Up,
             ways: vec![named(&PartHealth::Up)],
             clusters: clusters.iter().map(named).collect(),
+            map: MapHealth::Current,
         };
         let readiness = Readiness::of(&health);
         assert_eq!((readiness.status, readiness.clusters), (status, word), "{clusters:?}");

@@ -227,7 +227,7 @@ async fn roles_on_offer_say_their_terms_and_their_line() {
     assert_eq!(role["rule"], serde_json::json!({ "file": "pg_ident.conf", "line": 2 }));
     let nobody = stand.session("mallory").await;
     let answer = stand.send(empty(with_token(Method::GET, "/v1/roles", &nobody))).await;
-    assert_eq!(answer.json(), serde_json::json!({ "roles": [] }));
+    assert_eq!(answer.json(), serde_json::json!({ "roles": [], "undecided": [] }));
 }
 
 /// Another person's lease, a lease that never was and a text that is no id: one answer.
@@ -473,6 +473,7 @@ async fn readiness_names_no_party_and_liveness_asks_none() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     let expected = serde_json::json!({
         "status": "not ready", "store": "up", "ways": "down", "clusters": "down",
+        "map": "current",
     });
     assert_eq!(answer.json(), expected);
     check_headers(&answer);

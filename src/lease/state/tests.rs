@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::auth::Identity;
 use crate::lease::{Blocker, BlockerKind};
+use crate::mapping::Members;
 use crate::mapping::{Case, Dialect, IdentMap, Maps, Policy, Profile, ReasonRule, Target};
 use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
 
@@ -40,6 +41,7 @@ pub(in crate::lease) fn lease(state: LeaseState) -> Lease {
         client: "127.0.0.1".parse().unwrap(),
         rule: RuleRef { file: "pg_ident.conf".to_owned(), line: 1 },
         revision: serde_json::from_value("0".repeat(64).into()).unwrap(),
+        because: None,
         end: ending.then_some(EndReason::Operator),
         access_ended_at: None,
         gone_at: None,
@@ -83,7 +85,7 @@ fn entitlement(ends: Timestamp) -> Entitlement {
     };
     let alice = Identity::from_session_json(&alice.to_string()).unwrap();
     let address = "127.0.0.1".parse().unwrap();
-    policy.entitle(&alice, "orders", "orders_read", address).unwrap()
+    policy.entitle(&alice, "orders", "orders_read", address, &Members::none()).unwrap()
 }
 
 fn open(ends: i64, ttl: &str, outlive_login: bool) -> Lease {
@@ -135,6 +137,7 @@ fn a_new_lease_is_an_intent_that_names_its_order_and_its_evidence() {
         client: "10.0.0.7".parse().unwrap(),
         rule: evidence.rule().clone(),
         revision: evidence.revision().clone(),
+        because: Some(evidence.because().clone()),
         ..lease(LeaseState::Intent)
     };
     assert_eq!(opened, expected);

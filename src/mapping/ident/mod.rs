@@ -153,17 +153,32 @@ impl IdentMap {
     /// the scan.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>) -> MapDecision {
-        let Some(rules) = self.rules_of(question.map) else { return MapDecision::NoMatch };
-        for rule in rules.that_may_match(question.system_user) {
-            match rule.judge(question) {
-                Verdict::OtherUser | Verdict::OtherRole(_) => {}
-                Verdict::Allows(_) => return MapDecision::Allowed(RuleView(rule).reference()),
-                Verdict::Fails(reason) => {
-                    return MapDecision::Failed { rule: RuleView(rule).reference(), reason };
-                }
+        match self.first(question) {
+            Some((rule, Verdict::Fails(reason))) => {
+                MapDecision::Failed { rule: RuleView(rule).reference(), reason }
             }
+            Some((rule, _)) => MapDecision::Allowed(RuleView(rule).reference()),
+            None => MapDecision::NoMatch,
         }
-        MapDecision::NoMatch
+    }
+
+    /// What group 1 of the pattern holds of the system user, when the line that lets them act as
+    /// the role uses it.
+    #[must_use]
+    pub fn capture(&self, question: &Question<'_>) -> Option<Vec<u8>> {
+        match RuleView(self.first(question)?.0).consider(question) {
+            Considered::Allows { capture } => capture,
+            _ => None,
+        }
+    }
+
+    /// The line that decides, and what it says: it allows, or it fails.
+    fn first<'a>(&'a self, question: &Question<'a>) -> Option<(&'a Rule, Verdict<'a>)> {
+        let mut rules = self.rules_of(question.map)?.that_may_match(question.system_user);
+        rules.find_map(|rule| match rule.judge(question) {
+            Verdict::OtherUser | Verdict::OtherRole(_) => None,
+            decides => Some((rule, decides)),
+        })
     }
 
     /// The lines of `map`, in the order in which they are asked.

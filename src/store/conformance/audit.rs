@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::{at, audit, intent, opened, record, session};
 use crate::audit::Record;
 use crate::lease::MarkerKey;
+use crate::mapping::{Dialect, IdentMap};
 use crate::names::RoleOid;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Store, StoreError, StoredMap};
 
 pub async fn a_change_and_its_record_happen_together_or_not_at_all(store: Arc<dyn Store>) {
     let (known, new) = (intent("alice"), intent("bob"));
@@ -91,6 +92,37 @@ pub async fn the_marker_key_of_the_first_broker_is_in_force(store: Arc<dyn Store
         assert_eq!(offered.unwrap(), in_force);
     }
     assert_eq!(store.marker_key(None).await.unwrap(), in_force);
+}
+
+pub async fn a_revision_of_the_map_is_kept_as_it_was_read(store: Arc<dyn Store>) {
+    let map = |line: &[u8]| {
+        let bytes = [b"corp alice orders_read # \xff \xc3\xbc\n", line].concat();
+        IdentMap::parse(Dialect::default(), "pg_ident.conf", &bytes).unwrap()
+    };
+    let kept = |map: &IdentMap, seconds| StoredMap {
+        revision: map.revision().clone(),
+        dialect: map.dialect(),
+        text: map.text().clone(),
+        first_used_at: at(seconds),
+    };
+    let [first, second] = [map(b"corp bob all\n"), map(b"corp carol all\n")];
+    assert_ne!(first.revision(), second.revision());
+    assert_eq!(store.map_revision(first.revision()).await.unwrap(), None);
+    let keep = |map: &IdentMap, seconds| vec![Change::KeepMap(Box::new(kept(map, seconds)))];
+    store.commit(keep(&first, 1), vec![record(1)]).await.unwrap();
+    // Whoever takes it again, and when, changes nothing.
+    let again = (0..8).map(|number| store.commit(keep(&first, 10 + number), vec![record(2)]));
+    futures::future::try_join_all(again).await.unwrap();
+    assert_eq!(store.map_revision(first.revision()).await.unwrap(), Some(kept(&first, 1)));
+    assert_eq!(store.map_revision(second.revision()).await.unwrap(), None);
+    store.commit(keep(&second, 3), vec![record(3)]).await.unwrap();
+    for (map, seconds) in [(&first, 1), (&second, 3)] {
+        let stored = store.map_revision(map.revision()).await.unwrap();
+        assert_eq!(stored, Some(kept(map, seconds)));
+        let read_again = stored.unwrap().map().unwrap();
+        assert_eq!(read_again.revision(), map.revision());
+    }
+    assert!(matches!(store.commit(keep(&first, 9), vec![]).await, Err(StoreError::Failed { .. })));
 }
 
 pub async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {

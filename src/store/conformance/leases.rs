@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{at, audit, claim, claimant, intent, key, micros, opened, person, record, try_move};
 use crate::audit::{Action, Record};
 use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, LiveLease};
-use crate::mapping::{ObjectPolicy, RuleRef};
+use crate::mapping::{Because, Case, Matched, Memberships, ObjectPolicy, RuleRef};
 use crate::names::{Principal, RoleOid, SessionToken};
 use crate::store::{Change, LATEST_AMONG, LeaseFilter, Store, StoreError};
 
@@ -37,6 +37,19 @@ fn moved(lease: &Lease, state: LeaseState, end: EndReason) -> Lease {
     }
 }
 
+/// As much as there can be, with `text` wherever there can be any.
+fn because(text: &str) -> Because {
+    let roles = ["orders_read", "staff", text];
+    let edges = [(roles[0], roles[1]), (roles[1], roles[2])];
+    Because {
+        map: "corp".parse().unwrap(),
+        matched: Matched::Group(text.to_owned()),
+        case: Case::Insensitive,
+        capture: Some(text.to_owned()),
+        members: Some(Memberships::of_edges(roles, edges)),
+    }
+}
+
 pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
     let hostile = "we\"ird'x\n\u{0}σ'; DROP TABLE lease; --";
     for (state, end) in LeaseState::ALL.into_iter().cycle().zip(EndReason::ALL) {
@@ -54,6 +67,7 @@ pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
             reason: Some(hostile.to_owned()),
             client: "2001:db8::1".parse().unwrap(),
             rule: RuleRef { file: hostile.to_owned(), line: u32::MAX },
+            because: Some(because(hostile)),
             ..moved(&Lease { version: 1, ..intent("alice") }, state, end)
         };
         for lease in [bare, full] {

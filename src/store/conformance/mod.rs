@@ -79,6 +79,7 @@ macro_rules! with_every_promise {
                 nothing_changes_without_a_record
                 audit_records_are_numbered_without_gaps_and_read_back_exactly
                 the_marker_key_of_the_first_broker_is_in_force
+                a_revision_of_the_map_is_kept_as_it_was_read
                 a_store_that_works_can_be_probed
             }
     } };
@@ -170,6 +171,7 @@ pub fn intent(account: &str) -> Lease {
         client: "127.0.0.1".parse().unwrap(),
         rule: RuleRef { file: "pg_ident.conf".to_owned(), line: 12 },
         revision: serde_json::from_value("0b5e".repeat(16).into()).unwrap(),
+        because: None,
         end: None,
         access_ended_at: None,
         gone_at: None,

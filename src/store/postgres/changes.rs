@@ -15,7 +15,7 @@ use crate::lease::{EndReason, Lease};
 use crate::names::{LeaseId, LeaseLimit, RequestKey};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, json, word};
-use crate::store::{Change, ENDING_MOST, Login, Room};
+use crate::store::{Change, ENDING_MOST, Login, Room, StoredMap};
 
 /// One statement of a change.
 pub(super) struct Statement {
@@ -131,6 +131,7 @@ impl Changes {
             Change::EndLoginsOf { person, at } => {
                 self.statements.extend(end_logins_of(person, *at));
             }
+            Change::KeepMap(map) => self.statements.push(keep_map(map)?),
             Change::ClearAttempts(counter) => {
                 self.counters.push(CounterStep::Clear(escaped(counter)));
             }
@@ -147,7 +148,7 @@ fn open_lease(lease: &Lease) -> Result<Statement, Problem> {
         "INSERT INTO lease (",
         rows::lease_columns!(),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-         $18, $19, $20, $21, $22, $23, $24, $25, $26)"
+         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)"
     );
     let values = values![
         lease.id.to_string(),
@@ -170,6 +171,7 @@ fn open_lease(lease: &Lease) -> Result<Statement, Problem> {
         lease.client.to_string(),
         json(&lease.rule)?,
         word(&lease.revision)?,
+        lease.because.as_ref().map(json).transpose()?,
         lease.end.map(EndReason::as_str),
         lease.access_ended_at.map(Moment::not_after),
         lease.gone_at.map(Moment::not_after),
@@ -219,6 +221,18 @@ fn begin_session(session: &Session) -> Result<Statement, Problem> {
         Moment::not_after(session.seen_at),
         escaped(&session.identity.principal().key()),
         escaped(&session.identity.principal().to_string()),
+    ];
+    Ok(Statement::new(SQL, values, Expect::Anything))
+}
+
+fn keep_map(map: &StoredMap) -> Result<Statement, Problem> {
+    const SQL: &str = "INSERT INTO map_revision (revision, postgres, text, first_used_at) \
+                       VALUES ($1, $2, $3, $4) ON CONFLICT (revision) DO NOTHING";
+    let values = values![
+        word(&map.revision)?,
+        i64::from(map.dialect.major()),
+        json(&map.text)?,
+        Moment::not_after(map.first_used_at),
     ];
     Ok(Statement::new(SQL, values, Expect::Anything))
 }

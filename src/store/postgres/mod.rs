@@ -47,10 +47,13 @@ use self::problem::Problem;
 use self::schema::{Known, Old};
 use self::writer::Writer;
 use super::refusal::Refusal;
-use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
+use super::{
+    AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError, StoredMap,
+};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
+use crate::mapping::MapRevision;
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// Connections kept beside the two of the writer.
@@ -207,6 +210,11 @@ impl Store for PostgresStore {
     async fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError> {
         let had = reads::had_role(&self.pool, cluster, oid).await;
         self.told("reading whose role it was", had)
+    }
+
+    async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError> {
+        let found = reads::map_revision(&self.pool, revision).await;
+        self.told("reading a revision of the map", found)
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -9,10 +9,11 @@ use super::problem::{Failure, Problem};
 use super::value::escaped;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
+use crate::mapping::MapRevision;
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Row};
-use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, StoredMap};
 
 pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = $1");
@@ -151,6 +152,15 @@ pub(super) async fn latest(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
     let lease = first(&pool.read(LEASE, &[]).await?, rows::time)?;
     let newest = all(&pool.read(AUDIT, &[&i64::from(LATEST_AMONG)]).await?, rows::audit_entry)?;
     Ok(lease.max(rows::latest(&newest)))
+}
+
+pub(super) async fn map_revision(
+    pool: &Pool,
+    revision: &MapRevision,
+) -> Result<Option<StoredMap>, Problem> {
+    const SQL: &str =
+        "SELECT revision, postgres, text, first_used_at FROM map_revision WHERE revision = $1";
+    first(&pool.read(SQL, &[&revision.as_str()]).await?, rows::stored_map)
 }
 
 pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {

@@ -15,7 +15,9 @@ use crate::lease::{EndReason, KeyFingerprint, Lease};
 use crate::names::RequestKey;
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, json, word};
-use crate::store::{Change, ENDING_MOST, Login, ON_ITS_WAY, OneTimeValue, Room, SWEEP_ROWS};
+use crate::store::{
+    Change, ENDING_MOST, Login, ON_ITS_WAY, OneTimeValue, Room, SWEEP_ROWS, StoredMap,
+};
 
 /// All changes and all records, at least one record.
 pub(super) fn commit(
@@ -45,6 +47,7 @@ fn make(connection: &Connection, change: &Change) -> Result<(), Problem> {
         Change::NeedRoom(room) => need_room(connection, room),
         Change::EndLoginsOf { person, at } => end_logins_of(connection, person, *at),
         Change::ClearAttempts(counter) => clear_attempts(connection, counter),
+        Change::KeepMap(map) => keep_map(connection, map),
         Change::GiveBackAttempt(counter) => give_back_attempt(connection, counter),
     }
 }
@@ -55,8 +58,8 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         rows::lease_columns!(),
         ") VALUES (:id, :version, :state, :principal, :principal_key, :cluster, :database, :role, \
          :role_name, :role_oid, :requested_at, :create_before, :expires_at, :ceiling, \
-         :owned_objects, :request_key, :reason, :client, :rule, :map_revision, :end_reason, \
-         :access_ended_at, :gone_at, :attempts, :retry_at, :blockers)"
+         :owned_objects, :request_key, :reason, :client, :rule, :map_revision, :because, \
+         :end_reason, :access_ended_at, :gone_at, :attempts, :retry_at, :blockers)"
     ))?;
     let inserted = statement.execute(named_params! {
         ":id": lease.id.to_string(),
@@ -79,6 +82,7 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":client": lease.client.to_string(),
         ":rule": json(&lease.rule)?,
         ":map_revision": word(&lease.revision)?,
+        ":because": lease.because.as_ref().map(json).transpose()?,
         ":end_reason": lease.end.map(EndReason::as_str),
         ":access_ended_at": nanoseconds_if(lease.access_ended_at)?,
         ":gone_at": nanoseconds_if(lease.gone_at)?,
@@ -262,6 +266,20 @@ fn write_attempts(
 fn clear_attempts(connection: &Connection, counter: &str) -> Result<(), Problem> {
     let mut statement = connection.prepare_cached("DELETE FROM attempts WHERE counter = ?1")?;
     statement.execute([counter])?;
+    Ok(())
+}
+
+fn keep_map(connection: &Connection, map: &StoredMap) -> Result<(), Problem> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO map_revision (revision, postgres, text, first_used_at) \
+         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (revision) DO NOTHING",
+    )?;
+    statement.execute(params![
+        word(&map.revision)?,
+        map.dialect.major(),
+        json(&map.text)?,
+        nanoseconds(map.first_used_at)?,
+    ])?;
     Ok(())
 }
 

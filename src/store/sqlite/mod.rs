@@ -33,10 +33,13 @@ use self::readers::{READERS, Readers};
 use self::reads::Place;
 use self::writer::{Limits, Writer};
 use super::refusal::Refusal;
-use super::{AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError};
+use super::{
+    AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError, StoredMap,
+};
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
+use crate::mapping::MapRevision;
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// The store in one file. Dropping it finishes what waits to be written and closes the file.
@@ -215,6 +218,12 @@ impl Store for SqliteStore {
         let cluster = cluster.clone();
         let read = move |connection: &_| reads::had_role(connection, &cluster, oid);
         self.readers.call("reading whose role it was", read).await
+    }
+
+    async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError> {
+        let revision = revision.clone();
+        let read = move |connection: &_| reads::map_revision(connection, &revision);
+        self.readers.call("reading a revision of the map", read).await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

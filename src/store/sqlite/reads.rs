@@ -8,10 +8,11 @@ use super::problem::Problem;
 use super::rows::nanoseconds;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
+use crate::mapping::MapRevision;
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Due, Row};
-use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, StoredMap};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = ?1");
@@ -156,6 +157,15 @@ pub(super) fn had_role(
     const SQL: &str =
         "SELECT 1 FROM lease WHERE cluster = ?1 AND role_oid = ?2 AND gone_at IS NOT NULL";
     Ok(connection.prepare_cached(SQL)?.exists(params![cluster.as_str(), oid.0])?)
+}
+
+pub(super) fn map_revision(
+    connection: &Connection,
+    revision: &MapRevision,
+) -> Result<Option<StoredMap>, Problem> {
+    const SQL: &str =
+        "SELECT revision, postgres, text, first_used_at FROM map_revision WHERE revision = ?1";
+    Ok(all(connection, SQL, [revision.as_str()], rows::stored_map)?.pop())
 }
 
 pub(super) fn session(

@@ -13,7 +13,10 @@ const APPLICATION_ID: u32 = 0x7067_6272;
 
 /// The steps of the schema, in order; the number of steps done is `PRAGMA user_version`. A step
 /// that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_leases_sessions_audit.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_leases_sessions_audit.sql"),
+    include_str!("../migrations/sqlite/0002_maps.sql"),
+];
 
 /// Prepared statements that one connection keeps.
 const STATEMENTS: usize = 64;

@@ -181,9 +181,9 @@ fn a_schema_of_a_newer_version_is_refused() {
     let (_directory, path) = place();
     drop(SqliteStore::open(&path).unwrap());
     shell(&path).pragma_update(None, "user_version", 99).unwrap();
-    refused(&path, &["version 99", "knows 1", "newer pgbridge"]);
+    refused(&path, &["version 99", "knows 2", "newer pgbridge"]);
     assert!(SqliteStore::open_read_only(&path).is_err());
-    shell(&path).pragma_update(None, "user_version", 1).unwrap();
+    shell(&path).pragma_update(None, "user_version", 2).unwrap();
     assert!(SqliteStore::open(&path).is_ok());
 }
 
