@@ -61,33 +61,6 @@ fn check_refused(file: &str, expected: &[&str]) {
     assert!(same, "{file}\nfound    {found:#?}\nexpected {expected:#?}");
 }
 
-/// A pattern that is refused whether or not `\1` is used, with the offending part of it; and a
-/// twin that is accepted.
-#[track_caller]
-fn check_pattern(refused: &str, part: &str, message: &str, twin: &str) {
-    let quoted = |pattern: &str| pattern.replace('"', "\"\"");
-    for role in ["r", "\\1"] {
-        let found = mistakes(format!("m \"/{}\" {role}", quoted(refused)).as_bytes());
-        let at = if part.is_empty() { refused.len() } else { refused.find(part).unwrap() };
-        let column = "m \"/".len() + at + 1;
-        let expected = format!("1:{column}: {message}");
-        assert!(found.len() == 1 && found[0].starts_with(&expected), "{refused}: {found:?}");
-    }
-    parse(&format!("m \"/{}\" r", quoted(twin)));
-}
-
-/// A pattern whose group 1 is not known to hold the same as in PostgreSQL: refused where `\1` is
-/// used and accepted where it is not; and a twin whose group is.
-#[track_caller]
-fn check_capture(refused: &str, part: &str, twin: &str) {
-    let found = mistakes(format!("m \"/{refused}\" \\1").as_bytes());
-    let column = "m \"/".len() + refused.find(part).unwrap() + 1;
-    let place = format!("1:{column}: ");
-    assert!(found.len() == 1 && found[0].starts_with(&place), "{refused}: {found:?}");
-    parse(&format!("m \"/{refused}\" r"));
-    parse(&format!("m \"/{twin}\" \\1"));
-}
-
 /// Every role that group 1 gives `system_user`: `None` is a failure.
 fn capture(pattern: &str, system_user: &str) -> Vec<String> {
     let map = parse(&format!("m \"/{pattern}\" \\1"));
@@ -238,11 +211,11 @@ fn the_revision_is_the_hash_of_the_release_and_the_files() {
 #[test]
 fn every_mistake_is_told_with_its_place() {
     check_refused(
-        "m alice\nm a r\n\"\" /x /y\nm a,b /^(",
+        "m alice\nm a r\n\"\" /x** /y++\nm a,b /^(",
         &[
             "1:8: missing entry",
-            "3:5: the regular expression does not begin with `^`",
-            "3:8: the regular expression does not begin with `^`",
+            "3:7: nothing stands before the quantifier",
+            "3:12: nothing stands before the quantifier",
             "4:5: multiple values",
             "4:9: the group is not closed",
         ],
@@ -329,8 +302,8 @@ fn a_map_that_cannot_be_asked_for_lets_nobody_in() {
 #[test]
 fn places_in_continued_lines_are_those_of_the_physical_line() {
     check_refused("m alice \\\n  \\\n r,staff", &["3:4: multiple values"]);
-    check_refused("m \\\n/^a.*?$ r", &["2:6: non-greedy"]);
-    check_refused("m \"/^a\"\"\\\n(?=b)$\" r", &["2:1: look-ahead"]);
+    check_refused("m \\\n/^a.*+$ r", &["2:6: nothing stands before"]);
+    check_refused("m \"/^a\"\"\\\n(?>b)$\" r", &["2:1: PostgreSQL has no atomic"]);
 }
 
 #[test]
@@ -350,7 +323,7 @@ fn hostile_sizes_end_in_a_mistake() {
         let _ = writeln!(many, "m /^{number:03}(?:x{{200}}){{4}}$ r");
     }
     let found = mistakes(many.as_bytes());
-    assert!(found[0].starts_with("624:3: too many different regular expressions"), "{}", found[0]);
+    assert!(found[0].starts_with("623:3: too many different regular expressions"), "{}", found[0]);
     assert!(
         IdentMap::parse(Dialect::default(), "f", "m /^(?:x{200}){4}$ r\n".repeat(700).as_bytes())
             .is_ok()
@@ -387,160 +360,9 @@ fn the_usual_forms_are_accepted() {
     assert_eq!(capture("^([[:alpha:]_][\\w.-]{0,62})$", "a.b-c"), ["a.b-c"]);
     assert_eq!(capture("^(.*)@(corp|corp-eu)$", "al@corp-eu"), ["al"]);
     assert_eq!(capture("^(?:[a-z]+/)([^/]*)$", "host/x"), ["x"]);
+    assert_eq!(capture("^(svc|svc-app)-(.*)$", "svc-app-prod"), ["svc-app"]);
+    assert_eq!(capture("(.*)@x", "al@x"), ["al"]);
     assert_eq!(capture("^$", "x"), [""; 0]);
-}
-
-/// The table that tells PostgreSQL from Perl-style engines: the same, or refused.
-#[test]
-fn where_engines_differ_the_answer_is_postgresqls_or_the_file_is_refused() {
-    check_capture("^(svc|svc-app)-(.*)$", "(svc", "^(svc|bot)-(.*)$");
-    check_capture("^(a|ab)(c|bcd)(d*)$", "(a|ab)", "^(a|b)(c|bcd)(d*)$");
-    check_pattern(
-        "Y*?([0-9]{1,3})",
-        "Y",
-        "the regular expression does not begin with `^`",
-        "^Y*([0-9]{1,3})$",
-    );
-    check_pattern("^(?:(.*?)X)(.*)$", "?)X", "non-greedy", "^(?:([^X]*)X)(.*)$");
-    check_pattern("^(.*?)@(.*)$", "?)@", "non-greedy", "^([^@]*)@(.*)$");
-    check("m /^alice$ r", &[("alice\nbob", "r", No), ("alice", "r", Line(1))]);
-    check("m /^alice.bob$ r", &[("alice\nbob", "r", Line(1))]);
-    check_capture("^(foo)?(bar)$", "(foo)?", "^(f?o?o?)(bar)$");
-}
-
-/// Found by reasoning about how each engine divides a name; PostgreSQL 15 and 16 confirm that a
-/// Perl-style engine would answer otherwise.
-#[test]
-fn a_group_counts_as_a_whole_not_part_by_part() {
-    check_capture("^(a?(?:ab)?)(.*)$", "(?:ab)?", "^(a?b?)(.*)$");
-    check_capture("^(.?(?:abc|b))(.*)$", "(?:abc|b)", "^(.(?:abc|b))(.*)$");
-    check_capture("^(?:ab)*a?(.*)$", "a?(.*)", "^(?:ab)*(.*)$");
-    check_capture("^((?:ab)*(?:ba)*)(.*)$", "(?:ba)*", "^((?:ab)*ba)(.*)$");
-    check_capture("^(?:(a)|b)$", "(?:(a)|b)", "^(a|b)$");
-    check_capture("^(a+)+$", "(a+)+", "^(a+)$");
-    check_capture("^(?:dev|prod)?(.*)$", "(?:dev|prod)?", "^(?:dev|prod)(.*)$");
-    check_capture("^(?:a(.*)|b)$", "(?:a", "^(?:a(.*))$");
-    assert_eq!(capture("^(?:(?:dev|prod)-[a-z]+)(.*)$", "prod-web1"), ["1"]);
-    assert_eq!(capture("^(?:ab)*(.*)$", "ababa"), ["a"]);
-}
-
-#[test]
-fn anchors_stand_at_both_ends_and_nowhere_else() {
-    check_pattern("abc", "a", "the regular expression does not begin with `^`", "^abc$");
-    check_pattern("(.*)@x", "(", "the regular expression does not begin with `^`", "^(.*)@x$");
-    check_pattern("^abc", "", "the regular expression does not end with `$`", "^abc.*$");
-    check_pattern(r"^abc\$", "", "the regular expression does not end with `$`", r"^abc\$$");
-    check_pattern("^a|b$", "|", "alternation outside a group", "^(?:a|b)$");
-    check_pattern("^a^b$", "^b", "an anchor inside", r"^a\^b$");
-    check_pattern("^a$b$", "$b", "an anchor inside", r"^a\$b$");
-    check_pattern("^(a$)", "$", "an anchor inside", "^(a)$");
-    check_pattern("", "", "the regular expression does not begin with `^`", "^$");
-    check_pattern("^^a$", "^a", "an anchor inside", "^a$");
-}
-
-#[test]
-fn options_and_directors_are_refused() {
-    check_pattern("(?i)^a$", "(", "options such as", "^[aA]$");
-    check_pattern("^(?i)a$", "(", "options such as", "^[aA]$");
-    check_pattern("^(?i:a)$", "(", "options such as", "^(?:a)$");
-    check_pattern("***=^a$", "*", "directors", "^a$");
-    check_pattern("***:^a$", "*", "directors", "^a$");
-    check_pattern("^***a$", "*", "nothing stands before", r"^\*a$");
-}
-
-#[test]
-fn groups_capture_or_not_and_are_never_special() {
-    check_pattern("^(?=a)b$", "(?", "look-ahead", "^b$");
-    check_pattern("^(?!a)b$", "(?", "look-ahead", "^b$");
-    check_pattern("^(?<=a)b$", "(?", "look-ahead", "^b$");
-    check_pattern("^(?<!a)b$", "(?", "look-ahead", "^b$");
-    check_pattern("^(?<n>a)$", "(?", "PostgreSQL has no named groups", "^(a)$");
-    check_pattern("^(?P<n>a)$", "(?", "PostgreSQL has no named groups", "^(a)$");
-    check_pattern("^(?>a)$", "(?", "PostgreSQL has no atomic groups", "^(?:a)$");
-    check_pattern("^(?#c)a$", "(?", "comments inside", "^a$");
-    check_pattern("^()a$", ")", "an empty group or branch", "^(x)a$");
-    check_pattern("^(a|)b$", ")", "an empty group or branch", "^(a|x)b$");
-    check_pattern("^(|a)b$", "|", "an empty group or branch", "^(x|a)b$");
-    check_pattern("^(?:)a$", ")", "an empty group or branch", "^(?:x)a$");
-    check_pattern("^(a", "(", "the group is not closed", "^(a)$");
-    check_pattern("^(", "(", "the group is not closed", r"^\($");
-    check_pattern("^a)$", ")", "`)` closes no group", r"^a\)$");
-}
-
-#[test]
-fn quantifiers_are_greedy_single_and_bounded() {
-    check_pattern("^a*?$", "?", "non-greedy", "^a*$");
-    check_pattern("^a+?$", "?", "non-greedy", "^a+$");
-    check_pattern("^a??$", "?$", "non-greedy", "^a?$");
-    check_pattern("^a{1,2}?$", "?", "non-greedy", "^a{1,2}$");
-    check_pattern("^a**$", "*$", "a quantifier after a quantifier", "^(?:a*)*$");
-    check_pattern("^a++$", "+$", "a quantifier after a quantifier", "^a+$");
-    check_pattern("^a*{2}$", "{", "a quantifier after a quantifier", "^(?:a*){2}$");
-    check_pattern("^*a$", "*", "nothing stands before", "^a*$");
-    check_pattern("^(*a)$", "*", "nothing stands before", "^(a*)$");
-    check_pattern("^(?:a|+)$", "+", "nothing stands before", "^(?:a|b+)$");
-    check_pattern("^a{,3}$", "{", "`{` without a number", "^a{0,3}$");
-    check_pattern("^a{b}$", "{", "`{` without a number", r"^a\{b}$");
-    check_pattern("^{2}$", "{", "`{` without a bound", r"^\{2}$");
-    check_pattern("^a{256}$", "{", "a bound is", "^a{255}$");
-    check_pattern("^a{0}$", "{", "a bound is", "^a{0,1}$");
-    check_pattern("^a{3,2}$", "{", "a bound is", "^a{2,3}$");
-    check_pattern("^a{1,2$", "{", "a bound is", "^a{1,2}$");
-    check_pattern("^a{1 }$", "{", "a bound is", "^a{1}$");
-    check_pattern("^a{1000}$", "{", "`{` without a number", "^a{100}$");
-    check("m \"/^a{2,}b{1}c{0,1}$\" r", &[("aaab", "r", Line(1)), ("abc", "r", No)]);
-}
-
-#[test]
-fn escapes_are_punctuation_and_classes() {
-    check_pattern(r"^\bab$", r"\b", r"`\b` is a backspace", "^ab$");
-    check_pattern(r"^\Bab$", r"\B", r"`\B` is a backslash", r"^\\ab$");
-    check_pattern(r"^\mab$", r"\m", "borders of words", "^ab$");
-    check_pattern(r"^ab\y$", r"\y", "borders of words", "^ab$");
-    check_pattern(r"^ab\Z$", r"\Z", r"`\Z` is not accepted", "^ab$");
-    check_pattern(r"^ab\z$", r"\z", r"PostgreSQL has no `\z`", "^ab$");
-    check_pattern(r"^\Aab$", r"\A", r"`\A` is not accepted", "^ab$");
-    check_pattern(r"^(a)\1$", r"\1", "back references", "^(a)a$");
-    check_pattern(r"^\x41$", r"\x", "escapes for characters by number", "^A$");
-    check_pattern(r"^a\tb$", r"\t", "escapes for characters by number", "^a\tb$");
-    check_pattern(r"^\Qa\E$", r"\Q", r"PostgreSQL has no `\Q…\E`", r"^\.$");
-    check_pattern(r"^\pL$", r"\p", "PostgreSQL has no classes of Unicode", "^[[:alpha:]]$");
-    check_pattern(r"^\h$", r"\h", "PostgreSQL has no such escape", r"^\s$");
-    check_pattern(r"^\é$", r"\", "only ASCII punctuation", "^é$");
-    check_pattern("^ab\\", "\\", r"a `\` at the end", r"^ab\\$");
-    check(r#"m "/^\.\ \_\d\D\s\S\w\W\#\-$" r"#, &[]);
-    check(r#"m "/^\.\ \_\d\D$" r"#, &[(". _1a", "r", Line(1)), (". _11", "r", No)]);
-    check(r"m /^\S\w\W$ r", &[("x_-", "r", Line(1)), ("x-_", "r", No)]);
-    check("m /^a\\s$ r", &[("a\x0b", "r", Line(1)), ("a\x1c", "r", No)]);
-}
-
-#[test]
-fn brackets_hold_ascii_ranges_and_classes() {
-    check_pattern("^[a[b]$", "[b", "`[` within", r"^[a\[b]$");
-    check_pattern("^[[.-.]]$", "[.", "`[` within", r"^[\-]$");
-    check_pattern("^[[=a=]]$", "[=", "`[` within", "^[a]$");
-    check_pattern("^[[:word:]]$", "[:", "not an accepted class", r"^[\w]$");
-    check_pattern("^[[:cntrl:]]$", "[:", "not an accepted class", "^[[:print:]]$");
-    check_pattern("^[[:<:]]a$", "[:", "not an accepted class", "^[[:lower:]]a$");
-    check_pattern("^[[:ALPHA:]]$", "[:", "not an accepted class", "^[[:alpha:]]$");
-    check_pattern("^[z-a]$", "z", "not a range", "^[a-z]$");
-    check_pattern("^[+--]$", "+", "not a range", r"^[+\-]$");
-    check_pattern("^[--/]$", "-", "not a range", r"^[\-/]$");
-    check_pattern(r"^[a-\d]$", "a", "not a range", r"^[a\d-]$");
-    check_pattern("^[a-c-e]$", "-e", "`-` in the middle", "^[a-c-]$");
-    check_pattern(r"^[\d-z]$", "-z", "a class cannot begin", r"^[\dz-]$");
-    check_pattern("^[[:digit:]-z]$", "-z", "a class cannot begin", "^[[:digit:]z-]$");
-    check_pattern(r"^[\D]$", r"\D", "this escape is not accepted", r"^[^\d]$");
-    check_pattern(r"^[\b]$", r"\b", "this escape is not accepted", r"^[\\b]$");
-    check_pattern(r"^[\x41]$", r"\x", "this escape is not accepted", "^[A]$");
-    check_pattern("^[é]$", "é", "a character outside ASCII", "^(?:é|è)$");
-    check_pattern("^[a", "[", "the bracket expression is not closed", "^[a]$");
-    check_pattern("^[]$", "[", "the bracket expression is not closed", "^[]]$");
-    check_pattern("^[", "[", "the bracket expression is not closed", r"^\[$");
-    check("m /^[]a-c-]$ r", &[("]", "r", Line(1)), ("-", "r", Line(1)), ("d", "r", No)]);
-    check("m /^[^]a]$ r", &[("]", "r", No), ("b", "r", Line(1)), ("\n", "r", Line(1))]);
-    check("m /^[a&&b~~]$ r", &[("a", "r", Line(1)), ("&", "r", Line(1)), ("~", "r", Line(1))]);
-    check(r"m /^[\]\\^$.*]$ r", &[("]", "r", Line(1)), ("$", "r", Line(1)), ("a", "r", No)]);
 }
 
 #[test]
@@ -551,7 +373,7 @@ fn bytes_are_matched_not_characters() {
     check("m /^é$ r", &[("é", "r", Line(1)), ("è", "r", No)]);
     check(r"m /^\w+$ r", &[("e", "r", Line(1)), ("é", "r", No)]);
     check(r"m /^\W\W$ r", &[("é", "r", Line(1))]);
-    check_pattern("^é*$", "*", "a quantifier after a character outside ASCII", "^(?:é)*$");
+    check("m /^é*$ r", &[("é\u{a9}", "r", No), ("éé", "r", No), ("é", "r", Line(1))]);
     // The capture is half a character, which names no role and is no failure either.
     check("m /^(.).$ \\1\nm é r", &[("é", "\u{c3}", No), ("é", "", No), ("é", "r", Line(2))]);
     check("m /^.(.)$ x\\1\nm é r", &[("é", "x\u{a9}", No), ("é", "r", Line(2))]);

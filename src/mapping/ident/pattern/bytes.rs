@@ -41,17 +41,27 @@ impl ByteSet {
         Self { low: !self.low, high: !self.high }
     }
 
-    pub fn is_disjoint(self, other: Self) -> bool {
-        self.low & other.low == 0 && self.high & other.high == 0
+    /// The set with the other case of each ASCII letter in it.
+    pub fn in_any_case(self) -> Self {
+        let other_case = Self::of(|byte| {
+            let other = if byte.is_ascii_alphabetic() { byte ^ 0x20 } else { byte };
+            self.has(other)
+        });
+        self.union(other_case)
+    }
+
+    /// The set without `byte`.
+    pub fn without(self, byte: u8) -> Self {
+        self.complement().union(Self::single(byte)).complement()
     }
 
     /// The byte of a set that holds one.
     pub fn only(self) -> Option<u8> {
         let count = self.low.count_ones() + self.high.count_ones();
-        (count == 1).then(|| (0..=255).find(|byte| self.holds(*byte))).flatten()
+        (count == 1).then(|| (0..=255).find(|byte| self.has(*byte))).flatten()
     }
 
-    fn holds(self, byte: u8) -> bool {
+    pub fn has(self, byte: u8) -> bool {
         let half = if byte < 128 { self.low } else { self.high };
         half >> (byte & 127) & 1 == 1
     }
@@ -59,14 +69,17 @@ impl ByteSet {
     /// Writes the set as a bracket expression of the `regex` crate, byte by byte in hexadecimal,
     /// so that no character of the map is ever read as syntax.
     pub fn write(self, out: &mut String) {
+        if self == Self::EMPTY {
+            return out.push_str(r"[^\x00-\xFF]");
+        }
         out.push('[');
         let mut bytes = (0..=255_u8).peekable();
         while let Some(first) = bytes.next() {
-            if !self.holds(first) {
+            if !self.has(first) {
                 continue;
             }
             let mut last = first;
-            while let Some(next) = bytes.next_if(|next| self.holds(*next)) {
+            while let Some(next) = bytes.next_if(|next| self.has(*next)) {
                 last = next;
             }
             // Writing to a String cannot fail.
@@ -76,13 +89,15 @@ impl ByteSet {
     }
 }
 
-/// The bytes of a POSIX class in the C locale, as PostgreSQL's `regc_pg_locale.c` has them.
-/// `cntrl` is left out: there it holds 0x80 to 0x9F too, which nobody expects.
+/// The bytes of a POSIX class in the C locale, as PostgreSQL's `regc_pg_locale.c` has them;
+/// `cntrl` holds 0x80 to 0x9F too.
 pub(super) fn posix_class(name: &[u8]) -> Option<ByteSet> {
     let class: fn(u8) -> bool = match name {
         b"alnum" => |byte| byte.is_ascii_alphanumeric(),
         b"alpha" => |byte| byte.is_ascii_alphabetic(),
+        b"ascii" => |byte| byte.is_ascii(),
         b"blank" => |byte| matches!(byte, b' ' | b'\t'),
+        b"cntrl" => |byte| matches!(byte, 0..=0x1F | 0x7F..=0x9F),
         b"digit" => |byte| byte.is_ascii_digit(),
         b"graph" => |byte| byte.is_ascii_graphic(),
         b"lower" => |byte| byte.is_ascii_lowercase(),
@@ -90,10 +105,16 @@ pub(super) fn posix_class(name: &[u8]) -> Option<ByteSet> {
         b"punct" => |byte| byte.is_ascii_punctuation(),
         b"space" => |byte| matches!(byte, b' ' | b'\t'..=b'\r'),
         b"upper" => |byte| byte.is_ascii_uppercase(),
+        b"word" => is_word,
         b"xdigit" => |byte| byte.is_ascii_hexdigit(),
         _ => return None,
     };
     Some(ByteSet::of(class))
+}
+
+/// What `\w` matches, and what borders of words are between.
+pub(super) fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// The bytes of `\d`, `\s` and `\w`.
@@ -101,7 +122,7 @@ pub(super) fn class_escape(letter: u8) -> Option<ByteSet> {
     match letter {
         b'd' => posix_class(b"digit"),
         b's' => posix_class(b"space"),
-        b'w' => posix_class(b"alnum").map(|class| class.union(ByteSet::single(b'_'))),
+        b'w' => posix_class(b"word"),
         _ => None,
     }
 }
@@ -118,12 +139,20 @@ mod tests {
         out.clear();
         ByteSet::ALL.write(&mut out);
         assert_eq!(out, r"[\x00-\xFF]");
+        out.clear();
+        ByteSet::EMPTY.write(&mut out);
+        assert_eq!(out, r"[^\x00-\xFF]");
     }
 
     #[test]
     fn sets_are_met_and_turned_round() {
         let letters = ByteSet::range(b'a', b'z');
-        assert!(letters.is_disjoint(letters.complement()));
+        assert!(letters.has(b'm') && !letters.complement().has(b'm'));
+        assert_eq!(letters.without(b'a'), ByteSet::range(b'b', b'z'));
+        assert_eq!(letters.without(b'A'), letters);
+        assert_eq!(letters.in_any_case(), ByteSet::of(|byte| byte.is_ascii_alphabetic()));
+        assert_eq!(ByteSet::single(b'@').in_any_case(), ByteSet::single(b'@'));
+        assert_eq!(ByteSet::single(0xC9).in_any_case(), ByteSet::single(0xC9));
         assert_eq!(letters.union(letters.complement()), ByteSet::ALL);
         assert_eq!(ByteSet::EMPTY.complement(), ByteSet::ALL);
         assert_eq!(ByteSet::single(0xC3).only(), Some(0xC3));

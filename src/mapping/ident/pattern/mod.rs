@@ -1,26 +1,49 @@
-//! Regular expressions in the system-user field: what PostgreSQL would match, or a refusal.
+//! Regular expressions of a map: what PostgreSQL would match, or a refusal.
 //!
-//! The reader knows a part of PostgreSQL's "advanced" syntax (manual, 9.7.3 "POSIX Regular
-//! Expressions") whose meaning it can keep, and refuses everything else. What it accepts becomes
-//! a tree of our own, from which a pattern for the `regex` crate is written that uses nothing but
-//! byte classes, groups and bounds. No character of the map reaches that crate as syntax.
+//! PostgreSQL's "advanced" syntax (manual, 9.7.3 "POSIX Regular Expressions") is read into a tree
+//! of our own. Two questions are asked of it:
+//!
+//! ```text
+//! bytes -> options, read    what the pattern says, as a tree
+//!       -> regex            does it match at all? A pattern for the `regex` crate, of byte
+//!                           classes, groups, bounds and places: no character of the map reaches
+//!                           that crate as syntax
+//!       -> language         where can a part of it end that begins here?
+//!       -> dissect          what does group 1 hold? By PostgreSQL's way, which is nobody else's
+//! ```
+//!
+//! The map is read before any database is known, so to PostgreSQL its encoding is `SQL_ASCII` and
+//! its collation C: patterns match bytes, and know the letters of ASCII only.
+//!
+//! Refused are back references, the older syntaxes, names of collating elements, and patterns
+//! beyond the bounds below.
 
+mod bracket;
 mod bytes;
-mod capture;
+mod dissect;
+mod escape;
+mod language;
+mod options;
 mod read;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::dialect::Dialect;
+use super::Dialect;
 use super::mistake::Flaw;
-use tree::{Kind, Node};
+use dissect::Plan;
+use tree::{Node, Place, Sequence};
 
 /// Longest pattern, in bytes after the `/`.
 const PATTERN_BYTES: usize = 4096;
 /// Most bytes that a pattern may stand for once its bounds are written out. PostgreSQL takes
 /// seconds for a few times as many, and then calls them too complex.
 const PATTERN_STEPS: usize = 1024;
+/// Most constraints, such as `^` or `\m`, in parts that are repeated. With twice as many PostgreSQL
+/// 13 calls a pattern too complex.
+const LOOPED_CONSTRAINTS: usize = 12;
 /// Memory of one compiled pattern, in bytes; the bound above is met first.
 const COMPILED_BYTES: usize = 4 << 20;
 
@@ -29,12 +52,15 @@ const COMPILED_BYTES: usize = 4 << 20;
 pub(super) struct Pattern {
     /// The pattern as it is written, without the `/`.
     text: Box<[u8]>,
-    /// Bytes with which every match begins, and with which it ends: quicker to ask than the
-    /// expression.
+    /// Bytes with which every name begins that matches, and with which it ends: quicker to ask
+    /// than the expression.
     prefix: Box<[u8]>,
     suffix: Box<[u8]>,
     steps: usize,
-    regex: Regex,
+    /// None for a pattern with look-around.
+    regex: Option<Regex>,
+    /// None when `regex` answers all that is asked.
+    plan: Option<Plan>,
 }
 
 /// What group 1 is used for.
@@ -53,7 +79,6 @@ pub(super) enum Match<'name> {
     /// The name matches; group 1 holds these bytes, unless there is none or it took no part.
     Yes(Option<&'name [u8]>),
     /// It could not be found out, for this reason.
-    #[expect(dead_code, reason = "for what a pattern may meet while it is matched")]
     Fails(String),
 }
 
@@ -61,8 +86,9 @@ impl Pattern {
     /// Reads a pattern, without the leading `/`.
     ///
     /// # Errors
-    /// When its meaning is not known to be PostgreSQL's; the offset counts from the `/`.
-    pub fn compile(text: &[u8], _dialect: Dialect, purpose: Use) -> Result<Self, Flaw> {
+    /// When PostgreSQL of the dialect refuses it, or it has a part that is not evaluated here; the
+    /// offset counts from the `/`.
+    pub fn compile(text: &[u8], dialect: Dialect, purpose: Use) -> Result<Self, Flaw> {
         if text.len() > PATTERN_BYTES {
             return Err(Flaw::new(
                 PATTERN_BYTES,
@@ -70,28 +96,20 @@ impl Pattern {
                 "split it over several lines of the map",
             ));
         }
-        let tree = read::read(text)?;
-        let steps = tree.iter().fold(0, |sum: usize, node| sum.saturating_add(node.steps()));
+        let branches = read::read(text, dialect)?;
+        let steps = tree::steps(&branches);
         if steps > PATTERN_STEPS {
             return Err(too_large());
         }
-        if purpose == Use::Capture {
-            capture::check(&tree)?;
+        let nodes = branches.iter().flatten();
+        if nodes.map(|node| node.constraints_in_loops(false)).sum::<usize>() > LOOPED_CONSTRAINTS {
+            return Err(too_entangled());
         }
-        let mut translated = String::from(r"\A(?:");
-        for node in &tree {
-            node.write(&mut translated);
-        }
-        translated.push_str(r")\z");
-        let regex = RegexBuilder::new(&translated)
-            .unicode(false)
-            .size_limit(COMPILED_BYTES)
-            .build()
-            .map_err(|_| too_large())?;
-        let prefix = tree.iter().map_while(literal).collect();
-        let mut suffix: Box<[u8]> = tree.iter().rev().map_while(literal).collect();
-        suffix.reverse();
-        Ok(Self { text: text.into(), prefix, suffix, steps, regex })
+        let regex = translate(&branches)?;
+        let plan =
+            (regex.is_none() || purpose == Use::Capture).then(|| Plan::of(&branches, dialect));
+        let (prefix, suffix) = ends(&branches);
+        Ok(Self { text: text.into(), prefix, suffix, steps, regex, plan })
     }
 
     /// The pattern as it is written, without the `/`.
@@ -104,26 +122,51 @@ impl Pattern {
         self.steps
     }
 
+    /// What the pattern says of a name. Group 1 is known only to a pattern that was compiled for
+    /// it.
     pub fn matches<'name>(&self, name: &'name [u8], purpose: Use) -> Match<'name> {
         if !name.starts_with(&self.prefix) || !name.ends_with(&self.suffix) {
             return Match::No;
         }
-        match purpose {
-            Use::Match if self.regex.is_match(name) => Match::Yes(None),
-            Use::Match => Match::No,
-            Use::Capture => match self.regex.captures(name) {
-                Some(captures) => Match::Yes(captures.get(1).map(|group| group.as_bytes())),
-                None => Match::No,
+        match (&self.regex, &self.plan, purpose) {
+            (Some(regex), _, _) if !regex.is_match(name) => Match::No,
+            (Some(_), _, Use::Match) | (_, None, _) => Match::Yes(None),
+            (_, Some(plan), _) => match plan.find(name) {
+                Ok(Some(group)) => Match::Yes(group),
+                Ok(None) => Match::No,
+                Err(_) => Match::Fails("the name is too long for the regular expression".into()),
             },
         }
     }
 }
 
-fn literal(node: &Node) -> Option<u8> {
-    match &node.kind {
-        Kind::Byte(set) => set.only(),
-        Kind::Group { .. } | Kind::Repeat { .. } => None,
+/// The pattern for the `regex` crate, unless that cannot say it.
+fn translate(branches: &[Sequence]) -> Result<Option<Regex>, Flaw> {
+    let mut translated = String::new();
+    if !tree::write(branches, &mut translated) {
+        return Ok(None);
     }
+    let mut builder = RegexBuilder::new(&translated);
+    // What the map says of newlines is written out in its sets.
+    builder.unicode(false).size_limit(COMPILED_BYTES);
+    builder.build().map(Some).map_err(|_| too_large())
+}
+
+/// The bytes that every name begins and ends with that matches.
+fn ends(branches: &[Sequence]) -> (Box<[u8]>, Box<[u8]>) {
+    let [branch] = branches else { return Default::default() };
+    let prefix = match branch.split_first() {
+        Some((Node::Place(Place::Begin), rest)) => rest.iter().map_while(Node::literal).collect(),
+        _ => Box::default(),
+    };
+    let mut suffix: Box<[u8]> = match branch.split_last() {
+        Some((Node::Place(Place::End), rest)) => {
+            rest.iter().rev().map_while(Node::literal).collect()
+        }
+        _ => Box::default(),
+    };
+    suffix.reverse();
+    (prefix, suffix)
 }
 
 fn too_large() -> Flaw {
@@ -131,5 +174,16 @@ fn too_large() -> Flaw {
         0,
         format!("the bounds of the regular expression stand for more than {PATTERN_STEPS} bytes"),
         "use `*` or `+` instead of large bounds",
+    )
+}
+
+fn too_entangled() -> Flaw {
+    Flaw::new(
+        0,
+        format!(
+            "more than {LOOPED_CONSTRAINTS} constraints, such as `^` or `\\m`, stand in parts that \
+             are repeated; PostgreSQL may call that too complex"
+        ),
+        "write the constraints before or after what is repeated",
     )
 }

@@ -1,54 +1,53 @@
 //! Reads a pattern into a tree, or says which part of it is not accepted and what to write.
 //!
-//! Everything here is known to mean the same to PostgreSQL (`regc_lex.c`, `regcomp.c`). What is
-//! not listed is refused, also where PostgreSQL would take it.
+//! The syntax is that of "advanced" regular expressions (manual, 9.7.3 "POSIX Regular
+//! Expressions"; `regc_lex.c` and `parseqatom` in `regcomp.c`). What PostgreSQL refuses is refused.
 
+use super::super::Dialect;
 use super::super::mistake::Flaw;
-use super::bytes::{ByteSet, class_escape, posix_class};
-use super::tree::{Kind, Node, Sequence};
+use super::bracket;
+use super::bytes::ByteSet;
+use super::escape::{self, Escape};
+use super::options::{self, Options};
+use super::tree::{Direction, Look, Node, Place, Prefers, Sequence};
 
 /// Deepest nesting of groups, far below what the stack holds.
-const NESTING: usize = 50;
+pub(super) const NESTING: usize = 50;
 /// Largest bound in `{m,n}` (`DUPMAX` in PostgreSQL's `regguts.h`).
 const BOUND: u32 = 255;
 
-/// Reads a pattern of the form `^…$`.
-pub(super) fn read(pattern: &[u8]) -> Result<Sequence, Flaw> {
-    let mut reader = Reader { pattern, at: 0, depth: 0, captures: 0 };
-    reader.begin()?;
-    let sequence = reader.sequence()?;
+/// The branches of a pattern.
+///
+/// # Errors
+/// When PostgreSQL refuses the pattern, or it has a part that is not evaluated here.
+pub(super) fn read(pattern: &[u8], dialect: Dialect) -> Result<Vec<Sequence>, Flaw> {
+    let (options, at) = options::read(pattern)?;
+    let mut reader =
+        Reader { pattern, at, options, dialect, depth: 0, captures: 0, is_looking: false };
+    if options.is_literal {
+        return Ok(vec![reader.literal()]);
+    }
+    let branches = reader.branches()?;
     match reader.peek() {
-        Some(b'$') => Ok(sequence),
-        Some(b')') => Err(reader.flaw("`)` closes no group", r"write `\)` for the character")),
-        Some(_) => Err(reader.flaw(
-            "alternation outside a group: `^` belongs to its first branch only and `$` to its \
-                 last",
-            "write `^(?:…|…)$`",
-        )),
-        None => Err(reader.flaw(
-            "the regular expression does not end with `$`, so anything may follow what it \
-                 matches",
-            "end it with `$`; with `.*$` when anything may follow",
-        )),
+        None => Ok(branches),
+        Some(_) => Err(reader.flaw("`)` closes no group", r"write `\)` for the character")),
     }
 }
 
 struct Reader<'pattern> {
     pattern: &'pattern [u8],
     at: usize,
+    options: Options,
+    dialect: Dialect,
     depth: usize,
     captures: u32,
+    /// Within look-around, where parentheses capture nothing.
+    is_looking: bool,
 }
 
 impl Reader<'_> {
     fn peek(&self) -> Option<u8> {
         self.pattern.get(self.at).copied()
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let byte = self.peek();
-        self.at += usize::from(byte.is_some());
-        byte
     }
 
     fn next_is(&mut self, expected: &[u8]) -> bool {
@@ -67,395 +66,300 @@ impl Reader<'_> {
         Flaw::new(self.at, message, hint)
     }
 
-    /// The `^`, and nothing before it.
-    fn begin(&mut self) -> Result<(), Flaw> {
-        if self.next_is(b"^") {
-            return Ok(());
-        }
-        Err(if self.rest().starts_with(b"***") {
-            self.flaw("directors (`***=`, `***:`) are not accepted", "write the pattern as `^…$`")
-        } else if self.rest().starts_with(b"(?") && !self.rest().starts_with(b"(?:") {
-            self.special_group()
-        } else {
-            self.flaw(
-                "the regular expression does not begin with `^`: it would be found anywhere",
-                "begin it with `^`; with `^.*` when anything may come before",
-            )
-        })
+    fn literal(&mut self) -> Sequence {
+        let rest = self.rest().iter().copied();
+        rest.map(|byte| Node::Byte(self.character(u32::from(byte)))).collect()
     }
 
-    /// Parts up to a `|`, a `)`, the final `$` or the end.
+    /// A character by its number, in either case if that is asked for.
+    fn character(&self, number: u32) -> ByteSet {
+        match u8::try_from(number) {
+            Ok(byte) if self.options.ignores_case => ByteSet::single(byte).in_any_case(),
+            Ok(byte) => ByteSet::single(byte),
+            Err(_) => ByteSet::EMPTY,
+        }
+    }
+
+    /// Passes comments, and in expanded syntax blanks too. They may stand before anything but a
+    /// `?` that belongs to a quantifier or a parenthesis.
+    fn skip(&mut self) {
+        loop {
+            if self.next_is(b"(?#") {
+                self.pass(|byte| byte != b')');
+                self.next_is(b")");
+            } else if self.options.is_expanded && self.rest().starts_with(b"#") {
+                self.pass(|byte| byte != b'\n');
+            } else if self.options.is_expanded && self.peek().is_some_and(is_blank) {
+                self.pass(is_blank);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, which: impl Fn(u8) -> bool) {
+        self.at += self.rest().iter().take_while(|byte| which(**byte)).count();
+    }
+
+    /// Branches up to a `)` or the end.
+    fn branches(&mut self) -> Result<Vec<Sequence>, Flaw> {
+        let mut branches = vec![self.sequence()?];
+        while self.next_is(b"|") {
+            branches.push(self.sequence()?);
+        }
+        Ok(branches)
+    }
+
+    /// Parts up to a `|`, a `)` or the end.
     fn sequence(&mut self) -> Result<Sequence, Flaw> {
         let mut sequence = Vec::new();
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'|' | b')' => break,
-                b'$' if self.depth == 0 && self.rest().len() == 1 => break,
-                _ => {
-                    let atom = self.atom()?;
-                    sequence.push(self.quantified(atom)?);
+        loop {
+            self.skip();
+            match self.peek() {
+                None | Some(b'|' | b')') => return Ok(sequence),
+                Some(_) => {
+                    let node = self.atom()?;
+                    sequence.push(self.quantified(node)?);
                 }
             }
         }
-        Ok(sequence)
     }
 
     fn atom(&mut self) -> Result<Node, Flaw> {
-        let at = self.at;
-        let kind = match self.peek() {
-            Some(b'(') => self.group()?,
-            Some(b'[') => Kind::Byte(self.bracket()?),
-            Some(b'\\') => Kind::Byte(self.escape()?),
-            Some(b'.') => {
-                self.at += 1;
-                Kind::Byte(ByteSet::ALL)
-            }
-            Some(b'^' | b'$') => {
-                return Err(self.flaw(
-                    "an anchor inside the regular expression",
-                    r"keep one `^` first and one `$` last; `\^` and `\$` are the characters",
-                ));
-            }
-            Some(b'*' | b'+' | b'?') => {
-                return Err(self.flaw(
-                    "nothing stands before the quantifier",
-                    r"write `\*`, `\+` or `\?` for the character",
-                ));
-            }
-            Some(b'{') => {
-                return Err(
-                    self.flaw("`{` without a bound after a part", r"write `\{` for the character")
-                );
-            }
-            Some(byte) => {
-                self.at += 1;
-                Kind::Byte(ByteSet::single(byte))
-            }
-            None => return Err(self.flaw("the regular expression ends too early", "")),
+        let Some(byte) = self.peek() else {
+            return Err(self.flaw("the regular expression ends too early", ""));
         };
-        Ok(Node { at, kind })
+        match byte {
+            b'(' => self.parenthesis(),
+            b'[' => self.bracket(),
+            b'\\' => self.escape(),
+            b'*' | b'+' | b'?' => Err(self.flaw(
+                "nothing stands before the quantifier that it could repeat",
+                r"write `\*`, `\+` or `\?` for the character, or use one quantifier only",
+            )),
+            b'{' if self.is_bound() => Err(self.flaw(
+                "nothing stands before the bound that it could repeat",
+                r"write `\{` for the character",
+            )),
+            _ => {
+                self.at += 1;
+                Ok(match byte {
+                    b'.' if self.options.stops_at_newline => {
+                        Node::Byte(ByteSet::ALL.without(b'\n'))
+                    }
+                    b'.' => Node::Byte(ByteSet::ALL),
+                    b'^' if self.options.has_lines => Node::Place(Place::LineBegin),
+                    b'^' => Node::Place(Place::Begin),
+                    b'$' if self.options.has_lines => Node::Place(Place::LineEnd),
+                    b'$' => Node::Place(Place::End),
+                    _ => Node::Byte(self.character(u32::from(byte))),
+                })
+            }
+        }
     }
 
-    fn group(&mut self) -> Result<Kind, Flaw> {
-        let open = self.at;
-        if self.rest().starts_with(b"(?") && !self.rest().starts_with(b"(?:") {
-            return Err(self.special_group());
+    fn bracket(&mut self) -> Result<Node, Flaw> {
+        if self.next_is(b"[[:<:]]") {
+            return Ok(Node::Place(Place::WordBegin));
         }
+        if self.next_is(b"[[:>:]]") {
+            return Ok(Node::Place(Place::WordEnd));
+        }
+        let (set, end) = bracket::read(self.pattern, self.at, self.options, self.dialect)?;
+        self.at = end;
+        Ok(Node::Byte(set))
+    }
+
+    fn escape(&mut self) -> Result<Node, Flaw> {
+        let (escape, end) = escape::read(self.pattern, self.at)?;
+        self.at = end;
+        Ok(match escape {
+            Escape::Character(number) => Node::Byte(self.character(number)),
+            Escape::Class(set) => Node::Byte(set),
+            // To PostgreSQL 13 these are brackets, which stop at a newline where `.` does.
+            Escape::NotClass(set) if self.options.stops_at_newline && self.dialect.major() < 14 => {
+                Node::Byte(set.without(b'\n'))
+            }
+            Escape::NotClass(set) => Node::Byte(set),
+            Escape::Place(place) => Node::Place(place),
+        })
+    }
+
+    fn parenthesis(&mut self) -> Result<Node, Flaw> {
+        let open = self.at;
         if self.depth == NESTING {
-            return Err(
-                self.flaw(format!("groups nest deeper than {NESTING}"), "write fewer groups")
-            );
+            let message = format!("groups nest deeper than {NESTING}");
+            return Err(self.flaw(message, "write fewer groups"));
         }
         self.depth += 1;
-        let capture = if self.next_is(b"(?:") {
-            None
+        let node = if let Some((direction, wanted)) = self.look() {
+            let around = std::mem::replace(&mut self.is_looking, true);
+            let branches = self.branches()?;
+            self.is_looking = around;
+            Node::Look(Look { direction, wanted, branches })
         } else {
-            self.at += 1;
-            self.captures += 1;
-            Some(self.captures)
+            let capture = self.capture()?;
+            Node::Group { capture, branches: self.branches()? }
         };
-        let mut branches = vec![self.branch()?];
-        while self.next_is(b"|") {
-            branches.push(self.branch()?);
-        }
         if !self.next_is(b")") {
             let hint = r"close it with `)`, or write `\(` for the character";
             return Err(Flaw::new(open, "the group is not closed", hint));
         }
         self.depth -= 1;
-        Ok(Kind::Group { capture, branches })
+        Ok(node)
     }
 
-    fn branch(&mut self) -> Result<Sequence, Flaw> {
-        let branch = self.sequence()?;
-        if branch.is_empty() && self.peek().is_some() {
-            return Err(
-                self.flaw("an empty group or branch", "write `(?:…)?` for what may be absent")
-            );
+    fn look(&mut self) -> Option<(Direction, bool)> {
+        let kinds: [(&[u8], _); 4] = [
+            (b"(?=", (Direction::Ahead, true)),
+            (b"(?!", (Direction::Ahead, false)),
+            (b"(?<=", (Direction::Behind, true)),
+            (b"(?<!", (Direction::Behind, false)),
+        ];
+        kinds.into_iter().find_map(|(opening, kind)| self.next_is(opening).then_some(kind))
+    }
+
+    /// Passes the opening of a group; its number, if it captures.
+    fn capture(&mut self) -> Result<Option<u32>, Flaw> {
+        if self.next_is(b"(?:") {
+            return Ok(None);
         }
-        Ok(branch)
+        if self.rest().starts_with(b"(?") {
+            return Err(self.special_group());
+        }
+        self.at += 1;
+        if self.is_looking {
+            return Ok(None);
+        }
+        self.captures += 1;
+        Ok(Some(self.captures))
     }
 
-    /// What is wrong with a group that begins with `(?` but not with `(?:`.
+    /// What is wrong with a group that begins with `(?` as none does in PostgreSQL.
     fn special_group(&self) -> Flaw {
-        let rest = self.rest();
-        let begins = |heads: &[&str]| heads.iter().any(|head| rest.starts_with(head.as_bytes()));
-        if begins(&["(?=", "(?!", "(?<=", "(?<!"]) {
-            self.flaw(
-                "look-ahead and look-behind are not accepted",
-                "say what may stand there with brackets, or with one line for each case",
-            )
-        } else if begins(&["(?<", "(?P"]) {
-            self.flaw(
-                "PostgreSQL has no named groups",
-                "write `(…)`; only group 1 is used, as `\\1`",
-            )
-        } else if begins(&["(?>"]) {
-            self.flaw("PostgreSQL has no atomic groups", "write `(?:…)`")
-        } else if begins(&["(?#"]) {
-            self.flaw(
-                "comments inside the expression are not accepted",
-                "write the comment after `#` at the end of the line",
-            )
-        } else {
-            self.flaw(
-                "options such as `(?i)` are not accepted",
-                "write both cases, `[Aa]`, or one line for each spelling",
-            )
-        }
+        let (message, hint) = match self.rest().get(2) {
+            Some(b'<' | b'P' | b'\'') => {
+                ("PostgreSQL has no named groups", "write `(…)`; only group 1 is used, as `\\1`")
+            }
+            Some(b'>') => ("PostgreSQL has no atomic groups", "write `(?:…)`"),
+            Some(letter) if letter.is_ascii_alphabetic() || *letter == b'-' => (
+                "PostgreSQL takes options at the very beginning only",
+                "write `(?i)` first, for the whole pattern, or both cases, `[Aa]`",
+            ),
+            _ => ("no group of PostgreSQL begins like this", r"write `\(` for the character"),
+        };
+        self.flaw(message, hint)
     }
 
     /// `atom`, with the quantifier that follows it.
     fn quantified(&mut self, atom: Node) -> Result<Node, Flaw> {
-        let at = self.at;
+        self.skip();
         let (min, max) = match self.peek() {
             Some(b'*') => (0, None),
             Some(b'+') => (1, None),
             Some(b'?') => (0, Some(1)),
-            Some(b'{') => self.bounds()?,
+            Some(b'{') if self.is_bound() => return self.bounded(atom),
             _ => return Ok(atom),
         };
-        if self.at == at {
-            self.at += 1;
-        }
-        if self.pattern.get(atom.at).is_some_and(|byte| !byte.is_ascii()) {
-            return Err(Flaw::new(
-                at,
-                "a quantifier after a character outside ASCII: PostgreSQL would repeat its \
-                     last byte",
-                "put the character into a group, `(?:…)`",
-            ));
-        }
-        match self.peek() {
-            Some(b'?') => Err(self.flaw(
-                "non-greedy quantifiers are not accepted: one changes the whole branch",
-                "leave the `?` out; say what may not be passed, `[^@]*` instead of `.*?`",
+        self.can_be_repeated(&atom)?;
+        self.at += 1;
+        let prefers = Some(self.preference());
+        Ok(Node::Repeat { node: Box::new(atom), min, max, prefers })
+    }
+
+    fn preference(&mut self) -> Prefers {
+        if self.next_is(b"?") { Prefers::Shorter } else { Prefers::Longer }
+    }
+
+    fn can_be_repeated(&self, atom: &Node) -> Result<(), Flaw> {
+        match atom {
+            Node::Place(_) | Node::Look(_) => Err(self.flaw(
+                "a quantifier after a constraint, which matches no character",
+                r"put the constraint into a group, or write `\` before it for the character",
             )),
-            Some(b'*' | b'+' | b'{') => Err(self.flaw(
-                "a quantifier after a quantifier, which PostgreSQL refuses",
-                "use one quantifier, or a group between: `(?:…)`",
-            )),
-            _ => Ok(Node { at: atom.at, kind: Kind::Repeat { node: Box::new(atom), min, max } }),
+            _ => Ok(()),
         }
     }
 
-    /// `{m}`, `{m,}` or `{m,n}`.
-    fn bounds(&mut self) -> Result<(u32, Option<u32>), Flaw> {
+    /// Whether a digit follows the `{` here; without one it is a character.
+    fn is_bound(&self) -> bool {
+        let after = self.rest().get(1..).unwrap_or_default();
+        let blank = |byte: &u8| self.options.is_expanded && is_blank(*byte);
+        // In expanded syntax a comment may stand here too; such a pattern is refused below.
+        after.iter().find(|byte| !blank(byte)).is_some_and(u8::is_ascii_digit)
+    }
+
+    /// `{m}`, `{m,}` or `{m,n}` after `atom`.
+    fn bounded(&mut self, atom: Node) -> Result<Node, Flaw> {
         let open = self.at;
+        self.can_be_repeated(&atom)?;
         self.at += 1;
-        let Some(min) = self.number() else {
-            let hint = r"write `{0,n}` for at most n, or `\{` for the character";
-            return Err(Flaw::new(open, "`{` without a number is a character to PostgreSQL", hint));
-        };
-        let max = if self.next_is(b",") {
-            if self.peek() == Some(b'}') { None } else { Some(self.number()) }
-        } else {
-            Some(Some(min))
-        };
-        let closed = self.next_is(b"}");
-        match max {
-            None if closed && min <= BOUND => Ok((min, None)),
-            Some(Some(max)) if closed && min <= max && (1..=BOUND).contains(&max) => {
-                Ok((min, Some(max)))
+        let bounds = self.bounds();
+        let prefers = self.preference();
+        let node = Box::new(atom);
+        match bounds {
+            // A single number prefers nothing, whatever follows it.
+            Some((min, Bound::Same)) => {
+                Ok(Node::Repeat { node, min, max: Some(min), prefers: None })
+            }
+            Some((min, Bound::Open)) => {
+                Ok(Node::Repeat { node, min, max: None, prefers: Some(prefers) })
+            }
+            Some((min, Bound::Max(max))) if min <= max => {
+                Ok(Node::Repeat { node, min, max: Some(max), prefers: Some(prefers) })
             }
             _ => Err(Flaw::new(
                 open,
                 format!(
-                    "a bound is `{{m}}`, `{{m,}}` or `{{m,n}}`, m at most n, n from 1 to {BOUND}"
+                    "a bound is `{{m}}`, `{{m,}}` or `{{m,n}}`, m at most n, none above {BOUND}"
                 ),
                 "use `*` or `+` when there is no bound",
             )),
         }
     }
 
-    /// A number of one to three digits.
+    /// What stands between the braces, and the closing one.
+    fn bounds(&mut self) -> Option<(u32, Bound)> {
+        let min = self.number()?;
+        self.skip_blanks();
+        let bound = if self.next_is(b",") {
+            self.skip_blanks();
+            match self.peek() {
+                Some(b'}') => Bound::Open,
+                _ => Bound::Max(self.number()?),
+            }
+        } else {
+            Bound::Same
+        };
+        self.skip_blanks();
+        self.next_is(b"}").then_some((min, bound))
+    }
+
+    fn skip_blanks(&mut self) {
+        if self.options.is_expanded {
+            self.pass(is_blank);
+        }
+    }
+
+    /// A number up to [`BOUND`]. Zeros may stand before it.
     fn number(&mut self) -> Option<u32> {
+        self.skip_blanks();
         let digits = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let text = self.rest().get(..digits).filter(|text| (1..=3).contains(&text.len()))?;
-        let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+        let text = std::str::from_utf8(self.rest().get(..digits)?).ok()?;
+        let number = text.parse().ok().filter(|number| *number <= BOUND)?;
         self.at += digits;
         Some(number)
     }
-
-    /// A backslash and what follows it, outside brackets.
-    fn escape(&mut self) -> Result<ByteSet, Flaw> {
-        let at = self.at;
-        self.at += 1;
-        let Some(letter) = self.next() else {
-            let hint = r"write `\\` for the character";
-            return Err(Flaw::new(at, r"a `\` at the end escapes nothing", hint));
-        };
-        if let Some(class) = class_escape(letter.to_ascii_lowercase()) {
-            let negated = letter.is_ascii_uppercase();
-            return Ok(if negated { class.complement() } else { class });
-        }
-        if is_escapable(letter) {
-            return Ok(ByteSet::single(letter));
-        }
-        let (message, hint) = refused_escape(letter);
-        Err(Flaw::new(at, message, hint))
-    }
-
-    /// `[…]`.
-    fn bracket(&mut self) -> Result<ByteSet, Flaw> {
-        let open = self.at;
-        self.at += 1;
-        let negated = self.next_is(b"^");
-        let first = self.at;
-        let mut set = ByteSet::EMPTY;
-        loop {
-            match self.peek() {
-                None => {
-                    let hint = r"close it with `]`, or write `\[` for the character";
-                    return Err(Flaw::new(open, "the bracket expression is not closed", hint));
-                }
-                Some(b']') if self.at > first => {
-                    self.at += 1;
-                    return Ok(if negated { set.complement() } else { set });
-                }
-                Some(_) => set = set.union(self.bracket_item(first)?),
-            }
-        }
-    }
-
-    /// A character, a range or a class within brackets that begin at `first`.
-    fn bracket_item(&mut self, first: usize) -> Result<ByteSet, Flaw> {
-        let at = self.at;
-        if self.rest().starts_with(b"[") {
-            let class = self.posix()?;
-            return self.no_range_after(class);
-        }
-        if self.peek() == Some(b'-') && at > first && !self.rest().starts_with(b"-]") {
-            return Err(self.flaw(
-                "`-` in the middle of a bracket expression",
-                r"write `\-`, or put it first or last",
-            ));
-        }
-        let begin = match self.bracket_byte()? {
-            Element::Class(class) => return self.no_range_after(class),
-            Element::Byte(byte) => byte,
-        };
-        if self.peek() != Some(b'-') || self.rest().starts_with(b"-]") {
-            return Ok(ByteSet::single(begin));
-        }
-        self.at += 1;
-        let plain =
-            !matches!(self.peek(), Some(b'-' | b'[')) && self.pattern.get(at) != Some(&b'-');
-        match (plain, plain.then(|| self.bracket_byte()).transpose()?) {
-            (true, Some(Element::Byte(end))) if begin <= end => Ok(ByteSet::range(begin, end)),
-            _ => Err(Flaw::new(
-                at,
-                "not a range: it goes from one character to a later one",
-                r"write `\-` for the character `-`",
-            )),
-        }
-    }
-
-    fn no_range_after(&self, class: ByteSet) -> Result<ByteSet, Flaw> {
-        if self.peek() == Some(b'-') && !self.rest().starts_with(b"-]") {
-            return Err(
-                self.flaw("a class cannot begin a range", r"write `\-` for the character `-`")
-            );
-        }
-        Ok(class)
-    }
-
-    /// A character or escape within brackets.
-    fn bracket_byte(&mut self) -> Result<Element, Flaw> {
-        let at = self.at;
-        let Some(byte) = self.next() else {
-            return Err(Flaw::new(at, "the bracket expression is not closed", "close it with `]`"));
-        };
-        if !byte.is_ascii() {
-            return Err(Flaw::new(
-                at,
-                "a character outside ASCII in brackets: PostgreSQL would match each of its bytes",
-                "write an alternation, `(?:é|è)`",
-            ));
-        }
-        if byte != b'\\' {
-            return Ok(Element::Byte(byte));
-        }
-        match self.next() {
-            Some(letter) if is_escapable(letter) => Ok(Element::Byte(letter)),
-            Some(letter) => class_escape(letter).map(Element::Class).ok_or_else(|| {
-                Flaw::new(
-                    at,
-                    "this escape is not accepted in a bracket expression",
-                    r"`\d`, `\s`, `\w` and escaped punctuation are",
-                )
-            }),
-            None => Err(Flaw::new(
-                at,
-                r"a `\` at the end escapes nothing",
-                r"write `\\` for the character",
-            )),
-        }
-    }
-
-    /// `[:name:]` within brackets.
-    fn posix(&mut self) -> Result<ByteSet, Flaw> {
-        let at = self.at;
-        if !self.next_is(b"[:") {
-            return Err(
-                self.flaw("`[` within a bracket expression", r"write `\[` for the character")
-            );
-        }
-        let length = self.rest().iter().take_while(|byte| byte.is_ascii_lowercase()).count();
-        let class = self.rest().get(..length).and_then(posix_class);
-        self.at += length;
-        match class {
-            Some(class) if self.next_is(b":]") => Ok(class),
-            _ => Err(Flaw::new(
-                at,
-                "not an accepted class",
-                "use alnum, alpha, blank, digit, graph, lower, print, punct, space, upper or \
-                     xdigit",
-            )),
-        }
-    }
 }
 
-/// What stands within brackets.
-enum Element {
-    Byte(u8),
-    Class(ByteSet),
+/// What stands behind the first number of a bound.
+enum Bound {
+    Same,
+    Open,
+    Max(u32),
 }
 
-/// Escaped ASCII punctuation, and an escaped blank, are the character itself.
-fn is_escapable(byte: u8) -> bool {
-    byte.is_ascii_punctuation() || byte == b' '
-}
-
-/// Why the escape of `letter` is not accepted, and what to write instead.
-fn refused_escape(letter: u8) -> (&'static str, &'static str) {
-    match letter {
-        b'b' => (
-            r"`\b` is a backspace to PostgreSQL, not the border of a word",
-            "leave it out: the pattern is held by `^` and `$`",
-        ),
-        b'B' => (r"`\B` is a backslash to PostgreSQL", r"write `\\`"),
-        b'm' | b'M' | b'y' | b'Y' => (
-            "borders of words are not accepted",
-            "say which characters may stand there, with a bracket expression",
-        ),
-        b'A' => (r"`\A` is not accepted", "write `^` at the beginning"),
-        b'Z' => (r"`\Z` is not accepted", "write `$` at the end"),
-        b'z' => (r"PostgreSQL has no `\z`", "write `$` at the end"),
-        b'1'..=b'9' => (
-            "back references inside the regular expression are not accepted",
-            "write one line of the map for each case",
-        ),
-        b'0' | b'x' | b'u' | b'U' | b'c' | b'e' | b'a' | b'f' | b'n' | b'r' | b't' | b'v' => (
-            "escapes for characters by number or name are not accepted",
-            "write the character itself, in quotes if it is a blank",
-        ),
-        b'Q' | b'E' => (r"PostgreSQL has no `\Q…\E`", r"put a `\` before each special character"),
-        b'p' | b'P' => (
-            "PostgreSQL has no classes of Unicode",
-            "write the characters, or a class such as `[[:alpha:]]`, which is ASCII",
-        ),
-        _ if !letter.is_ascii() => ("only ASCII punctuation can be escaped", r"leave the `\` out"),
-        _ => ("PostgreSQL has no such escape", r"leave the `\` out"),
-    }
+/// What expanded syntax passes over.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
