@@ -17,6 +17,7 @@
 use std::collections::HashSet;
 
 use super::super::Dialect;
+use super::Match;
 use super::language::{Language, Part, Places, Reading, TooMuch};
 use super::tree::{Node, Prefers, Sequence};
 
@@ -135,21 +136,20 @@ impl Plan {
         Self { language: planner.language, whole }
     }
 
-    /// Whether the pattern matches anywhere in the name; with what group 1 holds, unless there is
-    /// none or it took no part.
+    /// Whether the pattern matches anywhere in the name, and what group 1 holds.
     ///
     /// # Errors
     /// When there is too much to find out.
-    pub fn find<'name>(&self, name: &'name [u8]) -> Result<Option<Option<&'name [u8]>>, TooMuch> {
+    pub fn find<'name>(&self, name: &'name [u8]) -> Result<Match<'name>, TooMuch> {
         let mut reading = Reading::of(&self.language, name);
         for begin in 0..=name.len() {
             let ends = reading.ends(self.whole.part, begin)?;
             if let Some(end) = self.whole.first_choice(&ends, begin, name.len()) {
                 let group = cut(&mut reading, &self.whole, (begin, end))?;
-                return Ok(Some(group.and_then(|(begin, end)| name.get(begin..end))));
+                return Ok(Match::Yes(group.and_then(|(begin, end)| name.get(begin..end))));
             }
         }
-        Ok(None)
+        Ok(Match::No)
     }
 }
 

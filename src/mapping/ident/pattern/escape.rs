@@ -45,7 +45,7 @@ pub(super) fn read(pattern: &[u8], at: usize) -> Result<(Escape, usize), Flaw> {
         b'x' => number(pattern, at, 16, 1, 255),
         b'u' => number(pattern, at, 16, 4, 4),
         b'U' => number(pattern, at, 16, 8, 8),
-        b'0' => octal(pattern, at),
+        b'0' => Ok(octal(pattern, at)),
         b'A' => simple(Escape::Place(Place::Begin)),
         b'Z' => simple(Escape::Place(Place::End)),
         b'm' => simple(Escape::Place(Place::WordBegin)),
@@ -89,13 +89,13 @@ fn number(
 }
 
 /// Up to three octal digits that make a byte.
-fn octal(pattern: &[u8], at: usize) -> Result<(Escape, usize), Flaw> {
+fn octal(pattern: &[u8], at: usize) -> (Escape, usize) {
     let rest = pattern.get(at + 1..).unwrap_or_default();
     let (number, digits) = match digits(rest, 8, 3) {
         (number, _) if number > 0xFF => (number >> 3, 2),
         found => found,
     };
-    Ok((Escape::Character(number), at + 1 + digits))
+    (Escape::Character(number), at + 1 + digits)
 }
 
 fn digits(text: &[u8], base: u32, most: usize) -> (u32, usize) {

@@ -34,6 +34,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::Dialect;
 use super::mistake::Flaw;
 use dissect::Plan;
+use language::TooMuch;
 use tree::{Node, Place, Sequence};
 
 /// Longest pattern, in bytes after the `/`.
@@ -131,11 +132,9 @@ impl Pattern {
         match (&self.regex, &self.plan, purpose) {
             (Some(regex), _, _) if !regex.is_match(name) => Match::No,
             (Some(_), _, Use::Match) | (_, None, _) => Match::Yes(None),
-            (_, Some(plan), _) => match plan.find(name) {
-                Ok(Some(group)) => Match::Yes(group),
-                Ok(None) => Match::No,
-                Err(_) => Match::Fails("the name is too long for the regular expression".into()),
-            },
+            (_, Some(plan), _) => plan.find(name).unwrap_or_else(|TooMuch| {
+                Match::Fails("the name is too long for the regular expression".to_owned())
+            }),
         }
     }
 }

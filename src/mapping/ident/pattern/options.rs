@@ -12,10 +12,18 @@ pub(super) struct Options {
     pub stops_at_newline: bool,
     /// `(?n)` and `(?w)`: `^` and `$` match at newlines too.
     pub has_lines: bool,
-    /// `(?x)`: blanks and comments in the pattern mean nothing.
-    pub is_expanded: bool,
+    pub syntax: Syntax,
+}
+
+/// What the characters of a pattern mean.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(super) enum Syntax {
+    #[default]
+    Usual,
+    /// `(?x)`: blanks and comments mean nothing.
+    Expanded,
     /// `***=` and `(?q)`: every character stands for itself.
-    pub is_literal: bool,
+    Literal,
 }
 
 /// The options of a pattern, and where the pattern proper begins.
@@ -27,7 +35,9 @@ pub(super) fn read(pattern: &[u8]) -> Result<(Options, usize), Flaw> {
     let mut at = 0;
     if pattern.starts_with(b"***") {
         match pattern.get(3) {
-            Some(b'=') => return Ok((Options { is_literal: true, ..Options::default() }, 4)),
+            Some(b'=') => {
+                return Ok((Options { syntax: Syntax::Literal, ..Options::default() }, 4));
+            }
             Some(b':') => at = 4,
             _ => {
                 return Err(Flaw::new(
@@ -53,11 +63,12 @@ fn letters(pattern: &[u8], mut at: usize) -> Result<(Options, usize), Flaw> {
             b'i' => options.ignores_case = true,
             b'm' | b'n' => (options.stops_at_newline, options.has_lines) = (true, true),
             b'p' => (options.stops_at_newline, options.has_lines) = (true, false),
-            b'q' => options.is_literal = true,
+            b'q' => options.syntax = Syntax::Literal,
             b's' => (options.stops_at_newline, options.has_lines) = (false, false),
-            b't' => options.is_expanded = false,
+            b't' | b'x' if options.syntax == Syntax::Literal => {}
+            b't' => options.syntax = Syntax::Usual,
             b'w' => (options.stops_at_newline, options.has_lines) = (false, true),
-            b'x' => options.is_expanded = true,
+            b'x' => options.syntax = Syntax::Expanded,
             b'b' | b'e' => {
                 return Err(Flaw::new(
                     at,
@@ -78,10 +89,6 @@ fn letters(pattern: &[u8], mut at: usize) -> Result<(Options, usize), Flaw> {
     }
     if pattern.get(at) != Some(&b')') {
         return Err(no_option(at));
-    }
-    if options.is_literal {
-        options =
-            Options { is_expanded: false, stops_at_newline: false, has_lines: false, ..options };
     }
     Ok((options, at + 1))
 }

@@ -8,7 +8,7 @@ use super::super::mistake::Flaw;
 use super::bracket;
 use super::bytes::ByteSet;
 use super::escape::{self, Escape};
-use super::options::{self, Options};
+use super::options::{self, Options, Syntax};
 use super::tree::{Direction, Look, Node, Place, Prefers, Sequence};
 
 /// Deepest nesting of groups, far below what the stack holds.
@@ -24,7 +24,7 @@ pub(super) fn read(pattern: &[u8], dialect: Dialect) -> Result<Vec<Sequence>, Fl
     let (options, at) = options::read(pattern)?;
     let mut reader =
         Reader { pattern, at, options, dialect, depth: 0, captures: 0, is_looking: false };
-    if options.is_literal {
+    if options.syntax == Syntax::Literal {
         return Ok(vec![reader.literal()]);
     }
     let branches = reader.branches()?;
@@ -66,6 +66,10 @@ impl Reader<'_> {
         Flaw::new(self.at, message, hint)
     }
 
+    fn is_expanded(&self) -> bool {
+        self.options.syntax == Syntax::Expanded
+    }
+
     fn literal(&mut self) -> Sequence {
         let rest = self.rest().iter().copied();
         rest.map(|byte| Node::Byte(self.character(u32::from(byte)))).collect()
@@ -87,9 +91,9 @@ impl Reader<'_> {
             if self.next_is(b"(?#") {
                 self.pass(|byte| byte != b')');
                 self.next_is(b")");
-            } else if self.options.is_expanded && self.rest().starts_with(b"#") {
+            } else if self.is_expanded() && self.rest().starts_with(b"#") {
                 self.pass(|byte| byte != b'\n');
-            } else if self.options.is_expanded && self.peek().is_some_and(is_blank) {
+            } else if self.is_expanded() && self.peek().is_some_and(is_blank) {
                 self.pass(is_blank);
             } else {
                 return;
@@ -175,12 +179,11 @@ impl Reader<'_> {
         self.at = end;
         Ok(match escape {
             Escape::Character(number) => Node::Byte(self.character(number)),
-            Escape::Class(set) => Node::Byte(set),
             // To PostgreSQL 13 these are brackets, which stop at a newline where `.` does.
             Escape::NotClass(set) if self.options.stops_at_newline && self.dialect.major() < 14 => {
                 Node::Byte(set.without(b'\n'))
             }
-            Escape::NotClass(set) => Node::Byte(set),
+            Escape::Class(set) | Escape::NotClass(set) => Node::Byte(set),
             Escape::Place(place) => Node::Place(place),
         })
     }
@@ -284,7 +287,7 @@ impl Reader<'_> {
     /// Whether a digit follows the `{` here; without one it is a character.
     fn is_bound(&self) -> bool {
         let after = self.rest().get(1..).unwrap_or_default();
-        let blank = |byte: &u8| self.options.is_expanded && is_blank(*byte);
+        let blank = |byte: &u8| self.is_expanded() && is_blank(*byte);
         // In expanded syntax a comment may stand here too; such a pattern is refused below.
         after.iter().find(|byte| !blank(byte)).is_some_and(u8::is_ascii_digit)
     }
@@ -336,7 +339,7 @@ impl Reader<'_> {
     }
 
     fn skip_blanks(&mut self) {
-        if self.options.is_expanded {
+        if self.is_expanded() {
             self.pass(is_blank);
         }
     }
