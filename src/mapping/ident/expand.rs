@@ -275,7 +275,7 @@ impl Expander<'_> {
         let names = self.list(word, &path)?;
         let mut read = Ok(());
         for name in names {
-            let file = if path.is_empty() { name } else { directory_path(&path) + &name };
+            let file = settled(&format!("{path}/{name}"));
             match self.read_path(word, file, depth, Absent::IsMistake, target) {
                 Err(Trouble::Line) => read = Err(Trouble::Line),
                 other => other?,
@@ -458,7 +458,7 @@ fn included(names: Vec<OsString>) -> Result<Vec<String>, String> {
 }
 
 /// The path without `.`, `..` and doubled `/` (`canonicalize_path` in `path.c`). What leads out
-/// of where a relative path begins stays.
+/// of where a relative path begins stays, and `.` is where it begins.
 fn settled(path: &str) -> String {
     let mut settled = PathBuf::new();
     for part in Path::new(path).components() {
@@ -472,7 +472,8 @@ fn settled(path: &str) -> String {
             part => settled.push(part),
         }
     }
-    settled.to_string_lossy().into_owned()
+    let settled = settled.to_string_lossy().into_owned();
+    if settled.is_empty() { ".".to_owned() } else { settled }
 }
 
 const NO_FILE: &str = "no such file or directory";

@@ -66,6 +66,8 @@ pub(super) struct LogicalLines<'file> {
     file: Arc<str>,
     joins: bool,
     physical: Peekable<Split<'file, u8, IsLineEnd>>,
+    /// The last line has a line end too.
+    is_ended: bool,
     next_line: u32,
 }
 
@@ -73,11 +75,13 @@ impl<'file> LogicalLines<'file> {
     pub fn of(dialect: Dialect, file: &Arc<str>, bytes: &'file [u8]) -> Self {
         let is_line_end: IsLineEnd = |byte| *byte == b'\n';
         // The line end of the last line begins no further line.
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let ended = bytes.strip_suffix(b"\n");
+        let bytes = ended.unwrap_or(bytes);
         Self {
             file: Arc::clone(file),
             joins: dialect.joins_lines(),
             physical: bytes.split(is_line_end).peekable(),
+            is_ended: ended.is_some(),
             next_line: 1,
         }
     }
@@ -95,10 +99,11 @@ impl Iterator for LogicalLines<'_> {
         let mut segments = Vec::new();
         let mut joined = 0;
         let mut longest = 0;
-        for physical in self.physical.by_ref() {
+        while let Some(physical) = self.physical.next() {
+            let line_end = usize::from(self.is_ended || self.physical.peek().is_some());
             segments.push(Segment { begin: bytes.len(), line: self.next_line });
             self.next_line = self.next_line.saturating_add(1);
-            longest = longest.max(physical.len() + 1);
+            longest = longest.max(physical.len() + line_end);
             bytes.extend_from_slice(physical);
             while bytes.last() == Some(&b'\r') {
                 bytes.pop();

@@ -203,13 +203,14 @@ impl IdentMap {
         nameless.flat_map(|rules| &rules.in_order).map(RuleView)
     }
 
-    /// The groups of all `+group` lines: their members must be asked of the cluster.
+    /// The groups of all `+group` lines: their members must be asked of the cluster. A `+` alone
+    /// has no group, and so no members.
     #[must_use]
     pub fn asked_groups(&self) -> BTreeSet<&[u8]> {
         let rules = self.maps.values().flat_map(|rules| &rules.in_order);
         rules
             .filter_map(|rule| match &rule.database_user {
-                DatabaseUser::MemberOf(group) => Some(&**group),
+                DatabaseUser::MemberOf(group) if !group.is_empty() => Some(&**group),
                 _ => None,
             })
             .collect()

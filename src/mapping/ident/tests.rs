@@ -1,3 +1,6 @@
+mod dialects;
+mod files;
+
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
