@@ -1,5 +1,7 @@
 //! What `pgbridge check` tells: each mistake beside its accepted twin, as people read it.
 
+mod map;
+
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -232,6 +234,22 @@ const TWINS: &[Twins] = &[
         "[lockout]\naccount_failures = 1\n[broker]\n",
     ),
     // [map] and [access]
+    twins(
+        "file = \"pg_ident.conf\"",
+        "file = \"pg_ident.conf\"\npostgres = 12",
+        "file = \"pg_ident.conf\"\npostgres = 13",
+    ),
+    twins(
+        "file = \"pg_ident.conf\"",
+        "file = \"pg_ident.conf\"\npostgres = \"16\"",
+        "file = \"pg_ident.conf\"\npostgres = 18",
+    ),
+    twins(HOST, "host = \"127.0.0.1\"\npostgres = 19", "host = \"127.0.0.1\"\npostgres = 18"),
+    twins(
+        LDAP_MAP,
+        "map = \"corp\"\ncaseins_users = 1\n",
+        "map = \"corp\"\ncaseins_users = true\n",
+    ),
     twins("map = \"pgbridge\"", "map = \"pgbrigde\"", "map = \"pgbridge\""),
     // [[ldap]]
     twins(LDAP_MAP, "", LDAP_MAP),

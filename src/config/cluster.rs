@@ -8,7 +8,7 @@ use super::form::{self, Form, SslMode};
 use super::reader::{Table, Unique};
 use crate::cluster::{ClientConnection, ClientSslMode, ClusterPassword, ClusterSettings};
 use crate::dial::{Host, ServerTls};
-use crate::mapping::{ObjectPolicy, Profile, ReasonRule, Target};
+use crate::mapping::{Dialect, ObjectPolicy, Profile, ReasonRule, Target};
 use crate::names::{
     ClusterName, ConnectionLimit, DatabaseName, LeaseLimit, RoleName, ScramIterations, Ttl,
 };
@@ -20,17 +20,22 @@ pub struct ClusterEntry {
     pub settings: ClusterSettings,
     /// For clients.
     pub client: ClientConnection,
+    /// Its major release, when that is written.
+    pub postgres: Option<Dialect>,
 }
 
 /// Reads one cluster, and what it lends.
 pub(super) fn read(
     table: Table<'_>,
     names: &mut Unique<ClusterName>,
+    dialects: &mut Vec<Dialect>,
 ) -> Option<(ClusterEntry, Target)> {
     let name = table.required("name", &form::label());
     if let Some(name) = &name {
         names.claim(&table, "name", name);
     }
+    let postgres = table.optional("postgres", &form::number(13, 18));
+    dialects.extend(postgres);
     let authorities = files::authorities(&table, "ca_file");
     let place = place(&table);
     let login = login(&table);
@@ -63,7 +68,7 @@ pub(super) fn read(
         statement_timeout,
         lock_timeout,
     };
-    Some((ClusterEntry { settings, client: client? }, target))
+    Some((ClusterEntry { settings, client: client?, postgres }, target))
 }
 
 fn place(table: &Table<'_>) -> Option<(Host, u16)> {

@@ -20,7 +20,7 @@ use super::form;
 use super::reader::Table;
 
 /// Bytes that a file with certificates, keys or a map may have: 8 MiB.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 8 << 20;
 /// Bytes that a password may have. PostgreSQL's own clients and servers stop at 1 KiB or sooner.
 const PASSWORD_BYTES_MAX: usize = 1024;
 

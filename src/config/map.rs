@@ -1,6 +1,9 @@
-//! `[map]`: the file that says who may act as which role.
+//! `[map]`: the files that say who may act as which role.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Kind, Note, Position};
@@ -8,30 +11,90 @@ use super::files::{self, Privacy};
 use super::form;
 use super::reader::{Place, Reader, Table};
 use crate::mapping::{
-    Case, DatabaseUserView, Dialect, IdentMap, MapMistake, Maps, Policy, RuleView,
+    AccessMaps, Case, DatabaseUserView, Dialect, IdentMap, MapFiles, MapMistake, Maps, Policy,
+    RuleRef, RuleView,
 };
 use crate::names::MapName;
 
-/// The parsed map, and its file as mistakes name it. Nothing when it could not be read or has
-/// mistakes, which are noted beside those of the configuration.
-pub(super) fn read(table: Table<'_>) -> Option<(IdentMap, String)> {
+/// The files of a map on disk: regular files of at most 8 MiB each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapDisk;
+
+impl MapFiles for MapDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        files::read_bounded(path, files::FILE_BYTES_MAX).map(|(_, bytes)| bytes.to_vec())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            // A link is what it leads to. One that leads nowhere is a name like any other, so
+            // that reading it fails, as in PostgreSQL.
+            if !fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
+                names.push(entry.file_name());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The map on disk, with the bytes of its main file, which were read before.
+struct Opened<'a> {
+    main: &'a Path,
+    bytes: &'a [u8],
+}
+
+impl MapFiles for Opened<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == self.main { Ok(self.bytes.to_vec()) } else { MapDisk.read(path) }
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        MapDisk.list(directory)
+    }
+}
+
+/// A map, and where its main file is.
+pub(super) struct MapFile {
+    pub map: IdentMap,
+    pub path: PathBuf,
+}
+
+impl MapFile {
+    /// The file that a line stands in, as mistakes name it.
+    fn file_of(&self, rule: &RuleRef) -> String {
+        shown(&self.path, &rule.file)
+    }
+}
+
+/// A file of the map whose main file is `main`, as people find it.
+fn shown(main: &Path, file: &str) -> String {
+    main.parent().unwrap_or(Path::new("")).join(file).display().to_string()
+}
+
+/// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside those
+/// of the configuration. Unless its section says so, it is read as the oldest of `clusters` reads
+/// it: a line of a newer release would let nobody in there.
+pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let file: Option<PathBuf> = table.required("file", &form::path());
-    let map = file.and_then(|file| parse(&table, &file));
+    let dialect = table.optional("postgres", &form::number(13, 18));
+    let oldest = clusters.iter().min().copied();
+    let dialect: Dialect = dialect.or(oldest).unwrap_or_default();
+    let map = file.and_then(|file| parse(&table, &file, dialect));
     table.finish();
     map
 }
 
-fn parse(table: &Table<'_>, file: &Path) -> Option<(IdentMap, String)> {
+fn parse(table: &Table<'_>, file: &Path, dialect: Dialect) -> Option<MapFile> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Public)?;
-    // Decisions name the file as the configuration does, people who mend it need the path.
-    let name = file.display().to_string();
-    let shown = path.display().to_string();
-    match IdentMap::parse(Dialect::default(), &name, &bytes) {
-        Ok(map) => Some((map, shown)),
+    let files = Opened { main: &path, bytes: &bytes };
+    match IdentMap::load(dialect, &path, &files) {
+        Ok(map) => Some(MapFile { map, path }),
         Err(mistakes) => {
             for mistake in mistakes {
-                let file = if mistake.file == name { shown.clone() } else { mistake.file.clone() };
+                let file = shown(&path, &mistake.file);
                 table.reader().elsewhere(diagnostic(mistake, file));
             }
             None
@@ -52,7 +115,7 @@ pub(super) struct NamedMap {
     what: String,
 }
 
-/// The keys `map` and `group_map` of a section.
+/// The keys `map`, `group_map` and `caseins_users` of a section.
 pub(super) fn maps(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
     let form =
         form::parsed::<MapName>("the name of a map: its lines in the map file begin with it");
@@ -64,44 +127,92 @@ pub(super) fn maps(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
         }
         name
     };
-    Maps { map: read("map"), group_map: read("group_map"), case: Case::Sensitive }
+    let (map, group_map) = (read("map"), read("group_map"));
+    let case = match table.defaulted("caseins_users", "false", &form::flag()) {
+        Some(true) => Case::Insensitive,
+        Some(false) | None => Case::Sensitive,
+    };
+    Maps { map, group_map, case }
 }
 
 /// Notes every name that the map file has no line for: such a map lets nobody in, so it is a slip.
-pub(super) fn hold_against(reader: &Reader<'_>, map: &IdentMap, named: &[NamedMap]) {
+/// And every `+role` in a map of the broker's own duties: those are no roles of any cluster, so
+/// nobody could be asked who is a member.
+pub(super) fn hold_against(
+    reader: &Reader<'_>,
+    map: &MapFile,
+    named: &[NamedMap],
+    access: &AccessMaps,
+) {
     for NamedMap { name, place, what } in named {
-        if !map.has_map(name) {
+        if !map.map.has_map(name) {
             let message = format!("{what} names a map that has no line in the map file");
             reader.mistake(*place, message, "map names are compared letter by letter");
         }
     }
+    for name in [&access.map, &access.group_map].into_iter().flatten() {
+        let asks =
+            |rule: &RuleView<'_>| matches!(rule.database_user(), DatabaseUserView::MemberOf(_));
+        for rule in map.map.rules(name).filter(asks) {
+            reader.elsewhere(asks_nobody(map, &rule.reference()));
+        }
+    }
 }
 
-/// The lines of the ways' maps that name a role which no cluster lends: they allow nothing, most
-/// likely by a slip. `file` names the map file in the notes. The maps of the broker's own duties
-/// name no roles of clusters.
-pub(super) fn lines_without_effect(policy: &Policy, file: &str) -> Vec<Note> {
+fn asks_nobody(map: &MapFile, rule: &RuleRef) -> Diagnostic {
+    Diagnostic {
+        file: map.file_of(rule),
+        position: Some(Position { line: rule.line, column: 1 }),
+        message: "`+role` in a map of [access]: the broker's own duties are roles of no cluster, \
+                  so nobody can be asked who is a member"
+            .to_owned(),
+        hint: Some("write `auditor` or `operator`, or use another map".to_owned()),
+        kind: Kind::Fit,
+    }
+}
+
+const NOT_LENT: &str = "no cluster lends this role, so the line allows nothing";
+const NEVER_ASKED: &str = "a map without a name, or with one that is not UTF-8, is never asked";
+const MARKED: &str =
+    "the file begins with a byte order mark, which is a part of this map's name: save it without";
+
+/// The lines that allow nothing, most likely by a slip.
+pub(super) fn lines_without_effect(policy: &Policy, path: &Path) -> Vec<Note> {
+    let note = |rule: RuleView<'_>, message| {
+        let rule = rule.reference();
+        Note { file: shown(path, &rule.file), line: rule.line, message }
+    };
+    let mut notes: BTreeSet<Note> =
+        policy.map.never_asked().map(|rule| note(rule, NEVER_ASKED)).collect();
+    for name in policy.map.map_names().filter(|name| name.as_str().starts_with('\u{FEFF}')) {
+        notes.extend(policy.map.rules(name).take(1).map(|rule| note(rule, MARKED)));
+    }
+    notes.extend(lines_of_no_role(policy).into_iter().map(|rule| note(rule, NOT_LENT)));
+    notes.into_iter().collect()
+}
+
+/// The lines of the ways' maps that name a role which no cluster lends. The maps of the broker's
+/// own duties name no roles of clusters.
+fn lines_of_no_role(policy: &Policy) -> Vec<RuleView<'_>> {
     let both = |maps: &Maps| [maps.map.clone(), maps.group_map.clone()];
     let duties = both(&policy.access);
-    let ways = policy.ways.values().flat_map(both).filter(|name| !duties.contains(name)).flatten();
-    let lent: BTreeSet<&str> = policy
-        .targets
-        .iter()
-        .flat_map(|target| &target.profiles)
-        .map(|profile| profile.role.as_str())
-        .collect();
-    let message = "no cluster lends this role, so the line allows nothing";
-    let is_lent = |rule: &RuleView<'_>| match rule.database_user() {
-        DatabaseUserView::Literal(role) => {
-            std::str::from_utf8(role).is_ok_and(|role| lent.contains(role))
+    let is_lent = |rule: &RuleView<'_>, case: Case| match rule.database_user() {
+        DatabaseUserView::Literal(name) => {
+            let mut lent = policy.targets.iter().flat_map(|target| &target.profiles);
+            lent.any(|profile| case.is_same(name, profile.role.as_str().as_bytes()))
         }
         _ => true,
     };
-    let of_map = |name: &MapName| -> Vec<Note> {
-        let lines = policy.map.rules(name).filter(|rule| !is_lent(rule));
-        let line = |rule: RuleView<'_>| rule.reference().line;
-        lines.map(|rule| Note { file: file.to_owned(), line: line(rule), message }).collect()
-    };
-    let notes: BTreeSet<Note> = ways.flat_map(|name| of_map(&name)).collect();
-    notes.into_iter().collect()
+    let named = policy.ways.values().flat_map(|maps| {
+        both(maps)
+            .into_iter()
+            .filter(|name| !duties.contains(name))
+            .flatten()
+            .map(|name| (name, maps.case))
+    });
+    let named: Vec<(MapName, Case)> = named.collect();
+    named
+        .iter()
+        .flat_map(|(name, case)| policy.map.rules(name).filter(|rule| !is_lent(rule, *case)))
+        .collect()
 }

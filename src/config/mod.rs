@@ -39,13 +39,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use crate::auth::ldap::LdapSettings;
 use crate::auth::{Lockout, SessionTimes};
-use crate::mapping::{Maps, Policy, Target};
+use crate::mapping::{Dialect, Maps, Policy, Target};
 use crate::names::WayName;
 
 pub use crate::store::StoreSettings;
@@ -53,10 +53,11 @@ pub use broker::BrokerSettings;
 pub use cluster::ClusterEntry;
 pub use diagnostic::{Diagnostic, Note, Position};
 pub use log::{LogFormat, LogLevel, LogSettings};
+pub use map::MapDisk;
 pub use server::{ServerSettings, Transport};
 
 use diagnostic::Kind;
-use map::NamedMap;
+use map::{MapFile, NamedMap};
 use reader::{Findings, Reader, Table, Unique};
 use source::{FILE_BYTES_MAX, Source, Unreadable};
 
@@ -76,6 +77,8 @@ pub struct Config {
     pub lockout: Lockout,
     /// Who may become what: the map file, which way in uses which map, and the profiles.
     pub policy: Policy,
+    /// The main file of the map, which [`MapDisk`] reads again when it has changed.
+    pub map_file: PathBuf,
     /// The ways in, at least one, in the order of the file.
     pub ways: Vec<LdapSettings>,
     /// The clusters, at least one, in the order of the file.
@@ -161,17 +164,18 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let broker = broker::read(root.section("broker", "[broker]"));
     let session = session::read(root.section("session", "[session]"));
     let lockout = lockout::read(root.section("lockout", "[lockout]"));
-    let map = map::read(root.section("map", "[map]"));
     let access = access::read(root.section("access", "[access]"), &mut named);
     let ways = ways(&root, &mut named, session);
-    let clusters = clusters(&root);
+    let mut dialects = Vec::new();
+    let clusters = clusters(&root, &mut dialects);
+    let map = map::read(root.section("map", "[map]"), &dialects);
     root.finish();
-    if let Some((map, _)) = &map {
-        map::hold_against(reader, map, &named);
+    if let Some(map) = &map {
+        map::hold_against(reader, map, &named, &access);
     }
     let Ways { settings: ways, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
-    let (map, map_file) = map?;
+    let MapFile { map, path: map_file } = map?;
     let policy = Policy { map, ways: maps, access, targets };
     notes.extend(map::lines_without_effect(&policy, &map_file));
     notes.sort();
@@ -183,6 +187,7 @@ fn sections(root: Table<'_>) -> Option<Config> {
         session: session?,
         lockout: lockout?,
         policy,
+        map_file,
         ways,
         clusters,
         notes,
@@ -219,11 +224,15 @@ fn ways(
     Some(all)
 }
 
-/// Every cluster, and what each lends.
-fn clusters(root: &Table<'_>) -> Option<(Vec<ClusterEntry>, Vec<Target>)> {
+/// Every cluster, and what each lends. The releases that are written go to `dialects`, also those
+/// of a cluster with mistakes.
+fn clusters(
+    root: &Table<'_>,
+    dialects: &mut Vec<Dialect>,
+) -> Option<(Vec<ClusterEntry>, Vec<Target>)> {
     let mut names = Unique::default();
     let sections = root.sections("cluster", "[[cluster]]", "there is nothing to lend").into_iter();
-    let read: Vec<_> = sections.map(|table| cluster::read(table, &mut names)).collect();
+    let read: Vec<_> = sections.map(|table| cluster::read(table, &mut names, dialects)).collect();
     let clusters: Vec<_> = read.into_iter().collect::<Option<_>>()?;
     Some(clusters.into_iter().unzip())
 }

@@ -298,7 +298,7 @@ impl Expander<'_> {
                 Ok(names)
             }
             Err(reason) => {
-                let message = format!("could not open directory \"{path}\": {reason}");
+                let message = format!("could not open the directory: {reason}");
                 let hint = "a relative path begins at the directory of the file that names it";
                 Err(self.wrong(&word.origin, Flaw::new(word.token.begin, message, hint)))
             }
@@ -343,16 +343,16 @@ impl Expander<'_> {
         place: Place<'_>,
         absent: Absent,
     ) -> Result<Option<Arc<[u8]>>, Trouble> {
-        let wrong = |message: String, hint: &str| Flaw::new(place.at, message, hint);
+        let wrong = |message: &str, hint: &str| Flaw::new(place.at, message, hint);
         if place.depth > NESTING {
-            let message = format!("could not open file \"{path}\": maximum nesting depth exceeded");
+            let message = "could not open the file: maximum nesting depth exceeded";
             let hint = "files may nest ten deep: does one include itself?";
             return Err(self.wrong(place.origin, wrong(message, hint)));
         }
         self.openings += 1;
         if self.openings > OPENINGS {
             let message = format!("more than {OPENINGS} files are included");
-            let flaw = wrong(message, "write more lines into fewer files");
+            let flaw = wrong(&message, "write more lines into fewer files");
             return Err(self.enough(place.origin, flaw));
         }
         let found = match self.text.found(path) {
@@ -360,16 +360,16 @@ impl Expander<'_> {
             None => self.read_once(full, path),
         };
         let reason = match found {
-            Ok(Found::File(bytes)) => return self.counted(bytes, path, place).map(Some),
+            Ok(Found::File(bytes)) => return self.counted(bytes, place).map(Some),
             Ok(Found::Missing | Found::Directory(_)) if absent == Absent::IsFine => {
                 return Ok(None);
             }
             Ok(Found::Missing | Found::Directory(_)) => NO_FILE.to_owned(),
             Err(error) => error_text(&error),
         };
-        let message = format!("could not open file \"{path}\": {reason}");
+        let message = format!("could not open the file: {reason}");
         let hint = "a relative path begins at the directory of the file that names it";
-        Err(self.wrong(place.origin, wrong(message, hint)))
+        Err(self.wrong(place.origin, wrong(&message, hint)))
     }
 
     /// Reads a file that was not read before. What is not there is remembered too.
@@ -384,12 +384,7 @@ impl Expander<'_> {
     }
 
     /// The bytes, when those of all files are not too many.
-    fn counted(
-        &mut self,
-        bytes: Arc<[u8]>,
-        path: &str,
-        place: Place<'_>,
-    ) -> Result<Arc<[u8]>, Trouble> {
+    fn counted(&mut self, bytes: Arc<[u8]>, place: Place<'_>) -> Result<Arc<[u8]>, Trouble> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes <= TEXT_BYTES {
             return Ok(bytes);
@@ -398,7 +393,7 @@ impl Expander<'_> {
         let message = if place.depth == 0 {
             format!("the file has {} bytes, at most {TEXT_BYTES}", bytes.len())
         } else {
-            format!("with \"{path}\" the map has more than {TEXT_BYTES} bytes, included ones too")
+            format!("with this file the map has more than {TEXT_BYTES} bytes in all")
         };
         Err(self.enough(place.origin, Flaw::new(place.at, message, hint)))
     }

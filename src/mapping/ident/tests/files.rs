@@ -142,13 +142,13 @@ fn only_a_line_of_two_fields_includes() {
 fn a_file_that_may_be_absent_may_be_absent_and_nothing_else() {
     check(&NEW, &[("f", "include_if_exists x\nm a r")], &["f:2 a"]);
     check(&NEW, &[("f", "include_if_exists x"), ("x", "m a r")], &["x:1 a"]);
-    let absent = ["f:1:19: could not open file \"x\": permission denied"];
+    let absent = ["f:1:19: could not open the file: permission denied"];
     check_refused(&NEW, &[("f", "include_if_exists x"), ("x", "unreadable")], &absent);
-    let is_one = ["f:1:19: could not open file \"x\": it is no regular file"];
+    let is_one = ["f:1:19: could not open the file: it is no regular file"];
     check_refused(&NEW, &[("f", "include_if_exists x"), ("x/", "")], &is_one);
-    let missing = ["f:2:9: could not open file \"x\": no such file or directory"];
+    let missing = ["f:2:9: could not open the file: no such file or directory"];
     check_refused(&NEW, &[("f", "include_if_exists x\ninclude x")], &missing);
-    let missing = ["f:1:3: could not open file \"x\": no such file or directory"];
+    let missing = ["f:1:3: could not open the file: no such file or directory"];
     check_refused(&ALL, &[("f", "m @x r\nm b r")], &missing);
 }
 
@@ -177,7 +177,7 @@ fn a_directory_gives_its_conf_files_in_the_order_of_their_bytes() {
     check(&NEW, &here, &["a.conf:1 a"]);
     check(&NEW, &[("d/f", "include_dir ."), ("d/a.conf", "m a r")], &["a.conf:1 a"]);
     check(&NEW, &[("f", "include_dir d"), ("d/x", "")], &[]);
-    let missing = ["f:1:13: could not open directory \"d\": no such file or directory"];
+    let missing = ["f:1:13: could not open the directory: no such file or directory"];
     check_refused(&NEW, &[("f", "include_dir d")], &missing);
     let empty = ["f:1:13: the name of the directory is empty"];
     check_refused(&NEW, &[("f", "include_dir \" \t\"")], &empty);
@@ -203,7 +203,7 @@ fn an_at_sign_puts_the_tokens_of_a_file_into_the_field() {
 #[test]
 fn what_does_not_count_is_read_too() {
     check(&ALL, &[("f", "m a r @x"), ("x", "1 2 3")], &["f:1 a"]);
-    let missing = ["f:1:7: could not open file \"x\""];
+    let missing = ["f:1:7: could not open the file"];
     check_refused(&ALL, &[("f", "m a r @x")], &missing);
     check(&ALL, &[("f", "m a r # @x")], &["f:1 a"]);
 }
@@ -244,7 +244,7 @@ fn every_mistake_of_every_file_is_told_with_its_place() {
             "x:1:4: missing entry",
             "y:1:3: a NUL byte",
             "x:4:13: the name of the directory is empty",
-            "f:3:9: could not open file \"none\"",
+            "f:3:9: could not open the file",
             "f:5:7: multiple values",
         ],
     );
@@ -264,18 +264,22 @@ fn files_nest_ten_deep_and_a_circle_ends_there() {
         load(16, &files)
     };
     assert_eq!(users(&load_chain(10).unwrap()), ["10:1 a"]);
-    let deep = "10:1:9: could not open file \"11\": maximum nesting depth exceeded";
+    let deep = "10:1:9: could not open the file: maximum nesting depth exceeded";
     assert_eq!(load_chain(11).unwrap_err(), [deep]);
-    let circle = "f:1:9: could not open file \"f\": maximum nesting depth exceeded";
+    let circle = "f:1:9: could not open the file: maximum nesting depth exceeded";
     check_refused(&NEW, &[("f", "include f")], &[circle]);
     check_refused(
         &NEW,
         &[("f", "include f\ninclude_if_exists f")],
-        &[circle, "f:2:19: could not open file \"f\": maximum nesting depth exceeded"],
+        &[circle, "f:2:19: could not open the file: maximum nesting depth exceeded"],
     );
-    let circle = "f:1:3: could not open file \"f\": maximum nesting depth exceeded";
+    let circle = "f:1:3: could not open the file: maximum nesting depth exceeded";
     check_refused(&ALL, &[("f", "m @f @f")], &[circle]);
-    check_refused(&NEW, &[("d/f.conf", "include_dir .")], &["f.conf:1:13: could not open file"]);
+    check_refused(
+        &NEW,
+        &[("d/f.conf", "include_dir .")],
+        &["f.conf:1:13: could not open the file"],
+    );
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn many_files_and_many_lines_end_in_a_mistake() {
     check(&NEW, &[("f", some.as_str()), ("x", "")], &[]);
     let large = format!("#{}", "x".repeat(TEXT_BYTES / 2));
     let files = [("f", "include x\ninclude_if_exists x"), ("x", large.as_str())];
-    check_refused(&NEW, &files, &["f:2:19: with \"x\" the map has more than 8388608 bytes"]);
+    check_refused(&NEW, &files, &["f:2:19: with this file the map has more than 8388608"]);
     let lines = "m a r\n".repeat(RULES / 100);
     let read = |times: usize| {
         load(16, &[("f", "include x\n".repeat(times).as_str()), ("x", lines.as_str())])
@@ -305,7 +309,7 @@ fn a_file_with_a_name_that_is_no_text_is_refused() {
     let found = IdentMap::load(Dialect::default(), Path::new("f"), &disk).unwrap_err();
     assert_eq!(found[0].to_string(), "f:1:9: the name of a file is not UTF-8");
     let files = [("f", "include_dir d"), ("d/a\nb.conf", "m a r")];
-    check_refused(&NEW, &files, &["f:1:13: could not open directory \"d\": the name of a file in"]);
+    check_refused(&NEW, &files, &["f:1:13: could not open the directory: the name of a file in"]);
     let long = format!("include {}", "x".repeat(1024));
     check_refused(&NEW, &[("f", &long)], &["f:1:9: the path is too long"]);
 }
