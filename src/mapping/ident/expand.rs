@@ -90,8 +90,8 @@ struct Expander<'a> {
 enum Target<'field> {
     /// To the taker: they are lines of the map.
     Lines,
-    /// Into a field of the line whose `@file` is read: only the tokens count.
-    Field(&'field mut Field),
+    /// Into a field of the line whose `@file` is read, if there is one yet: only the tokens count.
+    Field(&'field mut Option<Field>),
 }
 
 /// Where something is named, and how deep the file is nested in which it is.
@@ -153,7 +153,7 @@ impl Expander<'_> {
         match target {
             Target::Lines => (self.taker)(fields, &mut self.mistakes),
             Target::Field(field) => {
-                fields.kept.into_iter().for_each(|more| field.append(more));
+                fields.kept.into_iter().for_each(|more| join(field, more));
                 Ok(())
             }
         }
@@ -165,10 +165,7 @@ impl Expander<'_> {
         let mut tokens = Tokens::of(&line.bytes, most);
         let (mut fields, mut count, mut text_end) = (Vec::new(), 0, 0);
         while !tokens.is_at_end() {
-            let field = self.field(&mut tokens, &line.origin, depth)?;
-            if field.first().is_none() {
-                continue;
-            }
+            let Some(field) = self.field(&mut tokens, &line.origin, depth)? else { continue };
             count += 1;
             if fields.len() < 3 {
                 fields.push(field);
@@ -188,14 +185,15 @@ impl Expander<'_> {
         })
     }
 
-    /// One field, with the tokens of every `@file` in its place (`next_field_expand` in `hba.c`).
+    /// One field, with the tokens of every `@file` in its place (`next_field_expand` in `hba.c`);
+    /// nothing when there is no token, in the line or in the file.
     fn field(
         &mut self,
         tokens: &mut Tokens<'_>,
         origin: &Rc<Origin>,
         depth: usize,
-    ) -> Result<Field, Trouble> {
-        let mut field = Field::default();
+    ) -> Result<Option<Field>, Trouble> {
+        let mut field = None;
         loop {
             let token = match tokens.next_token() {
                 Ok(Some(token)) => token,
@@ -208,7 +206,7 @@ impl Expander<'_> {
                     let mut target = Target::Field(&mut field);
                     self.read(&word, name, depth, Absent::IsMistake, &mut target)?;
                 }
-                None => field.push(word),
+                None => join(&mut field, Field::of(word)),
             }
             if !tokens.is_at_comma() {
                 return Ok(field);
@@ -416,6 +414,14 @@ impl Expander<'_> {
     }
 }
 
+/// Puts the tokens of `more` behind those of `field`.
+fn join(field: &mut Option<Field>, more: Field) {
+    match field {
+        Some(field) => field.append(more),
+        None => *field = Some(more),
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Directive {
     Include,
@@ -425,7 +431,7 @@ enum Directive {
 
 /// The directive of a line with two fields, quoted or not, and the file that it names.
 fn directive(line: &Fields, dialect: Dialect) -> Option<(Directive, &Word)> {
-    let mut words = line.kept.iter().filter_map(Field::first);
+    let mut words = line.kept.iter().map(|field| &field.first);
     let directive = match words.next()?.token.text.as_slice() {
         _ if !dialect.includes() || line.count != 2 => return None,
         b"include" => Directive::Include,

@@ -28,40 +28,35 @@ impl Word {
     }
 }
 
-/// One field: the tokens that commas join, those of `@file` included. Never empty. Only whether
-/// there are several matters, so no more than two are kept.
-#[derive(Default)]
-pub(super) struct Field(Vec<Word>);
+/// One field: the tokens that commas join, those of `@file` included. Only whether there are
+/// several matters, so no more than two are kept.
+pub(super) struct Field {
+    pub first: Word,
+    second: Option<Word>,
+}
 
 impl Field {
+    pub fn of(first: Word) -> Self {
+        Self { first, second: None }
+    }
+
     pub fn push(&mut self, word: Word) {
-        if self.0.len() < 2 {
-            self.0.push(word);
-        }
+        self.second.get_or_insert(word);
     }
 
     pub fn append(&mut self, other: Self) {
-        other.0.into_iter().for_each(|word| self.push(word));
-    }
-
-    /// Nothing when it has no token: then it is no field.
-    pub fn first(&self) -> Option<&Word> {
-        self.0.first()
+        self.push(other.first);
     }
 
     /// The one token of a field.
     fn single(&self) -> Result<&Word, Fault> {
-        match self.0.as_slice() {
-            [_, second, ..] => Err(second.fault(
-                second.token.begin,
-                "multiple values in one field",
-                "write one line for each value; quote a value that holds a comma, such as a \
-                 regular expression with `{1,3}`",
-            )),
-            [only] => Ok(only),
-            // Unreachable: a field has a token.
-            [] => Err((Rc::new(Origin::whole(&"".into())), Flaw::new(0, "an empty field", ""))),
-        }
+        let Some(second) = &self.second else { return Ok(&self.first) };
+        Err(second.fault(
+            second.token.begin,
+            "multiple values in one field",
+            "write one line for each value; quote a value that holds a comma, such as a regular \
+             expression with `{1,3}`",
+        ))
     }
 }
 
@@ -184,12 +179,12 @@ impl RuleReader {
     }
 
     fn missing_entry(&self, line: &Fields) -> Fault {
-        let first = line.kept.first().and_then(Field::first);
+        let first = line.kept.first().map(|field| &field.first);
         let is_include = |word: &&Word| {
             let words = ["include", "include_if_exists", "include_dir"];
             words.iter().any(|name| name.as_bytes() == word.token.text)
         };
-        let comma = line.kept.iter().find_map(|field| field.0.get(1));
+        let comma = line.kept.iter().find_map(|field| field.second.as_ref());
         let message = "missing entry: the line has fewer than three fields";
         let own = |at, hint: &str| (Rc::clone(&line.origin), Flaw::new(at, message, hint));
         if let (2, Some(word)) = (line.count, first.filter(is_include)) {
