@@ -88,6 +88,8 @@ fn examinations(
             role_prefix: role_prefix.clone(),
             max_clock_skew: broker.max_clock_skew,
             store: place.clone(),
+            map_read_as: policy.map.dialect(),
+            written_release: entry.postgres,
         };
         let one = Examination::new(&entry.settings, entry.client, profiles, examiner)?;
         examinations.push(one);

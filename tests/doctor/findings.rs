@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgbridge::clock::Clock;
 use pgbridge::cluster::{Check, ClientConnection, ClientSslMode, Examination, Examiner, Verdict};
+use pgbridge::mapping::Dialect;
 use pgbridge::names::{RolePrefix, identifier, literal, steers};
 
 use super::{Clinic, DURABLE, MAJORS, SIDES};
@@ -20,6 +21,7 @@ fn a_cluster_that_is_prepared_as_we_say_passes_on_every_major() {
         let failed: Vec<_> = findings.all().filter(|found| found["verdict"] == "fail").collect();
         assert!(failed.is_empty(), "{major}: {failed:#?}");
         findings.hold("version", if major < 16 { "warn" } else { "pass" });
+        findings.hold("map-release", if major < 16 { "warn" } else { "pass" });
         for check in ["reach", "pooler", "login", "group-role", "database", "attic-create"] {
             findings.hold(check, "pass");
         }
@@ -346,6 +348,8 @@ async fn a_clock_that_is_off_is_found() {
             root_certificate: Some(TestCa::shared().pem()),
         };
         let examiner = Examiner {
+            map_read_as: Dialect::default(),
+            written_release: None,
             broker: "b1".parse().expect("a name"),
             key: None,
             role_prefix: RolePrefix::default(),

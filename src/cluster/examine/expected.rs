@@ -7,7 +7,7 @@ use super::{Examiner, StorePlace};
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::settings::ClusterSettings;
 use crate::dial::{Host, ServerTls};
-use crate::mapping::{ObjectPolicy, Profile};
+use crate::mapping::{Dialect, ObjectPolicy, Profile};
 use crate::names::{ClusterName, DatabaseName, RoleName, RolePrefix};
 
 /// What the configuration says about a cluster.
@@ -43,6 +43,10 @@ pub struct Expected {
     pub max_clock_skew: Duration,
     /// The broker's own store, if it is on this server.
     pub store: Option<StorePlace>,
+    /// The release as which the map is read.
+    pub map_read_as: Dialect,
+    /// Its release, when that is written.
+    pub written_release: Option<Dialect>,
 }
 
 /// How the broker's own connection is protected.
@@ -93,6 +97,8 @@ impl Expected {
                 .store
                 .clone()
                 .filter(|store| store.is_at(&settings.host, settings.port)),
+            map_read_as: examiner.map_read_as,
+            written_release: examiner.written_release,
         }
     }
 

@@ -66,6 +66,8 @@ checks! {
     Version = "version",
     /// The server's minor version, and whether it still gets fixes.
     MinorRelease = "minor-release",
+    /// The release as which the map is read, against the server's.
+    MapRelease = "map-release",
     /// Whether the server is a standby.
     Standby = "standby",
     /// The server's clock against the broker's.

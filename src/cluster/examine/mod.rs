@@ -35,7 +35,7 @@ use super::settings::ClusterSettings;
 use crate::clock::Clock;
 use crate::dial::Host;
 use crate::lease::MarkerKey;
-use crate::mapping::Profile;
+use crate::mapping::{Dialect, Profile};
 use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Ttl, shortened};
 
 pub use self::expected::Expected;
@@ -55,6 +55,10 @@ pub struct Examiner {
     pub max_clock_skew: Ttl,
     /// Where the broker's own store is, when that is on a server.
     pub store: Option<StorePlace>,
+    /// The release as which the map is read.
+    pub map_read_as: Dialect,
+    /// The release of the cluster, when the configuration says it.
+    pub written_release: Option<Dialect>,
 }
 
 /// The broker's own store on PostgreSQL, as its configuration names it.

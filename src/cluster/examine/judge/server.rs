@@ -37,6 +37,7 @@ pub(super) fn judge(expected: &Expected, facts: &Facts) -> Vec<Finding> {
     seen(Check::Version, &facts.server, |server| {
         let mut findings = vec![version(server.version)];
         findings.extend(minor_release(server.version, facts.now));
+        findings.push(map_release(expected, server.version));
         findings.push(standby(server));
         findings.push(clock(expected, server));
         findings
@@ -82,6 +83,30 @@ fn minor_release(version: u32, now: Timestamp) -> Option<Finding> {
     } else {
         Finding::pass(Check::MinorRelease, "none newer that this pgbridge knows of")
     })
+}
+
+/// The map is pgbridge's own. But people prove it on a server, copy its lines from there and back,
+/// and expect of `+role` what that server would do.
+fn map_release(expected: &Expected, version: u32) -> Finding {
+    let (check, major) = (Check::MapRelease, version / 10_000);
+    match (expected.written_release, expected.map_read_as) {
+        (Some(written), _) if written.major() != major => Finding::warn(
+            check,
+            format!("the configuration says PostgreSQL {written}, and the server is {major}"),
+            "The map is read as the oldest release that is written for a cluster.",
+        )
+        .mend(format!("# postgres = {major} in this [[cluster]] of the configuration")),
+        (_, read_as) if read_as.major() > major => Finding::warn(
+            check,
+            format!("the map is read as PostgreSQL {read_as} reads it, and the server is {major}"),
+            "The same lines can mean something else there: before 16 `all`, `+role` and `include` \
+             are names like any other, and before 14 no line is joined to the next.",
+        )
+        .mend(format!("# postgres = {major} in this [[cluster]] or in [map] of the configuration")),
+        (_, read_as) => {
+            Finding::pass(check, format!("the map is read as PostgreSQL {read_as} reads it"))
+        }
+    }
 }
 
 fn standby(server: &Server) -> Finding {

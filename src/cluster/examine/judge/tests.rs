@@ -18,7 +18,7 @@ use super::{inside, out_of_reach};
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::error::{Failure, FailureKind};
 use crate::lease::MarkerReading;
-use crate::mapping::{ObjectPolicy, Profile, ReasonRule};
+use crate::mapping::{Dialect, ObjectPolicy, Profile, ReasonRule};
 use crate::names::{ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations};
 
 fn profile(role: &str, databases: &[&str], networks: Option<&[&str]>) -> Arc<Profile> {
@@ -60,6 +60,8 @@ fn expected() -> Expected {
         role_prefix: RolePrefix::default(),
         max_clock_skew: Duration::from_mins(2),
         store: None,
+        map_read_as: Dialect::default(),
+        written_release: None,
     }
 }
 
@@ -315,6 +317,24 @@ fn only_versions_that_leases_were_tried_on_are_good() {
     }
     check(Check::Version, Fail, "13 to 18", version(120_022));
     check(Check::Version, Warn, "newer pgbridge", version(190_000));
+}
+
+#[test]
+fn a_map_that_is_read_as_a_newer_release_reads_it_is_told() {
+    const CHECK: Check = Check::MapRelease;
+    let version = |major: u32| move |facts: &mut Facts| server(facts).version = major * 10_000;
+    let read_as = |major: u32| major.try_into().unwrap();
+    for major in [16, 17, 18] {
+        hold_changed(&expected(), CHECK, Pass, "", version(major));
+    }
+    check(CHECK, Warn, "postgres = 15 in this", version(15));
+    let old = Expected { map_read_as: read_as(13), ..expected() };
+    hold_changed(&old, CHECK, Pass, "", version(13));
+    hold_changed(&old, CHECK, Pass, "", version(15));
+    let written = Expected { written_release: Some(read_as(17)), ..expected() };
+    hold_changed(&written, CHECK, Pass, "", version(17));
+    hold_changed(&written, CHECK, Warn, "postgres = 18 in this", version(18));
+    hold_changed(&written, CHECK, Warn, "postgres = 16 in this", version(16));
 }
 
 #[test]
