@@ -1,6 +1,7 @@
 //! pgbridge beside the bare thing, in one run on one machine: issuing beside `CREATE ROLE`, a
-//! login beside a bare bind, revoking beside the bare statements of a revocation. One JSON line a
-//! measurement; every write is synced to disk.
+//! login beside a bare bind, revoking beside the bare statements of a revocation, deciding by a map
+//! beside PostgreSQL's own logins by it. One JSON line a measurement; every write is synced to
+//! disk.
 //!
 //! `cargo bench --bench side_by_side [-- NAME …]`; `BENCH_SECONDS` sets how long each side of a
 //! round runs (1 unless set), `BENCH_CLIENTS` measures issuing with that many clients only, and
@@ -21,6 +22,7 @@ mod support;
 
 mod issue;
 mod login;
+mod map;
 mod measure;
 mod revoke;
 mod stand;
@@ -40,6 +42,9 @@ async fn main() {
         stock::run().await;
     } else if wanted("start") {
         stock::run().await;
+    }
+    if wanted("map") {
+        map::run().await;
     }
     if !wanted("issue") && !wanted("login") {
         return;
