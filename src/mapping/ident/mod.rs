@@ -19,6 +19,7 @@
 
 mod dialect;
 mod expand;
+mod index;
 mod lines;
 mod members;
 mod mistake;
@@ -32,7 +33,7 @@ mod text;
 mod tokens;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -47,9 +48,10 @@ pub use text::{MapFiles, MapRevision, MapText};
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};
 
 use expand::Trouble;
+use index::Index;
 use mistake::{Flaw, Mistakes};
 use read::{Fields, RuleReader};
-use rule::{DatabaseUser, Rule, SystemUser, Verdict};
+use rule::{DatabaseUser, Rule, Verdict};
 
 /// Most lines of a map. Each is asked in turn when a role is asked for.
 const RULES: usize = 200_000;
@@ -71,10 +73,8 @@ struct Rules {
     name: Option<MapName>,
     /// In the order of reading.
     in_order: Vec<Rule>,
-    /// Which of them name a system user literally, in order, by the name in lower case.
-    literals: HashMap<Vec<u8>, Vec<usize>>,
-    /// Which of them match a system user by a regular expression, in order.
-    patterns: Vec<usize>,
+    /// Which of them may be about a user.
+    index: Index,
 }
 
 impl IdentMap {
@@ -103,7 +103,8 @@ impl IdentMap {
             }
             match reader.read(line) {
                 Ok((name, rule)) => {
-                    maps.entry(name.clone()).or_insert_with(|| Rules::of(&name)).push(rule);
+                    let rules = maps.entry(name.clone()).or_insert_with(|| Rules::of(&name));
+                    rules.in_order.push(rule);
                     Ok(())
                 }
                 Err(faults) => {
@@ -116,6 +117,7 @@ impl IdentMap {
         };
         let text = expand::expand(dialect, main, files, &mut take);
         let text = text.map_err(Mistakes::into_found)?;
+        maps.values_mut().for_each(Rules::index);
         Ok(Self { dialect, revision: text.revision(dialect), text, maps })
     }
 
@@ -227,31 +229,14 @@ impl Rules {
         Self { name, ..Self::default() }
     }
 
-    fn push(&mut self, rule: Rule) {
-        let index = self.in_order.len();
-        match &rule.system_user {
-            SystemUser::Literal(name) => {
-                self.literals.entry(name.to_ascii_lowercase()).or_default().push(index);
-            }
-            SystemUser::Pattern(_) => self.patterns.push(index),
-        }
-        self.in_order.push(rule);
+    fn index(&mut self) {
+        self.index = Index::of(&self.in_order);
     }
 
-    /// The lines that name `system_user`, in whatever case, and those with a regular expression,
-    /// in order.
+    /// The lines that may be about `system_user`, in order: all others are not.
     fn that_may_match(&self, system_user: &[u8]) -> impl Iterator<Item = &Rule> {
-        let named = self.literals.get(&system_user.to_ascii_lowercase());
-        let mut literals = named.map_or(&[][..], Vec::as_slice).iter().peekable();
-        let mut patterns = self.patterns.iter().peekable();
-        std::iter::from_fn(move || {
-            let index = match (literals.peek(), patterns.peek()) {
-                (Some(literal), Some(pattern)) if literal < pattern => literals.next(),
-                (_, Some(_)) => patterns.next(),
-                (_, None) => literals.next(),
-            };
-            self.in_order.get(*index?)
-        })
+        let places = self.index.that_may_match(system_user);
+        places.into_iter().filter_map(|place| self.in_order.get(place))
     }
 }
 

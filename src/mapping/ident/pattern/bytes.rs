@@ -61,6 +61,13 @@ impl ByteSet {
         (count == 1).then(|| (0..=255).find(|byte| self.has(*byte))).flatten()
     }
 
+    /// The letter of a set that holds one byte, or one letter in both cases; in lower case.
+    pub fn letter(self) -> Option<u8> {
+        let first = (0..=255).find(|byte| self.has(*byte))?;
+        let only = self == Self::single(first) || self == Self::single(first).in_any_case();
+        only.then(|| first.to_ascii_lowercase())
+    }
+
     pub fn has(self, byte: u8) -> bool {
         let half = if byte < 128 { self.low } else { self.high };
         half >> (byte & 127) & 1 == 1
@@ -156,6 +163,10 @@ mod tests {
         assert_eq!(letters.union(letters.complement()), ByteSet::ALL);
         assert_eq!(ByteSet::EMPTY.complement(), ByteSet::ALL);
         assert_eq!(ByteSet::single(0xC3).only(), Some(0xC3));
+        assert_eq!(ByteSet::single(b'a').in_any_case().letter(), Some(b'a'));
+        assert_eq!(ByteSet::single(b'A').letter(), Some(b'a'));
+        assert_eq!(ByteSet::range(b'A', b'B').letter(), None);
+        assert_eq!(ByteSet::EMPTY.letter(), None);
         assert_eq!(letters.only(), None);
         assert_eq!(ByteSet::EMPTY.only(), None);
     }

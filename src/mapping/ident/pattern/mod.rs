@@ -57,6 +57,7 @@ pub(super) struct Pattern {
     /// than the expression.
     prefix: Box<[u8]>,
     suffix: Box<[u8]>,
+    needles: Vec<Box<[u8]>>,
     steps: usize,
     /// None for a pattern with look-around.
     regex: Option<Regex>,
@@ -110,12 +111,19 @@ impl Pattern {
         let plan =
             (regex.is_none() || purpose == Use::Capture).then(|| Plan::of(&branches, dialect));
         let (prefix, suffix) = ends(&branches);
-        Ok(Self { text: text.into(), prefix, suffix, steps, regex, plan })
+        let needles = tree::needles(&branches);
+        Ok(Self { text: text.into(), prefix, suffix, needles, steps, regex, plan })
     }
 
     /// The pattern as it is written, without the `/`.
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// Runs of bytes that every name holds which matches, in lower case; they may be in either
+    /// case there.
+    pub fn needles(&self) -> impl Iterator<Item = &[u8]> {
+        self.needles.iter().map(|needle| &**needle)
     }
 
     /// Bytes that it stands for, which its memory grows with.

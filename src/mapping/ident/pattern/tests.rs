@@ -286,3 +286,18 @@ fn a_name_that_takes_too_much_work_is_denied_and_says_so() {
     let short = "ab".repeat(10);
     assert!(matches!(pattern.matches(short.as_bytes(), Use::Capture), Match::Yes(Some(_))));
 }
+
+#[test]
+fn letters_that_every_match_holds_are_known() {
+    let needles = |pattern: &str| -> Vec<String> {
+        let compiled = compile(pattern, Dialect::default());
+        compiled.needles().map(|needle| String::from_utf8(needle.to_vec()).unwrap()).collect()
+    };
+    assert_eq!(needles(r"^svc-([a-z]+)@CORP\.TEST$"), ["svc-", "@corp.test"]);
+    assert_eq!(needles("a(b)c\\Md"), ["abcd"]);
+    assert_eq!(needles("(?i)Ab"), ["ab"]);
+    assert_eq!(needles("ab?c"), ["a", "c"]);
+    assert_eq!(needles("a(?:b|c)d"), ["a", "d"]);
+    assert_eq!(needles("ab|ac"), [""; 0]);
+    assert_eq!(needles(".*"), [""; 0]);
+}

@@ -172,3 +172,31 @@ pub(super) fn write(branches: &[Sequence], out: &mut String) -> bool {
     }
     known
 }
+
+/// Runs of letters that every match holds, in lower case: in a match they may be in either case.
+pub(super) fn needles(branches: &[Sequence]) -> Vec<Box<[u8]>> {
+    let mut runs = vec![Vec::new()];
+    if let [branch] = branches {
+        add_runs(branch, &mut runs);
+    }
+    runs.into_iter().filter(|run| !run.is_empty()).map(Vec::into_boxed_slice).collect()
+}
+
+/// The last run is the one that goes on.
+fn add_runs(sequence: &[Node], runs: &mut Vec<Vec<u8>>) {
+    for node in sequence {
+        match node {
+            // These take no bytes between those before and after them.
+            Node::Place(_) | Node::Look(_) => {}
+            Node::Byte(set) => match (set.letter(), runs.last_mut()) {
+                (Some(letter), Some(run)) => run.push(letter),
+                _ => runs.push(Vec::new()),
+            },
+            Node::Group { branches, .. } => match branches.as_slice() {
+                [only] => add_runs(only, runs),
+                _ => runs.push(Vec::new()),
+            },
+            Node::Repeat { .. } => runs.push(Vec::new()),
+        }
+    }
+}
