@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::scan::Of;
 use super::{
-    Because, Case, IdentMap, MapDecision, MapRevision, Matched, Memberships, Profile, Question,
-    RuleRef,
+    Because, Case, IdentMap, MapDecision, MapRevision, Matched, Memberships, Profile, RuleRef,
 };
 use crate::auth::Identity;
-use crate::names::{ClusterName, MapName, Principal, RoleName, WayName};
+use crate::names::{ClusterName, Group, MapName, Principal, RoleName, WayName};
 
 /// The maps that one way in uses, as `map=` does in `pg_hba.conf`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl Members {
         Self::default()
     }
 
-    fn of(&self, cluster: &ClusterName) -> Option<&Memberships> {
+    pub(super) fn of(&self, cluster: &ClusterName) -> Option<&Memberships> {
         self.0.get(cluster)
     }
 }
@@ -369,29 +369,20 @@ impl Policy {
     /// The person's own map first, then each group in order. A line that fails denies at once:
     /// a later map or group is not asked, as PostgreSQL asks no later line.
     fn scan(&self, maps: &Maps, identity: &Identity, role: &str, members: &Memberships) -> Decided {
-        let matched: [fn(String) -> Matched; 2] = [Matched::Name, Matched::Group];
-        let [name, group] = matched;
-        let own = maps.map.iter().map(|map| (map, name, identity.principal().subject()));
-        let groups = maps
-            .group_map
-            .iter()
-            .flat_map(|map| identity.groups().iter().map(move |dn| (map, group, dn.as_str())));
-        for (map, matched, system_user) in own.chain(groups) {
-            let question = Question {
-                map,
-                system_user: system_user.as_bytes(),
-                role: role.as_bytes(),
-                case: maps.case,
-                members,
-            };
+        let groups = identity.groups().iter().map(Group::as_str);
+        for asked in maps.asked(identity.principal().subject(), groups) {
+            let question = asked.question(role, members);
             match self.map.decide(&question) {
                 MapDecision::NoMatch => {}
                 MapDecision::Allowed(rule) => {
                     let capture = self.map.capture(&question);
                     let because = Because {
-                        map: map.clone(),
-                        matched: matched(system_user.to_owned()),
-                        case: maps.case,
+                        map: asked.map.clone(),
+                        matched: match asked.of {
+                            Of::Person => Matched::Name(asked.name.to_owned()),
+                            Of::Group => Matched::Group(asked.name.to_owned()),
+                        },
+                        case: asked.case,
                         capture: capture.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
                         members: None,
                     };

@@ -17,6 +17,7 @@
 //!
 //! All or nothing: one bad line refuses the map, as in PostgreSQL.
 
+mod alone;
 mod dialect;
 mod expand;
 mod index;
@@ -40,6 +41,7 @@ use std::path::Path;
 
 use crate::names::MapName;
 
+pub(super) use alone::RoleAlone;
 pub use dialect::{Dialect, DialectError};
 pub use members::Memberships;
 pub use mistake::MapMistake;

@@ -116,7 +116,7 @@ impl DatabaseUser {
     }
 
     /// Whether the role is one of these; nothing when it depends on a capture that is not there.
-    fn admits(&self, question: &Question<'_>, capture: Option<&[u8]>) -> Option<bool> {
+    pub fn admits(&self, question: &Question<'_>, capture: Option<&[u8]>) -> Option<bool> {
         Some(match self {
             Self::All => true,
             Self::MemberOf(group) => question.members.is_member(question.role, group),

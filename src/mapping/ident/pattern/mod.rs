@@ -131,6 +131,11 @@ impl Pattern {
         self.steps
     }
 
+    /// Whether there may be names that are too much for it.
+    pub fn can_fail(&self) -> bool {
+        self.plan.is_some()
+    }
+
     /// What the pattern says of a name. Group 1 is known only to a pattern that was compiled for
     /// it.
     pub fn matches<'name>(&self, name: &'name [u8], purpose: Use) -> Match<'name> {

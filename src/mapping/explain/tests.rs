@@ -1,0 +1,238 @@
+use proptest::prelude::*;
+
+use super::stand::{
+    ROLES, brute, cases, cluster, known, maps, people, person, policy, role, worlds,
+};
+use super::*;
+use crate::mapping::{Case, MapDecision, Memberships};
+
+const FILE: &str = r#"p alice r
+p /^(.*)@Y$ \1
+p "CORP\bob" r
+g "cn=readers,ou=groups,dc=test" r
+g /^cn=x(.*)$ r\1
+p zoe +g1
+p zoe /^al.*$
+p kim@Y r
+p /^b?ob$ \1
+g bare ob
+"#;
+
+fn explained(name: &str, groups: &[&str], asked: &str, members: &KnownMembers) -> Explanation {
+    let (person, cluster, role) = (person(name, groups), cluster(), role(asked));
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    policy(FILE, Case::Sensitive).explain(&inquiry).unwrap()
+}
+
+/// Verdict and deciding line.
+#[track_caller]
+fn check(name: &str, groups: &[&str], asked: &str, expected: (Verdict, Cause, Option<u32>)) {
+    let answer = explained(name, groups, asked, &KnownMembers::nothing());
+    let line = answer.rule.as_ref().map(|line| line.line);
+    assert_eq!((answer.verdict, answer.cause, line), expected, "{answer:#?}");
+}
+
+#[test]
+fn an_explanation_says_yes_or_no_and_by_which_line() {
+    use Cause::{MapFailed, Mapped, MembersUnknown, NoProfile, NotMapped};
+    use Verdict::{Allowed, Denied, Unknown};
+
+    check("alice", &[], "r", (Allowed, Mapped, Some(1)));
+    check("alice@Y", &[], "alice", (Allowed, Mapped, Some(2)));
+    check("alice", &[], "ob", (Denied, NotMapped, None));
+    check("eve", &["cn=readers,ou=groups,dc=test"], "r", (Allowed, Mapped, Some(4)));
+    check("eve", &["cn=x"], "r", (Allowed, Mapped, Some(5)));
+    check("ob", &["cn=x"], "r", (Denied, MapFailed, Some(9)));
+    check("zoe", &[], "r", (Unknown, MembersUnknown, None));
+    check("zoe", &[], "alice", (Allowed, Mapped, Some(7)));
+    check("alice", &[], "nowhere", (Denied, NoProfile, None));
+}
+
+#[test]
+fn every_line_that_is_asked_says_something() {
+    let answer = explained("alice@Y", &["cn=xoo"], "ob", &KnownMembers::nothing());
+    let said: Vec<String> = answer
+        .asked
+        .iter()
+        .flat_map(|asked| asked.lines.iter().map(move |line| (asked, line)))
+        .map(|(asked, line)| {
+            let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (capture, gives) = (shown(&line.capture), shown(&line.gives));
+            format!("{} {} {:?} {capture} {gives}", asked.map, line.line.line, line.said)
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "p 1 OtherUser  ",
+            "p 2 OtherRole alice alice",
+            "p 3 OtherUser  ",
+            "p 6 OtherUser  ",
+            "p 7 OtherUser  ",
+            "p 8 OtherUser  ",
+            "p 9 OtherUser  ",
+            "g 4 OtherUser  ",
+            "g 5 OtherRole oo roo",
+            "g 10 OtherUser  ",
+        ]
+    );
+    assert_eq!(answer.asked[1].name, "cn=xoo");
+    assert_eq!(answer.asked[1].lines[1].line.text, r"g /^cn=x(.*)$ r\1");
+}
+
+#[test]
+fn the_scan_ends_at_the_line_that_decides_and_later_groups_are_not_asked() {
+    let groups = ["cn=readers,ou=groups,dc=test", "cn=zzz"];
+    let answer = explained("eve", &groups, "r", &KnownMembers::nothing());
+    assert_eq!(answer.asked.len(), 2);
+    assert_eq!(answer.asked[1].lines.last().map(|line| line.said), Some(LineSaid::Allows));
+    assert_eq!(answer.by_group.as_deref(), Some(groups[0]));
+    let failed = explained("ob", &["cn=x"], "r", &KnownMembers::nothing());
+    assert_eq!(failed.asked.len(), 1);
+    let last = failed.asked[0].lines.last().unwrap();
+    assert_eq!(last.said, LineSaid::Fails);
+    assert!(last.error.as_deref().unwrap().contains("no subexpressions"), "{last:?}");
+}
+
+#[test]
+fn what_is_not_known_is_not_guessed_and_what_is_known_decides() {
+    let unknown = explained("zoe", &[], "r", &KnownMembers::nothing());
+    assert_eq!(unknown.undecided.iter().map(|line| line.line).collect::<Vec<_>>(), [6]);
+    let member = Memberships::of_edges(["r"], [("r", "g1")]);
+    let of = |groups: &[&str]| groups.iter().map(|group| group.as_bytes().to_vec()).collect();
+    let told = explained("zoe", &[], "r", &KnownMembers::of_groups(of(&["g1"]), member.clone()));
+    assert_eq!(told.rule.map(|line| line.line), Some(6));
+    let none = Memberships::none();
+    let told = explained("zoe", &[], "r", &KnownMembers::of_groups(of(&["g1"]), none.clone()));
+    assert_eq!(told.verdict, Verdict::Denied);
+    let other = explained("zoe", &[], "r", &KnownMembers::of_groups(of(&["g2"]), none));
+    assert_eq!(other.verdict, Verdict::Unknown);
+    // Another line lets them in, whatever the members are.
+    let either = explained("zoe", &[], "alice", &KnownMembers::nothing());
+    assert_eq!(either.verdict, Verdict::Allowed);
+    assert_eq!(either.undecided.len(), 1);
+}
+
+#[test]
+fn whoever_nearly_gets_in_is_told_what_is_different() {
+    let near = |name: &str, groups: &[&str], role: &str| -> Vec<(u32, Near)> {
+        let answer = explained(name, groups, role, &KnownMembers::nothing());
+        answer.near.iter().map(|miss| (miss.line.line, miss.differs)).collect()
+    };
+    assert_eq!(near("ALICE", &[], "r"), [(1, Near::Case)]);
+    assert_eq!(near("alice ", &[], "r"), [(1, Near::Blanks)]);
+    assert_eq!(near("alice@Y", &[], "r"), [(1, Near::Realm)]);
+    assert_eq!(near("kim", &[], "r"), [(8, Near::Realm)]);
+    assert_eq!(near("alice@y", &[], "alice"), [(2, Near::Case)]);
+    assert_eq!(near("corp\\bob", &[], "r"), [(3, Near::Case)]);
+    assert_eq!(near("eve", &["readers"], "r"), [(4, Near::BareName)]);
+    assert_eq!(near("eve", &["cn=bare,dc=test"], "ob"), [(10, Near::BareName)]);
+    assert_eq!(near("eve", &["cn=readers, ou=groups, dc=test"], "r"), [(4, Near::Blanks)]);
+    assert_eq!(near("eve", &["CN=Readers,OU=groups,DC=test"], "r"), [(4, Near::Case)]);
+    assert_eq!(near("mallory", &["cn=writers"], "r"), []);
+    assert_eq!(near("alice", &[], "r"), []);
+}
+
+#[test]
+fn a_role_of_one_network_is_issued_there() {
+    use NetworkSaid::{Admitted, NotAdmitted, NotAsked};
+
+    let address = |address: Option<&str>| {
+        let (person, cluster, role) = (person("eve", &["bare"]), cluster(), role("ob"));
+        let members = &KnownMembers::nothing();
+        let address = address.map(|address| address.parse().unwrap());
+        let inquiry = Inquiry { person: &person, cluster: &cluster, role: &role, members, address };
+        let answer = policy(FILE, Case::Sensitive).explain(&inquiry).unwrap();
+        (answer.verdict, answer.cause, answer.terms.unwrap().network)
+    };
+    assert_eq!(address(None), (Verdict::Allowed, Cause::Mapped, NotAsked));
+    assert_eq!(address(Some("10.1.1.1")), (Verdict::Allowed, Cause::Mapped, Admitted));
+    assert_eq!(address(Some("11.1.1.1")), (Verdict::Denied, Cause::Network, NotAdmitted));
+}
+
+#[test]
+fn what_is_not_configured_has_no_explanation() {
+    let ask = |way: &str, at: &str| {
+        let person = UnverifiedPerson::new(way.parse().unwrap(), "alice".into(), Vec::new());
+        let (cluster, role, members) = (at.parse().unwrap(), role("r"), &KnownMembers::nothing());
+        let inquiry =
+            Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+        policy(FILE, Case::Sensitive).explain(&inquiry).map(|answer| answer.verdict)
+    };
+    assert_eq!(ask("corp", "orders"), Ok(Verdict::Allowed));
+    assert_eq!(
+        ask("corp", "nowhere").unwrap_err().to_string(),
+        "no cluster `nowhere` is configured"
+    );
+    assert_eq!(ask("other", "orders").unwrap_err().to_string(), "no way in `other` is configured");
+}
+
+#[test]
+fn a_map_of_many_lines_is_asked_to_the_end_and_listed_in_part() {
+    let mut file = "p bob r\n".repeat(LISTED_MAX + 5);
+    file.push_str("p alice r\n");
+    let (person, cluster, role) = (person("alice", &[]), cluster(), role("r"));
+    let members = &KnownMembers::nothing();
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    let answer = policy(&file, Case::Sensitive).explain(&inquiry).unwrap();
+    assert_eq!(answer.verdict, Verdict::Allowed);
+    assert_eq!(answer.unlisted_lines, 5);
+    assert_eq!(answer.asked[0].lines.len(), LISTED_MAX + 1);
+}
+
+fn verdict_of(decision: &MapDecision) -> Verdict {
+    match decision {
+        MapDecision::Allowed(_) => Verdict::Allowed,
+        MapDecision::NoMatch | MapDecision::Failed { .. } => Verdict::Denied,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn an_explanation_is_what_is_decided(file in maps(), case in cases(), person in people()) {
+        let (policy, cluster) = (policy(&file, case), cluster());
+        for asked in ROLES {
+            for world in worlds() {
+                let (role, members) = (role(asked), &known(&world));
+                let inquiry = Inquiry {
+                    person: &person, cluster: &cluster, role: &role, members, address: None,
+                };
+                let answer = policy.explain(&inquiry).unwrap();
+                let decided = brute(&policy, &person, asked, &world);
+                prop_assert_eq!(answer.verdict, verdict_of(&decided));
+                let line = match &decided {
+                    MapDecision::Allowed(rule) | MapDecision::Failed { rule, .. } => Some(rule.line),
+                    MapDecision::NoMatch => None,
+                };
+                prop_assert_eq!(answer.rule.as_ref().map(|line| line.line), line);
+            }
+        }
+    }
+
+    /// With members unknown, yes is yes in every world, no is no in every world, and unknown is
+    /// said only where it depends on the world.
+    #[test]
+    fn an_answer_without_members_holds_whatever_they_are(
+        file in maps(), case in cases(), person in people(),
+    ) {
+        let (policy, cluster, members) = (policy(&file, case), cluster(), KnownMembers::nothing());
+        for asked in ROLES {
+            let role = role(asked);
+            let inquiry = Inquiry {
+                person: &person, cluster: &cluster, role: &role, members: &members, address: None,
+            };
+            let answer = policy.explain(&inquiry).unwrap();
+            let decisions: Vec<Verdict> = worlds()
+                .iter()
+                .map(|world| verdict_of(&brute(&policy, &person, asked, world)))
+                .collect();
+            let same = decisions.iter().all(|verdict| *verdict == decisions[0]);
+            let expected = if same { decisions[0] } else { Verdict::Unknown };
+            prop_assert_eq!(answer.verdict, expected, "{} {:?}", asked, decisions);
+        }
+    }
+}

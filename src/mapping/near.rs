@@ -1,0 +1,133 @@
+//! Near misses: what is different between a name and the line that was probably meant for it.
+//! Nobody is let in by this; it is told to whoever asks why nobody was.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::scan::readable;
+use super::{Considered, DatabaseUserView, Question, RuleView, SystemUserView};
+
+/// What is different between what a line says and what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Near {
+    /// The name is written in other letters, upper or lower case.
+    Case,
+    /// One has a realm (`@REALM`), or a domain, that the other does not have.
+    Realm,
+    /// One is a bare name, where the other is a whole DN that begins with it.
+    BareName,
+    /// Blanks are different.
+    Blanks,
+    /// The role is written in other letters, upper or lower case.
+    RoleCase,
+}
+
+/// What keeps `rule` from letting somebody in, if it is only that; and that as a sentence.
+pub(super) fn miss(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, String)> {
+    match rule.consider(question) {
+        Considered::OtherUser => other_name(rule, question),
+        Considered::OtherRole { .. } => other_role(rule, question),
+        Considered::Allows { .. } | Considered::Fails { .. } => None,
+    }
+}
+
+/// The names that somebody may have meant, each asked in the place of the name that was given.
+fn other_name(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, String)> {
+    let name = question.system_user;
+    let tried = match rule.system_user() {
+        SystemUserView::Literal(literal) => vec![(difference(literal, name)?, literal.to_vec())],
+        SystemUserView::Pattern(_) => variants(name),
+    };
+    let allows = |meant: &[u8]| {
+        let meant = Question { system_user: meant, ..*question };
+        matches!(rule.consider(&meant), Considered::Allows { .. })
+    };
+    let (near, meant) = tried.into_iter().find(|(_, meant)| allows(meant))?;
+    let (meant, name) = (readable(&meant), readable(name));
+    let detail = match near {
+        Near::Case => format!("it is for `{meant}`: case counts, and the name is `{name}`"),
+        Near::Realm => {
+            format!("it is for `{meant}`: the realm is part of the name, which is `{name}`")
+        }
+        Near::BareName => {
+            format!("it is for `{meant}`: a name is compared as a whole, and this one is `{name}`")
+        }
+        Near::Blanks | Near::RoleCase => {
+            format!("it is for `{meant}`: blanks count, and the name is `{name}`")
+        }
+    };
+    Some((near, detail))
+}
+
+fn other_role(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, String)> {
+    let DatabaseUserView::Literal(role) = rule.database_user() else { return None };
+    let is_near = role.eq_ignore_ascii_case(question.role);
+    let (gives, role) = (readable(role), readable(question.role));
+    let detail = format!("it gives `{gives}`: case counts, and the role is `{role}`");
+    is_near.then_some((Near::RoleCase, detail))
+}
+
+/// What is different between two names, if it is one thing.
+fn difference(literal: &[u8], name: &[u8]) -> Option<Near> {
+    let same = |one: &[u8], other: &[u8]| folded(one) == folded(other);
+    if same(literal, name) {
+        Some(Near::Case)
+    } else if same(&without_blanks(literal), &without_blanks(name)) {
+        Some(Near::Blanks)
+    } else if same(without_realm(literal), without_realm(name)) {
+        Some(Near::Realm)
+    } else if first_value(literal).is_some_and(|value| same(value, name))
+        || first_value(name).is_some_and(|value| same(literal, value))
+    {
+        Some(Near::BareName)
+    } else {
+        None
+    }
+}
+
+/// What may have been meant by a name, for a line whose names cannot be listed.
+fn variants(name: &[u8]) -> Vec<(Near, Vec<u8>)> {
+    let all = [
+        (Near::Case, name.to_ascii_lowercase()),
+        (Near::Case, name.to_ascii_uppercase()),
+        (Near::Case, with_realm_in_capitals(name)),
+        (Near::Blanks, name.trim_ascii().to_vec()),
+        (Near::Realm, without_realm(name).to_vec()),
+        (Near::BareName, first_value(name).unwrap_or(name).to_vec()),
+    ];
+    all.into_iter().filter(|(_, variant)| variant != name).collect()
+}
+
+/// Letters of all languages in lower case, where the name is UTF-8.
+fn folded(name: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(name) {
+        Ok(text) => text.to_lowercase().into_bytes(),
+        Err(_) => name.to_ascii_lowercase(),
+    }
+}
+
+fn without_blanks(name: &[u8]) -> Vec<u8> {
+    name.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
+}
+
+/// `alice` of `alice@CORP.TEST` and of `CORP\alice`.
+fn without_realm(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|byte| *byte == b'@').unwrap_or(name.len());
+    let begin = name.iter().position(|byte| *byte == b'\\').map_or(0, |at| at + 1);
+    name.get(begin..end).unwrap_or(name)
+}
+
+fn with_realm_in_capitals(name: &[u8]) -> Vec<u8> {
+    let at = name.iter().rposition(|byte| *byte == b'@').unwrap_or(name.len());
+    let (user, realm) = name.split_at(at);
+    [user, &realm.to_ascii_uppercase()].concat()
+}
+
+/// `readers` of `cn=readers,ou=groups,dc=test`.
+fn first_value(name: &[u8]) -> Option<&[u8]> {
+    let equals = name.iter().position(|byte| *byte == b'=')?;
+    let rest = name.get(equals + 1..)?;
+    let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+    rest.get(..end).filter(|value| !value.is_empty())
+}
