@@ -6,6 +6,7 @@
 )]
 
 mod again;
+mod everybody;
 mod impostor;
 mod strange;
 

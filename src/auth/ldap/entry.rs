@@ -61,7 +61,7 @@ impl Reader<'_> {
         })
     }
 
-    fn attributes(&self) -> Vec<&str> {
+    pub(super) fn attributes(&self) -> Vec<&str> {
         let account = std::iter::once(self.way.account_attribute.as_str());
         account.chain(self.way.member_of.as_deref()).chain(state::ATTRIBUTES).collect()
     }

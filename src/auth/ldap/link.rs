@@ -16,7 +16,7 @@ use super::refusal::{LdapRefusal, OutageReason};
 use super::wire::{Fault, Wire};
 
 /// Entries a page when all are wanted; Active Directory gives at most 1,000.
-const PAGE: i32 = 500;
+pub(super) const PAGE: i32 = 500;
 
 /// A DN and a password that a bind with is a proof.
 ///
@@ -71,9 +71,9 @@ pub(super) struct Found {
 
 /// One connection. Dropping it closes it.
 pub(super) struct Link {
-    ldap: Ldap,
+    pub(super) ldap: Ldap,
     fault: Fault,
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 impl Link {
@@ -115,7 +115,7 @@ impl Link {
     }
 
     /// The library's error can hold the request, and so the password: nothing of it is kept.
-    fn settle<T>(
+    pub(super) fn settle<T>(
         &self,
         answer: Result<ldap3::result::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, OutageReason> {

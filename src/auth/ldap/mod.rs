@@ -12,6 +12,7 @@
 //!   from them.
 //! - Every operation, and the login as a whole, is bounded in time; answers are bounded in length.
 //! - A password policy's reason (locked, expired, must change) is for the audit alone.
+//! - Everybody who could log in is listed whole or not at all, for who asks whom the map lets in.
 //! - Whoever is looked up again without a password is found by their account, never by what was
 //!   typed, and is judged by the same entry, filter and groups as at a login.
 //!
@@ -27,12 +28,14 @@ mod login;
 mod look;
 mod names;
 mod refusal;
+mod search;
 mod settings;
 mod state;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt};
@@ -46,6 +49,7 @@ use crate::names::{LoginPassword, Principal, WayName};
 pub use checked::LdapSettingsError;
 pub use names::FilterProblem;
 pub use refusal::{DirectoryAnswer, LdapRefusal, Outage, OutageReason, Outages};
+pub use search::{Everybody, SearchBounds, SearchError};
 pub use settings::{
     BindMode, Find, GroupLookup, GroupSearch, LdapSettings, Scheme, ServiceAccount, StartTls,
 };
@@ -167,6 +171,15 @@ impl LdapWay {
         &'a self,
         ask: impl Fn(&'a Server) -> BoxFuture<'a, Result<T, Ended>>,
     ) -> Result<T, LdapRefusal> {
+        self.first_to_judge_within(self.checked.deadline, ask).await
+    }
+
+    /// The same, for at most `deadline`.
+    async fn first_to_judge_within<'a, T>(
+        &'a self,
+        deadline: Duration,
+        ask: impl Fn(&'a Server) -> BoxFuture<'a, Result<T, Ended>>,
+    ) -> Result<T, LdapRefusal> {
         let mut outages = Vec::new();
         let mut asked = None;
         let all = async {
@@ -182,7 +195,7 @@ impl LdapWay {
             }
             None
         };
-        match timeout(self.checked.deadline, all).await {
+        match timeout(deadline, all).await {
             Ok(Some(answer)) => return answer,
             Ok(None) => {}
             Err(_) => {

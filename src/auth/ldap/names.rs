@@ -100,6 +100,16 @@ impl FilterTemplate {
         Self(vec![head, Piece::Username, admits])
     }
 
+    /// The filter with any name in the place of the name. Only for [`Self::again`], in which that
+    /// stands alone as a value.
+    pub(super) fn anybody(&self) -> String {
+        let fill_in = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Username | Piece::Dn => "*".to_owned(),
+        };
+        self.0.iter().map(fill_in).collect()
+    }
+
     fn parse(text: &str) -> Result<Self, FilterProblem> {
         if text.len() > FILTER_MAX || depth(text) > FILTER_DEPTH_MAX {
             return Err(FilterProblem::TooLarge);
