@@ -21,6 +21,7 @@ mod floors;
 mod http;
 mod ldap;
 mod mapping;
+mod questions;
 mod recheck;
 mod smoke;
 // The promises of a store are a part of debug builds only.

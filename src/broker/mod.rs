@@ -19,6 +19,7 @@ mod missing;
 #[cfg(test)]
 mod model;
 mod owed;
+mod questions;
 mod recheck;
 mod reconcile;
 mod remap;
@@ -53,6 +54,7 @@ pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
 pub use in_force::MapHealth;
 pub use issue::{Credential, IssueError, Wish};
+pub use questions::{AskedDecision, AskedPerson, QuestionError};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
 pub use revoke::{Rehearsal, Selection};

@@ -2,7 +2,7 @@
 
 use super::standing::Doubt;
 use super::{Broker, Caller, Request};
-use crate::audit::{Action, Outcome};
+use crate::audit::{Action, Outcome, Record};
 use crate::auth::way::Reason;
 use crate::cluster::ClusterError;
 use crate::lease::{Lease, LeaseState};
@@ -224,6 +224,25 @@ impl Broker {
             }
         };
         self.need(request, caller, duties.operator, "operator", what).await
+    }
+
+    /// Refuses, and writes down, what somebody asks who is no auditor. What an auditor asks is
+    /// written down too, with what `about` adds.
+    pub(super) async fn need_auditor(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        what: &str,
+        about: impl FnOnce(Record) -> Record + Send,
+    ) -> Result<(), LeaseError> {
+        let duties = match self.duties_now(caller).await {
+            Ok(duties) => duties,
+            Err(doubt) => return Err(self.refuse_in_doubt(request, caller, doubt, what).await),
+        };
+        self.need(request, caller, duties.auditor, "auditor", what).await?;
+        let mut record = self.record(request, Action::ReviewRead, caller.subject());
+        record.detail = Some(what.to_owned());
+        self.store().commit(Vec::new(), vec![about(record)]).await.map_err(LeaseError::Store)
     }
 
     /// Refuses, and writes down, what a caller without the duty tries.

@@ -5,7 +5,7 @@
 //! may know; causes go to the log. Every refusal of a login is one and the same.
 
 use super::problem::{Kind, Problem};
-use crate::broker::{AccessError, IssueError, LeaseError, RenewLeaseError};
+use crate::broker::{AccessError, IssueError, LeaseError, QuestionError, RenewLeaseError};
 use crate::causes::with_causes;
 use crate::cluster::{ClusterError, CreateError};
 use crate::names::{ClusterName, WayName};
@@ -57,6 +57,15 @@ impl From<LeaseError> for Problem {
             LeaseError::LoginEnded => not_logged_in(),
             LeaseError::DirectoryAway => directory_away(),
             LeaseError::Store(source) => store_away(&source),
+        }
+    }
+}
+
+impl From<QuestionError> for Problem {
+    fn from(error: QuestionError) -> Self {
+        match error {
+            QuestionError::Access(error) => error.into(),
+            QuestionError::Inquiry(error) => Self::new(Kind::QueryUnfit, error.to_string()),
         }
     }
 }

@@ -28,6 +28,7 @@ use super::router::documented;
         (name = "session", description = "Log in and out"),
         (name = "leases", description = "Roles on offer, and one's own leases"),
         (name = "operator", description = "Everybody's leases, for auditors and operators"),
+        (name = "map", description = "What the map says, for auditors"),
         (name = "status", description = "For machines that watch"),
     ),
     components(schemas(ProblemBody<'_>)),

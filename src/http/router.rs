@@ -15,7 +15,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{leases, operator, roles, session, status};
+use super::api::{leases, map, operator, roles, session, status};
 use super::body::BodyLimits;
 use super::caller::WAY_HEADER;
 use super::drain::drain;
@@ -41,6 +41,10 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(operator::list))
         .routes(routes!(operator::revoke))
         .routes(routes!(operator::declare_gone))
+        .routes(routes!(map::explain))
+        .routes(routes!(map::who_can))
+        .routes(routes!(map::what_can))
+        .routes(routes!(map::explain_lease))
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz))
         .routes(routes!(status::show_metrics))

@@ -4,12 +4,14 @@
 
 mod blocker;
 mod diff;
+mod explanation;
 mod marker;
 pub mod plan;
 mod state;
 
 pub use blocker::{Blocker, BlockerKind, Holder};
 pub use diff::{Finding, FoundRole, LiveLease, compare, leads_to};
+pub use explanation::{Again, LeaseExplanation, PastDecision, explain, holder_of};
 pub use marker::{
     KeyFingerprint, KeyFingerprintError, Marker, MarkerKey, MarkerKeyError, MarkerReading,
 };

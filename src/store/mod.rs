@@ -179,6 +179,19 @@ impl StoredMap {
     }
 }
 
+/// The map of this revision; nothing when it was not kept, or when this version does not read the
+/// same map from what was kept.
+///
+/// # Errors
+/// When the engine fails, or what it keeps cannot be read.
+pub async fn kept_map(
+    store: &dyn Store,
+    revision: &MapRevision,
+) -> Result<Option<IdentMap>, StoreError> {
+    let Some(stored) = store.map_revision(revision).await? else { return Ok(None) };
+    Ok(stored.map().ok().filter(|map| map.revision() == revision))
+}
+
 /// How many leases of one role one person may have at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {

@@ -2,6 +2,7 @@
 
 pub(super) mod answers;
 pub(super) mod leases;
+pub(super) mod map;
 pub(super) mod operator;
 pub(super) mod roles;
 pub(super) mod session;
