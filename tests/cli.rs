@@ -2,6 +2,7 @@
 
 mod operate;
 mod psql;
+mod questions;
 mod whole;
 
 use std::io::{Read, Write};

@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// 2: the command line is wrong.
     Usage,
+    /// 2: a question has no answer, where 0 is a yes and 1 is a no.
+    Unanswered,
     /// 3: the server refused: not allowed, no such thing, or not possible in this state.
     Refused,
     /// 4: not logged in, or the login was refused.
@@ -32,7 +34,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::Unanswered => 2,
             Self::Refused => 3,
             Self::LoggedOut => 4,
             Self::Unreachable => 5,

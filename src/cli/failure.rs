@@ -7,6 +7,7 @@ use super::credential::CredentialError;
 use super::doctor::DoctorError;
 use super::exit::Exit;
 use super::operate::OperateError;
+use super::questions::QuestionError;
 use super::roles::ChoiceError;
 use super::server::{ServerUrl, ServerUrlError};
 use super::state::StateError;
@@ -25,6 +26,10 @@ pub(super) enum Failure {
     Operate(#[from] OperateError),
     #[error(transparent)]
     Doctor(#[from] DoctorError),
+    #[error(transparent)]
+    Question(#[from] QuestionError),
+    #[error(transparent)]
+    Unanswered(Box<Failure>),
     #[error("you are not logged in: run `pgbridge login`")]
     NotLoggedIn,
     #[error(
@@ -66,7 +71,11 @@ pub(super) enum Failure {
 impl Failure {
     /// Whether the reader of standard output has seen enough, which is no failure.
     pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Output(source) => source.kind() == io::ErrorKind::BrokenPipe,
+            Self::Unanswered(failure) => failure.is_closed_pipe(),
+            _ => false,
+        }
     }
 
     /// How the process ends on it.
@@ -82,9 +91,11 @@ impl Failure {
             | Self::NoTerminal(_)
             | Self::BlankPassword
             | Self::NeedsYes { .. } => Exit::Usage,
+            Self::Unanswered(_) => Exit::Unanswered,
             Self::State(_)
             | Self::Operate(_)
             | Self::Doctor(_)
+            | Self::Question(_)
             | Self::PasswordUnread(_)
             | Self::NoFile { .. }
             | Self::NotHandedOut { .. }

@@ -15,6 +15,7 @@ mod leases;
 mod operate;
 mod person;
 mod psql;
+mod questions;
 mod roles;
 mod secret;
 mod server;
@@ -23,9 +24,10 @@ mod table;
 mod terminal;
 
 pub use args::{
-    AuditCommand, Cli, Command, ConfigFile, DeclareGone, Doctor, DoctorAnswer, Format, Issue,
-    Leases, Login, OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Selection, Target,
-    TargetError, Wish, command,
+    About, AuditCommand, Cli, Command, ConfigFile, DeclareGone, Doctor, DoctorAnswer, Explain,
+    Format, Issue, Leases, Login, Member, MemberError, Members, OperatorCommand, Output,
+    PersonCommand, Psql, Renew, Revoke, Selection, Target, TargetError, WhatCan, WhoCan, Wish,
+    command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};

@@ -8,6 +8,7 @@ use super::args::{AuditCommand, OperatorCommand, command};
 use super::doctor;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::questions;
 use super::terminal::{self, Shown, note, safe_json, warn};
 use crate::clock::Clock;
 use crate::config::{self, Config, Diagnostic, StoreSettings};
@@ -32,6 +33,9 @@ pub(super) async fn run(command: OperatorCommand, clock: &Clock) -> Result<Exit,
     match command {
         OperatorCommand::Check(file) => check(&file.config),
         OperatorCommand::Doctor(command) => doctor::run(command, clock).await,
+        OperatorCommand::Explain(command) => questions::explain(command).await,
+        OperatorCommand::WhoCan(command) => questions::who_can(command, clock).await,
+        OperatorCommand::WhatCan(command) => questions::what_can(command).await,
         OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
             export(&config.config, after).await
         }

@@ -7,14 +7,20 @@ use super::terminal::Shown;
 
 /// Rows under headings, each column as wide as its widest cell on the terminal.
 pub(super) fn table(headings: &[&str], rows: &[Vec<Shown>]) -> String {
-    let headings: Vec<Shown> = headings.iter().map(Shown::new).collect();
-    let all = || std::iter::once(&headings).chain(rows);
-    let columns = all().map(Vec::len).max().unwrap_or(0);
+    let headings = headings.iter().map(Shown::new).collect();
+    let all: Vec<Vec<Shown>> = std::iter::once(headings).chain(rows.iter().cloned()).collect();
+    columns(&all)
+}
+
+/// Rows, each column as wide as its widest cell on the terminal.
+pub(super) fn columns(rows: &[Vec<Shown>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width_of = |column: usize| {
-        all().filter_map(|row| row.get(column)).map(|cell| width(cell.as_str())).max().unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| width(cell.as_str())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width_of).collect();
-    all().map(|row| line(row, &widths)).collect()
+    rows.iter().map(|row| line(row, &widths)).collect()
 }
 
 /// Names and values, one pair a line.

@@ -36,7 +36,7 @@ databases = ["orders"]
 "#;
 
 /// A machine with a broker's files in `broker/`.
-fn machine(config: &str) -> (Machine, PathBuf) {
+pub(super) fn machine(config: &str) -> (Machine, PathBuf) {
     let machine = Machine::new();
     let directory = machine.0.path().join("broker");
     fs::create_dir(&directory).expect("a directory");
@@ -51,7 +51,7 @@ fn machine(config: &str) -> (Machine, PathBuf) {
     (machine, directory)
 }
 
-fn run(machine: &Machine, directory: &Path, arguments: &[&str]) -> Outcome {
+pub(super) fn run(machine: &Machine, directory: &Path, arguments: &[&str]) -> Outcome {
     let config = directory.join("pgbridge.toml");
     let named = ["--config", config.to_str().expect("UTF-8")];
     machine.run(&[arguments, &named].concat())

@@ -2,6 +2,7 @@
 
 mod operator;
 mod person;
+mod questions;
 
 use std::fmt::Write as _;
 
@@ -12,6 +13,7 @@ pub use self::person::{
     DeclareGone, Format, Issue, Leases, Login, Output, PersonCommand, Psql, Renew, Revoke,
     Selection, Target, TargetError, Wish,
 };
+pub use self::questions::{About, Explain, Member, MemberError, Members, WhatCan, WhoCan};
 
 const ABOUT: &str = "Short-lived PostgreSQL roles for people who can prove who they are";
 
@@ -31,7 +33,8 @@ Exit codes:
   3  refused: not allowed, no such thing, or not possible in this state
   4  not logged in, or the login was refused
   5  the server cannot be reached
-  `pgbridge psql` ends with the exit code of psql.
+  `pgbridge psql` ends with the exit code of psql; explain, who-can and what-can with
+  0 for yes, 1 for no, and 2 when there is no answer.
 
 Environment:
   PGBRIDGE_URL    the server, in place of `login --server`; it must be that of the session
@@ -79,7 +82,19 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ("Database access", &["psql", "issue", "leases", "renew", "revoke"]),
     (
         "For operators and auditors",
-        &["serve", "check", "doctor", "declare-gone", "audit", "completions", "man", "help"],
+        &[
+            "serve",
+            "check",
+            "doctor",
+            "explain",
+            "who-can",
+            "what-can",
+            "declare-gone",
+            "audit",
+            "completions",
+            "man",
+            "help",
+        ],
     ),
 ];
 
@@ -202,6 +217,14 @@ mod tests {
             "pgbridge doctor --config x.toml --print-hba --print-sql",
             "pgbridge doctor --config x.toml --major 16",
             "pgbridge doctor --config x.toml --print-hba --major 12",
+            "pgbridge explain alice --config x.toml",
+            "pgbridge explain --cluster orders --config x.toml",
+            "pgbridge explain alice --cluster orders --member staff --config x.toml",
+            "pgbridge explain alice --lease abcdefghijklmnop --config x.toml",
+            "pgbridge explain --lease abcdefghijklmnop --groups g --config x.toml",
+            "pgbridge explain alice --cluster orders --from here --config x.toml",
+            "pgbridge who-can orders_read --config x.toml",
+            "pgbridge what-can --config x.toml",
         ] {
             let refusal = parse(bad).err().unwrap_or_else(|| panic!("accepted: {bad}"));
             assert_eq!(refusal.exit_code(), 2, "{bad}");
@@ -223,6 +246,12 @@ mod tests {
             "pgbridge check --config x.toml",
             "pgbridge doctor --config x.toml --cluster orders --json",
             "pgbridge doctor --config x.toml --print-hba --major 13",
+            "pgbridge explain alice --cluster orders --config x.toml",
+            "pgbridge explain --lease abcdefghijklmnop --config x.toml",
+            "pgbridge explain alice --cluster c --role r --way w --groups cn=a,dc=x --groups cn=b \
+             --member staff=r --member none= --from ::1 --json --config x.toml",
+            "pgbridge who-can orders_read --cluster orders --resolve --json --config x.toml",
+            "pgbridge what-can alice --groups cn=a --config x.toml",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::questions::{Explain, WhatCan, WhoCan};
 use crate::names::ClusterName;
 
 /// What operators and auditors do on the broker's machine: each reads its configuration.
@@ -27,6 +28,49 @@ pub enum OperatorCommand {
   psql -X -d postgres -f prepare.sql
   pgbridge doctor --config pgbridge.toml --cluster orders --print-hba")]
     Doctor(Doctor),
+    /// Explain why somebody may act as a role, or may not
+    ///
+    /// Reads the configuration and the map and asks no server, but for the members of a group role
+    /// that a line names as `+GROUP`: these the cluster is asked for, unless `--member` says them.
+    /// Shows each line that is asked, in order, first with the person's own name, then with each of
+    /// their groups, and what it says. Nobody is proven by this: it answers what would be if the
+    /// name and the groups were theirs.
+    #[command(after_help = "Exit codes:
+  0  allowed: by one way in, as one role at least
+  1  denied
+  2  no answer: members are not known, or something failed
+
+Examples:
+  pgbridge explain alice --cluster orders --role orders_read --config pgbridge.toml
+  pgbridge explain alice --cluster orders --config pgbridge.toml \\
+      --groups cn=orders-readers,ou=groups,dc=example,dc=test --json
+  pgbridge explain --lease abcdefghijklmnop --config pgbridge.toml
+
+JSON: `{\"explanations\": […]}`, each as `GET /v1/explain` answers it (see /openapi.json).")]
+    Explain(Explain),
+    /// List who may act as a role, and by which lines
+    ///
+    /// With `--resolve` the directories are searched, as for a login, for everybody who could log
+    /// in, and those who may act as the role are named; one that does not show all is an error.
+    #[command(after_help = "Exit codes:
+  0  somebody may
+  1  nobody may
+  2  no answer: members are not known, or something failed
+
+Examples:
+  pgbridge who-can orders_write --cluster orders --config pgbridge.toml
+  pgbridge who-can orders_write --cluster orders --config pgbridge.toml --resolve --json")]
+    WhoCan(WhoCan),
+    /// List the roles that somebody may act as, and by which lines
+    #[command(after_help = "Exit codes:
+  0  they may act as a role at least
+  1  they may act as none
+  2  no answer: members are not known, or something failed
+
+Example:
+  pgbridge what-can alice --config pgbridge.toml \\
+      --groups cn=orders-readers,ou=groups,dc=example,dc=test")]
+    WhatCan(WhatCan),
     /// Read the audit
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -1,0 +1,145 @@
+//! The questions that auditors ask the map, with their options and their help.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::ConfigFile;
+use crate::names::{ClusterName, LeaseId, RoleName, WayName};
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Whose name the map is asked about, as the directory writes it
+    #[arg(value_name = "USER", required_unless_present = "lease")]
+    pub user: Option<String>,
+    /// On which cluster
+    #[arg(long, value_name = "CLUSTER", required_unless_present = "lease")]
+    pub cluster: Option<ClusterName>,
+    /// As which role [default: every role that is lent there]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<RoleName>,
+    /// How they would be asked about.
+    #[command(flatten)]
+    pub about: About,
+    /// The address they would ask from, for roles that are issued to some networks only
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// Explain the decision by which this lease was issued, from the map of that time, and what
+    /// today's map says
+    #[arg(long, value_name = "LEASE")]
+    #[arg(conflicts_with_all = ["user", "cluster", "role", "way", "groups", "members", "from"])]
+    pub lease: Option<LeaseId>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is said about a person, and what is known beside the configuration.
+#[derive(Debug, Args)]
+pub struct About {
+    /// The way in by which they would come [default: each that is configured]
+    #[arg(long, value_name = "WAY")]
+    pub way: Option<WayName>,
+    /// A group that they are in, as the directory names it in full; once for each
+    #[arg(long = "groups", alias = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// What is known of the memberships.
+    #[command(flatten)]
+    pub members: Members,
+}
+
+/// What is known of the memberships on the cluster.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Members {
+    /// A member of a group role that a line names as `+GROUP`; once for each. The cluster is then
+    /// not asked, and `GROUP=` says that a group has none [default: the cluster is asked]
+    #[arg(long = "member", value_name = "GROUP=ROLE")]
+    pub members: Vec<Member>,
+}
+
+/// A member of a group role, or a group that has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The group role.
+    pub group: String,
+    /// Its member; nothing when it has none.
+    pub role: Option<String>,
+}
+
+/// Why a text is no member.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write GROUP=ROLE, such as staff=orders_read")]
+pub struct MemberError;
+
+impl FromStr for Member {
+    type Err = MemberError;
+
+    fn from_str(text: &str) -> Result<Self, MemberError> {
+        let (group, role) = text.split_once('=').ok_or(MemberError)?;
+        if group.is_empty() {
+            return Err(MemberError);
+        }
+        let role = Some(role).filter(|role| !role.is_empty()).map(str::to_owned);
+        Ok(Self { group: group.to_owned(), role })
+    }
+}
+
+/// Options of `who-can`.
+#[derive(Debug, Args)]
+pub struct WhoCan {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The role
+    #[arg(value_name = "ROLE")]
+    pub role: RoleName,
+    /// On which cluster
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: ClusterName,
+    /// Ask the directories for everybody who could log in, and name who of them may
+    #[arg(long)]
+    pub resolve: bool,
+    /// What is known of the memberships.
+    #[command(flatten)]
+    pub members: Members,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `what-can`.
+#[derive(Debug, Args)]
+pub struct WhatCan {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Whose name the map is asked about, as the directory writes it
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// How they would be asked about.
+    #[command(flatten)]
+    pub about: About,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_a_group_and_a_role_or_a_group_without_any() {
+        let member = |text: &str| text.parse::<Member>().map(|member| (member.group, member.role));
+        assert_eq!(member("staff=a=b"), Ok(("staff".into(), Some("a=b".into()))));
+        assert_eq!(member("staff="), Ok(("staff".into(), None)));
+        for bad in ["", "staff", "=a"] {
+            assert_eq!(member(bad), Err(MemberError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What is known of the memberships on the clusters: what was said on the command line, or what
+//! the clusters say, or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::cli::args::Members;
+use crate::cli::in_one_line;
+use crate::cli::terminal::{Shown, warn};
+use crate::cluster::{Cluster, ClusterError};
+use crate::config::Config;
+use crate::lease::MarkerKey;
+use crate::mapping::{KnownMembers, Memberships, Policy};
+use crate::names::ClusterName;
+
+/// What is known of the memberships, cluster by cluster.
+pub(super) struct Clusters {
+    known: BTreeMap<ClusterName, KnownMembers>,
+    /// For every other.
+    otherwise: KnownMembers,
+}
+
+impl Clusters {
+    /// What is known of the memberships on the cluster `only`, or on all. They are asked when the
+    /// map names a group role at all, and nothing was said of its members.
+    pub(super) async fn ask(
+        config: &mut Config,
+        said: &Members,
+        only: Option<&ClusterName>,
+    ) -> Self {
+        let mut clusters = Self { known: BTreeMap::new(), otherwise: KnownMembers::nothing() };
+        if !said.members.is_empty() {
+            clusters.otherwise = as_said(said);
+            return clusters;
+        }
+        if config.policy.map.asked_groups().is_empty() {
+            return clusters;
+        }
+        for entry in std::mem::take(&mut config.clusters) {
+            let name = entry.settings.name.clone();
+            if only.is_some_and(|only| *only != name) {
+                continue;
+            }
+            let broker = config.broker.id.clone();
+            let prefix = config.broker.terms.role_prefix.clone();
+            // No mark is read or made with it.
+            let key = Arc::new(MarkerKey::random(&mut rand::rng()));
+            let asked = match Cluster::new(entry.settings, broker, key, prefix) {
+                Ok(cluster) => memberships(&cluster, &config.policy).await,
+                Err(unusable) => Err(unusable),
+            };
+            match asked {
+                Ok(memberships) => {
+                    clusters.known.insert(name, KnownMembers::all(memberships));
+                }
+                Err(failure) => warn(format!(
+                    "cluster {} does not say who is a member of what, see `--member`: {}",
+                    Shown::new(&name),
+                    in_one_line(&failure)
+                )),
+            }
+        }
+        clusters
+    }
+
+    /// What is known of `cluster`.
+    pub(super) fn known(&self, cluster: &ClusterName) -> &KnownMembers {
+        self.known.get(cluster).unwrap_or(&self.otherwise)
+    }
+}
+
+/// What the cluster says of the roles that it lends.
+async fn memberships(cluster: &Cluster, policy: &Policy) -> Result<Memberships, ClusterError> {
+    let lent = policy.targets.iter().filter(|target| target.cluster == *cluster.name());
+    let roles = lent.flat_map(|target| &target.profiles).map(|profile| profile.role.clone());
+    let roles: Vec<_> = roles.collect();
+    cluster.memberships(&roles).await
+}
+
+/// The groups that were named have these members and no others.
+fn as_said(said: &Members) -> KnownMembers {
+    let groups: BTreeSet<Vec<u8>> =
+        said.members.iter().map(|member| member.group.clone().into_bytes()).collect();
+    let names = said.members.iter().map(|member| member.group.clone());
+    let edges = said.members.iter();
+    let edges = edges.filter_map(|member| Some((member.role.clone()?, member.group.clone())));
+    KnownMembers::of_groups(groups, Memberships::of_edges(names, edges))
+}
