@@ -3,7 +3,19 @@
 //! Cases are random. A failure prints the seed; `PGBRIDGE_SEED` repeats it, and `PGBRIDGE_CASES`
 //! asks for more than the usual number of patterns or files.
 
+mod anything;
+mod certificate;
+mod corpus;
+mod differential;
+mod edges;
+mod generator;
+mod hostile;
+mod login;
+mod oracle;
 mod patterns;
+mod promises;
+mod rows;
+mod upstream;
 
 use std::env;
 use std::fmt::Write as _;

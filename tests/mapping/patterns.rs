@@ -22,8 +22,8 @@ struct Asked {
 }
 
 /// Builds a pattern and, beside it, a text that it matches.
-struct Builder<'dice> {
-    dice: &'dice mut StdRng,
+pub(super) struct Builder<'dice> {
+    pub dice: &'dice mut StdRng,
 }
 
 /// Parts of one character, with what they match.
@@ -107,7 +107,7 @@ impl Builder<'_> {
         (0..count).map(|_| self.word(list)).collect()
     }
 
-    fn sequence(&mut self, depth: u32) -> (String, String) {
+    pub fn sequence(&mut self, depth: u32) -> (String, String) {
         let (mut pattern, mut text) = (String::new(), String::new());
         for _ in 0..self.dice.random_range(1..=4) {
             let (part, sample) = self.part(depth);

@@ -132,6 +132,11 @@ impl Postgres {
         self.scratch.join("ca.pem")
     }
 
+    /// The file that the server logs to.
+    pub fn log_file(&self) -> PathBuf {
+        self.scratch.join("postgres.log")
+    }
+
     /// Everything the server has logged so far.
     pub fn log(&self) -> String {
         self.daemon.log()
