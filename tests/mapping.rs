@@ -1,7 +1,7 @@
 //! The ident map against real servers: what PostgreSQL makes of a pattern, and of a file.
 //!
 //! Cases are random. A failure prints the seed; `PGBRIDGE_SEED` repeats it, and `PGBRIDGE_CASES`
-//! asks for more than the usual number of patterns or files.
+//! asks for more than the usual number of patterns, files or logins.
 
 mod anything;
 mod certificate;

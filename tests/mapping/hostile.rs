@@ -73,11 +73,20 @@ fn towers(directive: &str, times: usize) -> Hostile {
     with_files(&format!("{directive}level0\n"), files)
 }
 
+/// Lines each with an expression of its own, and a user to try them all on.
+fn numbered(lines: u32, pattern: &str, user: &str) -> Hostile {
+    let text = (0..lines).fold(String::new(), |mut text, number| {
+        let _ = writeln!(text, "m \"/^{pattern}-{number}$\" \\1");
+        text
+    });
+    Hostile { user: user.into(), ..of(text) }
+}
+
 type Make = fn() -> Hostile;
 
 const NAME_BYTES: usize = 5000;
 
-const CASES: [(&str, Make); 58] = [
+const CASES: [(&str, Make); 63] = [
     ("ten megabytes of lines", || of("m alice alice\n".repeat(750_000))),
     ("eight megabytes of lines", || {
         of("maps alice@example.com the_role_of_alice\n".repeat(199_000))
@@ -155,12 +164,21 @@ const CASES: [(&str, Make); 58] = [
     ("a look ahead of all", || pattern("^(?=(a+)+b)(a*)$", "a".repeat(NAME_BYTES))),
     ("far from the end", || pattern("^(.*)a.{200}$", "ab".repeat(NAME_BYTES / 2))),
     ("200,000 lines with an expression", || of("m /^(.*)@x$ \\1\n".repeat(199_000))),
-    ("100,000 lines with an expression each", || {
-        let lines = (0..100_000).fold(String::new(), |mut text, number| {
-            let _ = writeln!(text, "m /^(.*)-{number}@x$ \\1");
-            text
-        });
-        Hostile { user: b"u-99999@x".to_vec(), ..of(lines) }
+    ("100,000 lines with an expression each", || numbered(100_000, "(.*)", "u-99999")),
+    ("9,000 lines with a large expression each", || {
+        let user = ["a".repeat(200), "1".repeat(200), "-x".into()].concat();
+        numbered(9000, "([a-z]{1,200}[0-9]{1,200}[a-z]{0,200})", &user)
+    }),
+    ("9,000 lines with an expression that remembers much", || {
+        numbered(9000, "(.*a.{90})", &"ab".repeat(300))
+    }),
+    ("9,000 lines that look ahead", || numbered(9000, "(?=.*a.{40})(.*)", &"ab".repeat(50))),
+    ("50 nested stars", || {
+        let text = ["^", &"(".repeat(49), "a*", &")*".repeat(49), "$"].concat();
+        pattern(text, "a".repeat(NAME_BYTES))
+    }),
+    ("an expression of 4,000 bytes", || {
+        pattern(format!("^({})*$", "(a|aa?)+b?".repeat(399)), "ab".repeat(NAME_BYTES / 2))
     }),
     ("long names", || {
         let (user, role) = ("n".repeat(1 << 20).into_bytes(), "r".repeat(1 << 20).into_bytes());
