@@ -2,7 +2,7 @@
 //! is the system user, so a login with one asks the server about any user there could be.
 //!
 //! The encoding is written here because no library makes a certificate of such a name. A name that
-//! is UTF-8 is a UTF8String; any other is a TeletexString, whose bytes OpenSSL takes as they are.
+//! is UTF-8 is a `UTF8String`; any other is a `TeletexString`, whose bytes OpenSSL takes as they are.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};

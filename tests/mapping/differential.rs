@@ -299,7 +299,8 @@ fn short(name: &[u8]) -> String {
 
 fn files_of(fragment: &Fragment) -> String {
     let files = fragment.files.iter();
-    files.map(|(path, content)| format!("{}: {}\n", path.display(), shown(content))).collect()
+    let lines = files.map(|(path, content)| format!("{}: {}", path.display(), shown(content)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whom to ask about: users and roles that the fragment speaks of, and pieces of the users where

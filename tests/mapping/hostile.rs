@@ -86,7 +86,7 @@ type Make = fn() -> Hostile;
 
 const NAME_BYTES: usize = 5000;
 
-const CASES: [(&str, Make); 63] = [
+const CASES: [(&str, Make); 65] = [
     ("ten megabytes of lines", || of("m alice alice\n".repeat(750_000))),
     ("eight megabytes of lines", || {
         of("maps alice@example.com the_role_of_alice\n".repeat(199_000))
@@ -171,6 +171,13 @@ const CASES: [(&str, Make); 63] = [
     }),
     ("9,000 lines with an expression that remembers much", || {
         numbered(9000, "(.*a.{90})", &"ab".repeat(300))
+    }),
+    ("800 lines with a large expression each", || {
+        let user = ["a".repeat(200), "1".repeat(200), "-x".into()].concat();
+        numbered(800, "([a-z]{1,200}[0-9]{1,200}[a-z]{0,200})", &user)
+    }),
+    ("5,000 lines with an expression that remembers much", || {
+        numbered(5000, "(.*a.{90})", &"ab".repeat(300))
     }),
     ("9,000 lines that look ahead", || numbered(9000, "(?=.*a.{40})(.*)", &"ab".repeat(50))),
     ("50 nested stars", || {
