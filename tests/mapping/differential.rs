@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use super::generator::{Fragment, Generator, ROLES_SQL, ROLES_SQL_16};
 use super::login::Loaded;
 use super::oracle::{Asked, Oracle, agree, listed, shown, shrink};
-use super::rows::{compare_rows, prepare_rows, server_rows};
+use super::rows::{compare_rows, lines_with_mistakes, prepare_rows, server_rows};
 use super::{cases, dice};
 
 /// The maps that a server knows.
@@ -95,6 +95,7 @@ struct Tally {
     fragments: usize,
     refused_by_both: usize,
     refused_here_only: usize,
+    mistakes: usize,
     rows: usize,
     allowed: usize,
     denied: usize,
@@ -122,6 +123,8 @@ fn logins_decide_alike(major: u32) {
     let least = tally.logins() / 5;
     assert!(tally.allowed >= least && tally.denied >= least, "one-sided: {tally:?}");
     assert!(tally.failed > 0 && tally.refused_by_both > 0, "too tame: {tally:?}");
+    let shows_rows = major >= 15;
+    assert!(!shows_rows || tally.mistakes > 0 && tally.rows > 0, "nothing to read: {tally:?}");
 }
 
 #[test]
@@ -213,7 +216,10 @@ fn is_beyond_us(asked: &Asked, decision: &MapDecision) -> bool {
 /// A fragment that we refuse: the server refuses it too, or a regular expression is why.
 fn compare_refusal(oracle: &Oracle, fragment: &Fragment, tally: &mut Tally) {
     match oracle.server.load(&fragment.text) {
-        Loaded::Refused(_) => tally.refused_by_both += 1,
+        Loaded::Refused(_) => {
+            tally.refused_by_both += 1;
+            tally.mistakes += compare_mistakes(oracle, fragment);
+        }
         Loaded::Whole if refused_for_a_pattern(oracle, fragment) => tally.refused_here_only += 1,
         Loaded::Whole => {
             let text = shrink(&fragment.text, |text| {
@@ -231,6 +237,30 @@ fn compare_refusal(oracle: &Oracle, fragment: &Fragment, tally: &mut Tally) {
             );
         }
     }
+}
+
+/// A fragment in one file that both refuse: each line that the server finds a mistake in has one of
+/// ours, and ours are in no other lines but those with an expression. Gives how many lines that are.
+fn compare_mistakes(oracle: &Oracle, fragment: &Fragment) -> usize {
+    if oracle.server.major < 15 || !fragment.files.is_empty() {
+        return 0;
+    }
+    let theirs = lines_with_mistakes(oracle);
+    let mistakes = oracle.ours_of(&fragment.text).expect_err("we refuse it");
+    // A mistake of ours is where it is; a row is where its line begins.
+    let begin = |line: u32| theirs.range(..=line).next_back().map_or(line, |(line, _)| *line);
+    let ours: BTreeSet<_> = mistakes.iter().map(|mistake| begin(mistake.line)).collect();
+    let place = format!("PostgreSQL {}: {}", oracle.server.major, shown(&fragment.text));
+    for (line, mistaken) in &theirs {
+        let found = ours.contains(line);
+        assert!(found || !mistaken, "{place}: line {line} has a mistake:\n{}", listed(&mistakes));
+    }
+    for line in &ours {
+        let is_theirs = theirs.get(line) == Some(&true);
+        let has_pattern = !fragment.patterns.is_empty();
+        assert!(is_theirs || has_pattern, "{place}: line {line} has none:\n{}", listed(&mistakes));
+    }
+    ours.len()
 }
 
 /// Whether the server, which has loaded `text`, has an expression in it that we refuse also when it

@@ -23,7 +23,7 @@ pub struct Fragment {
     pub templates: Vec<Vec<u8>>,
     /// Regular expressions, behind their `/`.
     pub patterns: Vec<Vec<u8>>,
-    /// Bytes were changed at random, maybe within an expression.
+    /// Bytes were changed at random, or a quote is not closed: an expression may be another one.
     pub damaged: bool,
 }
 
@@ -563,6 +563,7 @@ impl<'dice> Generator<'dice> {
             (7, _) if self.one_in(12) => {
                 let mut open = quoted_whole_bytes(bytes);
                 open.pop();
+                self.fragment.damaged = true;
                 open
             }
             _ => quoted_whole_bytes(bytes),

@@ -17,7 +17,7 @@ use pgbridge::mapping::{Case, Dialect, IdentMap, MapFiles, Memberships, Question
 use super::oracle::map_name;
 
 /// Most memory that reading and asking may take, in KiB. A test process has some 20,000 of its own.
-const MOST_MEMORY: u64 = 400_000;
+const MOST_MEMORY: u64 = 256_000;
 /// Which case the child process is to try.
 const CASE: &str = "PGBRIDGE_HOSTILE_CASE";
 

@@ -1,5 +1,6 @@
 //! What a server says that it reads from a map file, and what we read.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use pgbridge::mapping::{DatabaseUserView, IdentMap, SystemUserView};
@@ -44,6 +45,14 @@ pub fn compare_rows(oracle: &Oracle, ours: &IdentMap, text: &[u8]) -> usize {
         ours.len(),
         shown(text)
     );
+}
+
+/// The lines of the main file that the server (15 and newer) has a row for, each with whether there
+/// is a mistake in it.
+pub fn lines_with_mistakes(oracle: &Oracle) -> BTreeMap<u32, bool> {
+    let query = "SELECT line_number, error IS NOT NULL FROM pg_ident_file_mappings";
+    let rows = oracle.server.postgres.sql(DATABASE, query);
+    rows.iter().map(|row| (row[0].parse().expect("a line number"), row[1] == "t")).collect()
 }
 
 /// The rows of the view; those of a map whose name is no text, which nobody could be given, are
