@@ -56,7 +56,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     start_log(config.log);
     tell_start(&config);
     let Config { server, store, broker: settings, session, lockout, policy, .. } = config;
-    let Config { ways, clusters, .. } = config;
+    let Config { ways, clusters, map_source, map_reload_every, .. } = config;
     let store = store::open(store).await.context("nothing was started or changed")?;
     let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
     let ways = ways.into_iter().map(LdapWay::new).collect::<Result<Vec<_>, _>>()?;
@@ -72,7 +72,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clock: Clock::system(),
         ways: ways.into_iter().map(|way| Arc::new(way) as Arc<dyn Way>).collect(),
         policy,
-        map_source: None,
+        map_source: Some((map_source, map_reload_every)),
         terms: settings.terms,
         session,
         lockout,

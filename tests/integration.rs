@@ -23,6 +23,7 @@ mod ldap;
 mod mapping;
 mod questions;
 mod recheck;
+mod reload;
 mod smoke;
 // The promises of a store are a part of debug builds only.
 #[cfg(debug_assertions)]

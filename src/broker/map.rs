@@ -12,7 +12,7 @@ use super::Broker;
 use super::in_force::MapHealth;
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
-use crate::mapping::{IdentMap, MapLook, MapReading, MapSource};
+use crate::mapping::{IdentMap, MapLook, MapMistake, MapReading, MapSource};
 use crate::store::{Change, StoreError, StoredMap};
 
 /// For how long files must look the same: whoever writes one may have written half of it.
@@ -76,12 +76,12 @@ impl Broker {
                 self.tell_unchanged(occasion);
                 Ok(())
             }
-            Ok(map) => match self.policy().maps_without_lines(&map).as_slice() {
+            Ok(map) => match self.policy().misfits(&map).as_slice() {
                 [] => self.take_map(map).await,
                 missing => self.refuse_map(missing).await,
             },
             Err(mistakes) => {
-                let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                let told: Vec<String> = mistakes.iter().map(told).collect();
                 self.refuse_map(&told).await
             }
         };
@@ -169,6 +169,12 @@ impl Broker {
         let record = record.ended(Outcome::Refused, "map_mistakes", &bounded(mistakes));
         self.store().commit(Vec::new(), vec![record]).await
     }
+}
+
+/// A mistake with what to do about it.
+fn told(mistake: &MapMistake) -> String {
+    let hint = Some(&mistake.hint).filter(|hint| !hint.is_empty());
+    hint.map_or_else(|| mistake.to_string(), |hint| format!("{mistake}; {hint}"))
 }
 
 /// The first mistakes, one a line, and how many more there are.

@@ -6,12 +6,13 @@ use std::future::ready;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::SignedDuration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::recheck::Judged;
-use super::standing::{FRESH, Look};
+use super::standing::Look;
 use super::{Broker, LeaseError};
 use crate::auth::Identity;
 use crate::causes::with_causes;
@@ -101,7 +102,8 @@ impl Broker {
                 return Ok(Held::of(judged));
             }
         }
-        match self.look(principal, FRESH).await {
+        // However lately they were seen, their groups may have changed since.
+        match self.look(principal, SignedDuration::ZERO).await {
             Look::Good(seen) | Look::OnlyAtLogin(Some(seen)) => self.hold_seen(&seen).await,
             Look::Gone(reason) => {
                 self.end_person(principal, &reason).await?;

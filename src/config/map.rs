@@ -14,7 +14,7 @@ use crate::mapping::{
     AccessMaps, Case, DatabaseUserView, Dialect, IdentMap, MapFiles, MapMistake, Maps, Policy,
     RuleRef, RuleView,
 };
-use crate::names::MapName;
+use crate::names::{MapName, Ttl};
 
 /// The files of a map on disk: regular files of at most 8 MiB each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +59,8 @@ impl MapFiles for Opened<'_> {
 pub(super) struct MapFile {
     pub map: IdentMap,
     pub path: PathBuf,
+    /// How often it is looked whether the files have changed.
+    pub reload_every: Ttl,
 }
 
 impl MapFile {
@@ -81,17 +83,19 @@ pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let dialect = table.optional("postgres", &form::number(13, 18));
     let oldest = clusters.iter().min().copied();
     let dialect: Dialect = dialect.or(oldest).unwrap_or_default();
-    let map = file.and_then(|file| parse(&table, &file, dialect));
+    let reload_every = table.defaulted("reload_every", "\"5s\"", &form::duration("1s", "1h"));
+    let map = file.zip(reload_every);
+    let map = map.and_then(|(file, every)| parse(&table, &file, dialect, every));
     table.finish();
     map
 }
 
-fn parse(table: &Table<'_>, file: &Path, dialect: Dialect) -> Option<MapFile> {
+fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) -> Option<MapFile> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Public)?;
     let files = Opened { main: &path, bytes: &bytes };
     match IdentMap::load(dialect, &path, &files) {
-        Ok(map) => Some(MapFile { map, path }),
+        Ok(map) => Some(MapFile { map, path, reload_every }),
         Err(mistakes) => {
             for mistake in mistakes {
                 let file = shown(&path, &mistake.file);

@@ -39,14 +39,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
 use crate::auth::ldap::LdapSettings;
 use crate::auth::{Lockout, SessionTimes};
-use crate::mapping::{Dialect, Maps, Policy, Target};
-use crate::names::WayName;
+use crate::mapping::{Dialect, MapSource, Maps, Policy, Target};
+use crate::names::{Ttl, WayName};
 
 pub use crate::store::StoreSettings;
 pub use broker::BrokerSettings;
@@ -77,8 +78,10 @@ pub struct Config {
     pub lockout: Lockout,
     /// Who may become what: the map file, which way in uses which map, and the profiles.
     pub policy: Policy,
-    /// The main file of the map, which [`MapDisk`] reads again when it has changed.
-    pub map_file: PathBuf,
+    /// Where the map is read from again when its files have changed.
+    pub map_source: MapSource,
+    /// How often it is looked whether they have.
+    pub map_reload_every: Ttl,
     /// The ways in, at least one, in the order of the file.
     pub ways: Vec<LdapSettings>,
     /// The clusters, at least one, in the order of the file.
@@ -175,9 +178,10 @@ fn sections(root: Table<'_>) -> Option<Config> {
     }
     let Ways { settings: ways, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
-    let MapFile { map, path: map_file } = map?;
+    let MapFile { map, path: main, reload_every: map_reload_every } = map?;
     let policy = Policy { map, ways: maps, access, targets };
-    notes.extend(map::lines_without_effect(&policy, &map_file));
+    notes.extend(map::lines_without_effect(&policy, &main));
+    let (dialect, files) = (policy.map.dialect(), Arc::new(MapDisk));
     notes.sort();
     Some(Config {
         server: server?,
@@ -187,7 +191,8 @@ fn sections(root: Table<'_>) -> Option<Config> {
         session: session?,
         lockout: lockout?,
         policy,
-        map_file,
+        map_source: MapSource { dialect, main, files },
+        map_reload_every,
         ways,
         clusters,
         notes,

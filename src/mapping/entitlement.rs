@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::scan::Of;
 use super::{
-    Because, Case, IdentMap, MapDecision, MapRevision, Matched, Memberships, Profile, RuleRef,
+    Because, Case, DatabaseUserView, IdentMap, MapDecision, MapRevision, Matched, Memberships,
+    Profile, RuleRef, RuleView,
 };
 use crate::auth::Identity;
 use crate::names::{ClusterName, Group, MapName, Principal, RoleName, WayName};
@@ -216,10 +217,27 @@ impl Policy {
         Self { map, ways: ways.clone(), access: access.clone(), targets: targets.clone() }
     }
 
-    /// What of the configuration names a map that has no line in `map`. Such a map lets nobody in,
-    /// so it is a slip: in a name, or because half of a file is missing.
+    /// Why `map` cannot take the place of the one here, as far as that does not stand in a line.
+    ///
+    /// A name of the configuration without a line lets nobody in, so it is a slip: in the name, or
+    /// because half of a file is missing. And the broker's own duties are roles of no cluster, so
+    /// that nobody can be asked who is a member of one.
     #[must_use]
-    pub fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {
+    pub fn misfits(&self, map: &IdentMap) -> Vec<String> {
+        let access = [&self.access.map, &self.access.group_map].into_iter().flatten();
+        let asks =
+            |rule: &RuleView<'_>| matches!(rule.database_user(), DatabaseUserView::MemberOf(_));
+        let asking = access.flat_map(|name| map.rules(name).filter(asks));
+        let asking = asking.map(|rule| {
+            format!(
+                "{}: `+role` in a map of [access], whose roles are of no cluster",
+                rule.reference()
+            )
+        });
+        self.maps_without_lines(map).into_iter().chain(asking).collect()
+    }
+
+    fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {
         let ways = self.ways.iter().map(|(way, maps)| (format!("the way in `{way}`"), maps));
         let all = ways.chain([("[access]".to_owned(), &self.access)]);
         all.flat_map(|(what, maps)| {
@@ -715,16 +733,18 @@ groups cn=readers    +readers
     }
 
     #[test]
-    fn a_map_without_a_line_for_a_name_that_is_configured_is_no_map() {
+    fn a_map_that_does_not_fit_the_configuration_is_told_why() {
         let policy = policy();
         let missing = |text: &str| {
             let map = IdentMap::parse(Dialect::default(), "f", text.as_bytes()).unwrap();
-            policy.maps_without_lines(&map)
+            policy.misfits(&map)
         };
         assert!(missing(MAP).is_empty());
         assert_eq!(missing("").len(), 7);
         let told = missing(&MAP.replace("duties  ", "dutys   "));
         assert_eq!(told, ["[access] uses map `duties`, which has no line in the file"]);
+        let told = missing(&format!("{MAP}duties bob +auditor\n"));
+        assert_eq!(told, ["f:12: `+role` in a map of [access], whose roles are of no cluster"]);
     }
 
     #[test]

@@ -89,8 +89,9 @@ fn included_files_are_read_from_where_they_are_included() {
     let rules = map.map_names().flat_map(|name| map.rules(name));
     let lines: Vec<_> = rules.map(|rule| rule.reference().to_string()).collect();
     assert_eq!(lines, ["conf.d/a.conf:2", "more:1", "conf.d/b.conf:1"]);
-    assert_eq!(config.map_file, office.0.join("maps/main.conf"));
-    let again = IdentMap::load(map.dialect(), &config.map_file, &MapDisk).expect("it is unchanged");
+    assert_eq!(config.map_source.main, office.0.join("maps/main.conf"));
+    let again =
+        IdentMap::load(map.dialect(), &config.map_source.main, &MapDisk).expect("it is unchanged");
     assert_eq!(again.revision(), map.revision());
     let stored = IdentMap::load(map.dialect(), map.text().main(), map.text()).expect("it is whole");
     assert_eq!(stored.revision(), map.revision());

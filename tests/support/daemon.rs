@@ -25,6 +25,7 @@ pub struct Daemon {
 /// The signals a test sends to a server, by their names in kill(1).
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
+    Hangup,
     Interrupt,
     Terminate,
     Quit,
@@ -45,6 +46,7 @@ impl Signal {
 
     fn name(self) -> &'static str {
         match self {
+            Self::Hangup => "HUP",
             Self::Interrupt => "INT",
             Self::Terminate => "TERM",
             Self::Quit => "QUIT",

@@ -96,7 +96,7 @@ impl Inside {
                 .map(|way| Arc::new(LdapWay::new(way).expect("a way")) as Arc<dyn Way>)
                 .collect(),
             policy: config.policy,
-            map_source: None,
+            map_source: Some((config.map_source, config.map_reload_every)),
             clusters: clusters.collect(),
             terms: settings.terms,
             session: config.session,
