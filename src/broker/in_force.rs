@@ -7,7 +7,7 @@ use metrics::gauge;
 use tokio::sync::Notify;
 
 use super::Broker;
-use crate::mapping::{IdentMap, Policy};
+use crate::mapping::Policy;
 use crate::names::WayName;
 
 /// Who may become what, now. It is replaced as a whole: whoever decides takes it once, and decides
@@ -56,11 +56,10 @@ impl InForce {
         self.now().number
     }
 
-    /// Puts `map` in the place of the one in force, and wakes whoever must follow it.
-    pub(super) fn replace(&self, map: IdentMap) {
+    /// Puts `policy` in the place of the one in force, and wakes whoever must follow it.
+    pub(super) fn replace(&self, policy: Arc<Policy>) {
         {
             let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-            let policy = Arc::new(now.policy.with_map(map));
             *now = Numbered { policy, number: now.number + 1 };
         }
         self.replaced.values().for_each(Notify::notify_one);

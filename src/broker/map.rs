@@ -1,6 +1,7 @@
 //! Following the files of the map: another content is read, written down, and then used. What
 //! cannot be used leaves the map before in force.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
@@ -124,15 +125,17 @@ impl Broker {
     /// # Errors
     /// When the store does not take the record. Then nothing has changed.
     async fn take_map(&self, map: IdentMap) -> Result<(), StoreError> {
-        let (former, revision) = (self.policy(), map.revision().clone());
-        let former_revision = former.map.revision().clone();
+        let former = self.policy();
+        let next = Arc::new(former.with_map(map));
+        let (revision, former_revision) =
+            (next.map.revision().clone(), former.map.revision().clone());
         let record = Record {
             map_revision: Some(revision.clone()),
             former_map_revision: Some(former_revision.clone()),
             ..Record::new(self.now(), Action::MapReloaded, Subject::Broker)
         };
-        self.store().commit(vec![self.keep(&map)], vec![record]).await?;
-        self.0.in_force.replace(map);
+        self.store().commit(vec![self.keep(&next.map)], vec![record]).await?;
+        self.0.in_force.replace(next);
         self.0.in_force.note_health(MapHealth::Current);
         info!(map.revision = %revision, map.former_revision = %former_revision, "another map is in force");
         Ok(())
@@ -209,7 +212,47 @@ async fn looks_like(source: &MapSource, look: MapLook) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::io;
+    use std::path::Path;
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::mapping::{Dialect, MapFiles};
+
+    /// A file that holds one text after the other, each for one look, and the last for ever.
+    struct Writing(Mutex<Vec<&'static str>>);
+
+    impl MapFiles for Writing {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            let mut texts = self.0.lock().unwrap();
+            let text = if texts.len() > 1 { texts.remove(0) } else { texts[0] };
+            Ok(text.as_bytes().to_vec())
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn writing(texts: &[&'static str]) -> MapSource {
+        let files = Arc::new(Writing(Mutex::new(texts.to_vec())));
+        MapSource { dialect: Dialect::default(), main: "pg_ident.conf".into(), files }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_read_again_until_it_rests() {
+        const WHOLE: &str = "corp alice orders_read\ncorp bob orders_write\n";
+        let half = ["", "corp alice ord", "corp alice orders_read\n", WHOLE];
+        for count in 0..=half.len() {
+            let texts: Vec<&str> = half[..count].iter().copied().chain([WHOLE]).collect();
+            let map = settled(&writing(&texts)).await.unwrap().map.unwrap();
+            let whole = IdentMap::parse(Dialect::default(), "pg_ident.conf", WHOLE.as_bytes());
+            assert_eq!(map.revision(), whole.unwrap().revision(), "{texts:?}");
+        }
+        let never: Vec<&str> = ["corp a b\n", "corp a c\n"].repeat(READINGS as usize);
+        assert!(settled(&writing(&never)).await.is_none());
+    }
 
     #[test]
     fn a_record_of_many_mistakes_stays_small_and_says_how_many_there_are() {

@@ -66,17 +66,21 @@ impl Broker {
             let site = self.site(&name)?;
             match timeout(ANSWER_WITHIN, site.cluster.memberships(&roles)).await {
                 Ok(Ok(memberships)) => Some((name, memberships)),
-                Ok(Err(failed)) => {
-                    warn!(cluster = %name, cause = with_causes(&failed), "who is a member of what cannot be asked");
-                    None
-                }
-                Err(_) => {
-                    warn!(cluster = %name, "the cluster does not say who is a member of what");
-                    None
-                }
+                Ok(Err(failed)) => self.unanswered(name, &with_causes(&failed)),
+                Err(_) => self.unanswered(name, "it does not answer"),
             }
         });
         join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+impl Broker {
+    /// Says once a minute that a cluster cannot be asked: whoever is looked up asks it.
+    fn unanswered<T>(&self, cluster: ClusterName, cause: &str) -> Option<T> {
+        if self.0.hushed.speak(&format!("members:{cluster}"), self.now()).is_some() {
+            warn!(%cluster, cause, "who is a member of what cannot be asked");
+        }
+        None
     }
 }
 

@@ -155,6 +155,7 @@ impl Broker {
             role: Some(entitlement.profile().role.to_string()),
             rule: Some(entitlement.rule().clone()),
             map_revision: Some(entitlement.revision().clone()),
+            because: Some(entitlement.because().clone()),
             ..self.record(request, Action::LeaseRequested, caller.subject())
         };
         let detail = refusal.to_string();

@@ -66,7 +66,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the broker
     ///
-    /// Runs until SIGTERM or SIGINT, then lets running requests finish.
+    /// Runs until SIGTERM or SIGINT, then lets running requests finish. On SIGHUP, and when their
+    /// files change, it reads the map and its certificate again, and nothing else.
     Serve(ConfigFile),
     /// What people do.
     #[command(flatten)]
