@@ -66,8 +66,8 @@ impl Broker {
             let site = self.site(&name)?;
             match timeout(ANSWER_WITHIN, site.cluster.memberships(&roles)).await {
                 Ok(Ok(memberships)) => Some((name, memberships)),
-                Ok(Err(failed)) => self.unanswered(name, &with_causes(&failed)),
-                Err(_) => self.unanswered(name, "it does not answer"),
+                Ok(Err(failed)) => self.unanswered(&name, &with_causes(&failed)),
+                Err(_) => self.unanswered(&name, "it does not answer"),
             }
         });
         join_all(asked).await.into_iter().flatten().collect()
@@ -76,7 +76,7 @@ impl Broker {
 
 impl Broker {
     /// Says once a minute that a cluster cannot be asked: whoever is looked up asks it.
-    fn unanswered<T>(&self, cluster: ClusterName, cause: &str) -> Option<T> {
+    fn unanswered<T>(&self, cluster: &ClusterName, cause: &str) -> Option<T> {
         if self.0.hushed.speak(&format!("members:{cluster}"), self.now()).is_some() {
             warn!(%cluster, cause, "who is a member of what cannot be asked");
         }

@@ -15,7 +15,11 @@ const MAP: &str = "corp alice +lendable\ncorp bob orders_write\n\
                    duties \"cn=auditors,ou=groups,dc=example,dc=test\" auditor\n";
 
 async fn start(major: u32) -> TestBed {
-    let bed = TestBed::start_with(major, every("1h"));
+    start_with(major, |config| config).await
+}
+
+async fn start_with(major: u32, edit: impl Fn(String) -> String) -> TestBed {
+    let bed = TestBed::start_with(major, |config| edit(every("1h")(config)));
     bed.postgres.sql("postgres", "CREATE ROLE lendable NOLOGIN");
     fs::write(bed.file("pg_ident.conf"), MAP).expect("written");
     bed.signal(Signal::Hangup);
@@ -92,6 +96,26 @@ async fn members_of_a_group_role_are_let_in_for_as_long_as_they_are_on_16() {
 #[tokio::test]
 async fn members_of_a_group_role_are_let_in_for_as_long_as_they_are_on_18() {
     members_are_let_in_for_as_long_as_they_are(18, " WITH INHERIT FALSE, SET FALSE").await;
+}
+
+#[tokio::test]
+async fn who_is_no_member_any_more_loses_the_lease_within_the_period_without_asking() {
+    let bed = start_with(18, |config| {
+        let often = "[broker]\nrecheck_every = \"10s\"\nrecheck_grace = \"20s\"";
+        config.replace("[broker]", often)
+    })
+    .await;
+    bed.postgres.sql("postgres", "GRANT lendable TO orders_read, reports_read");
+    let token = bed.login("alice").await;
+    let alice = Caller::Session(&token);
+    held(&issue(&bed, alice, "orders_read").await);
+    let wish = json!({ "cluster": "orders", "role": "reports_read", "ttl": "10m" });
+    let (_, kept, _) = held(&bed.call(Method::POST, "/v1/leases", alice, Some(wish)).await);
+    bed.postgres.sql("postgres", "REVOKE lendable FROM orders_read");
+    until("the role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+    let ended = of_action(&bed, "lease.revoke_requested");
+    assert_eq!((ended.len(), &ended[0]["cause"]), (1, &json!("withdrawn")));
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ use expand::Trouble;
 use index::Index;
 use mistake::{Flaw, Mistakes};
 use read::{Fields, RuleReader};
-use rule::{DatabaseUser, Rule, Verdict};
+use rule::{Rule, Verdict};
 
 /// Most lines of a map. Each is asked in turn when a role is asked for.
 const RULES: usize = 200_000;
@@ -66,6 +66,8 @@ pub struct IdentMap {
     text: MapText,
     revision: MapRevision,
     maps: BTreeMap<Box<[u8]>, Rules>,
+    /// The groups of all `+group` lines: each decision asks for them.
+    groups: BTreeSet<Box<[u8]>>,
 }
 
 /// The lines of one map.
@@ -120,7 +122,9 @@ impl IdentMap {
         let text = expand::expand(dialect, main, files, &mut take);
         let text = text.map_err(Mistakes::into_found)?;
         maps.values_mut().for_each(Rules::index);
-        Ok(Self { dialect, revision: text.revision(dialect), text, maps })
+        let groups = maps.values().flat_map(|rules| &rules.in_order).filter_map(Rule::group);
+        let groups = groups.map(Box::from).collect();
+        Ok(Self { dialect, revision: text.revision(dialect), text, maps, groups })
     }
 
     /// Reads a map that stands in `bytes` alone, and can include nothing. `file` is the name of
@@ -211,13 +215,7 @@ impl IdentMap {
     /// has no group, and so no members.
     #[must_use]
     pub fn asked_groups(&self) -> BTreeSet<&[u8]> {
-        let rules = self.maps.values().flat_map(|rules| &rules.in_order);
-        rules
-            .filter_map(|rule| match &rule.database_user {
-                DatabaseUser::MemberOf(group) if !group.is_empty() => Some(&**group),
-                _ => None,
-            })
-            .collect()
+        self.groups.iter().map(|group| &**group).collect()
     }
 
     fn rules_of(&self, map: &MapName) -> Option<&Rules> {

@@ -53,6 +53,14 @@ pub(super) enum Verdict<'a> {
 }
 
 impl Rule {
+    /// The group whose members the line is about. A `+` alone has none, and so no members.
+    pub fn group(&self) -> Option<&[u8]> {
+        match &self.database_user {
+            DatabaseUser::MemberOf(group) if !group.is_empty() => Some(group),
+            _ => None,
+        }
+    }
+
     pub fn judge<'a>(&self, question: &Question<'a>) -> Verdict<'a> {
         if !question.is_askable() {
             return Verdict::OtherUser;

@@ -176,6 +176,38 @@ async fn a_file_with_an_index_that_misses_a_lease_is_refused() {
     assert!(SqliteStore::open(&path).is_ok());
 }
 
+/// What `sqlite3 store.db .dump` gives of a store of the first version, as far as it matters.
+const FIRST_VERSION: &str = "PRAGMA application_id = 1885823602; PRAGMA user_version = 1; \
+    INSERT INTO lease (id, version, state, principal, principal_key, cluster, database, role, \
+        role_name, requested_at, create_before, expires_at, ceiling, owned_objects, client, rule, \
+        map_revision, attempts) VALUES ('aaaaaaaaaaaaaaaa', 1, 'intent', \
+        '{\"method\":\"ldap\",\"directory\":\"corp\",\"account\":\"alice\"}', \
+        'ldap:corp:alice', 'orders', 'orders', 'orders_read', 'pgb_alice_aaaaaaaaaaaaaaaa', 1, 2, 3, \
+        4, 'drop', '127.0.0.1', '{\"file\":\"pg_ident.conf\",\"line\":1}', '0b5e', 0);";
+
+#[tokio::test]
+async fn a_store_of_the_version_before_is_brought_up_to_date_and_its_leases_are_read() {
+    let (_directory, path) = place();
+    let first = include_str!("../migrations/sqlite/0001_leases_sessions_audit.sql");
+    shell(&path).execute_batch(&format!("{first}\n{FIRST_VERSION}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(SqliteStore::open_read_only(&path).is_err());
+    let store = SqliteStore::open(&path).unwrap();
+    let lease = store.lease("aaaaaaaaaaaaaaaa".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((lease.because, lease.rule.line), (None, 1));
+    opened(&store, &intent("alice")).await;
+    drop(store);
+    let version = |connection: &Connection| {
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!(version(&shell(&path)), 2);
+    for change in ["UPDATE map_revision SET postgres = 13", "DELETE FROM map_revision"] {
+        let kept = "INSERT INTO map_revision VALUES ('r', 16, '{}', 1) ON CONFLICT DO NOTHING";
+        shell(&path).execute_batch(kept).unwrap();
+        assert!(shell(&path).execute_batch(change).unwrap_err().to_string().contains("are never"));
+    }
+}
+
 #[test]
 fn a_schema_of_a_newer_version_is_refused() {
     let (_directory, path) = place();
