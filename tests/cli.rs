@@ -1,5 +1,6 @@
 //! The command line, run as people run it, against servers that are away, strange or hostile.
 
+mod map;
 mod operate;
 mod psql;
 mod questions;

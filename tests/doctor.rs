@@ -3,6 +3,7 @@
 
 mod doors;
 mod findings;
+mod map;
 mod pooler;
 mod prepare;
 

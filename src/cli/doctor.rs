@@ -66,7 +66,7 @@ pub(super) async fn run(doctor: Doctor, clock: &Clock) -> Result<Exit, Failure> 
 }
 
 /// One for each cluster of the configuration, or for the one that was named.
-fn examinations(
+pub(super) fn examinations(
     config: Config,
     only: Option<&ClusterName>,
 ) -> Result<Vec<Examination>, DoctorError> {

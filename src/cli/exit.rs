@@ -19,6 +19,8 @@ pub enum Exit {
     LoggedOut,
     /// 5: the server cannot be reached.
     Unreachable,
+    /// A code of the command's own, which its help explains.
+    Own(u8),
     /// The code of the program that was run in the person's place; 128 and the number of the
     /// signal when a signal ended it, as shells do.
     Program(u8),
@@ -38,7 +40,7 @@ impl Exit {
             Self::Refused => 3,
             Self::LoggedOut => 4,
             Self::Unreachable => 5,
-            Self::Program(code) => code,
+            Self::Own(code) | Self::Program(code) => code,
         }
     }
 

@@ -6,6 +6,7 @@ use super::client::ClientError;
 use super::credential::CredentialError;
 use super::doctor::DoctorError;
 use super::exit::Exit;
+use super::map::MapError;
 use super::operate::OperateError;
 use super::questions::QuestionError;
 use super::roles::ChoiceError;
@@ -64,6 +65,10 @@ pub(super) enum Failure {
     NeedsYes { leases: usize },
     #[error("signals cannot be watched")]
     Signals(#[source] io::Error),
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error("the questions cannot be read from standard input")]
+    QuestionsUnread(#[source] io::Error),
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
 }
@@ -85,6 +90,7 @@ impl Failure {
                 failure.exit()
             }
             Self::Choice(failure) => failure.exit(),
+            Self::Map(_) => Exit::Own(2),
             Self::NotLoggedIn | Self::OtherServer { .. } => Exit::LoggedOut,
             Self::NoServer
             | Self::BadServer(_)
@@ -103,6 +109,7 @@ impl Failure {
             | Self::NoPsql
             | Self::PsqlNotStarted(_)
             | Self::Signals(_)
+            | Self::QuestionsUnread(_)
             | Self::Output(_) => Exit::Failed,
         }
     }

@@ -12,6 +12,7 @@ mod doctor;
 mod exit;
 mod failure;
 mod leases;
+mod map;
 mod operate;
 mod person;
 mod psql;
@@ -25,9 +26,9 @@ mod terminal;
 
 pub use args::{
     About, AuditCommand, Cli, Command, ConfigFile, DeclareGone, Doctor, DoctorAnswer, Explain,
-    Format, Issue, Leases, Login, Member, MemberError, Members, OperatorCommand, Output,
-    PersonCommand, Psql, Renew, Revoke, Selection, Target, TargetError, WhatCan, WhoCan, Wish,
-    command,
+    FailOn, Format, Issue, Leases, Login, MapCommand, MapDiff, MapEval, MapLint, Member,
+    MemberError, Members, OperatorCommand, Output, PersonCommand, Psql, Renew, Revoke, Selection,
+    Target, TargetError, WhatCan, WhoCan, Wish, command,
 };
 pub use exit::Exit;
 pub use server::{ServerUrl, ServerUrlError};

@@ -8,6 +8,7 @@ use super::args::{AuditCommand, OperatorCommand, command};
 use super::doctor;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::map;
 use super::questions;
 use super::terminal::{self, Shown, note, safe_json, warn};
 use crate::clock::Clock;
@@ -36,6 +37,7 @@ pub(super) async fn run(command: OperatorCommand, clock: &Clock) -> Result<Exit,
         OperatorCommand::Explain(command) => questions::explain(command).await,
         OperatorCommand::WhoCan(command) => questions::who_can(command, clock).await,
         OperatorCommand::WhatCan(command) => questions::what_can(command).await,
+        OperatorCommand::Map(command) => map::run(command).await,
         OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
             export(&config.config, after).await
         }
@@ -67,7 +69,7 @@ fn check(path: &Path) -> Result<Exit, Failure> {
 
 /// Where the store is. An auditor may read that, and none of the secrets beside it but the password
 /// of a store on PostgreSQL, which may be that of a login of their own.
-fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
+pub(super) fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
     config::store_only(path).map_err(|diagnostics| told(path, &diagnostics))
 }
 

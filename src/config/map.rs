@@ -80,14 +80,18 @@ fn shown(main: &Path, file: &str) -> String {
 /// it: a line of a newer release would let nobody in there.
 pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let file: Option<PathBuf> = table.required("file", &form::path());
-    let dialect = table.optional("postgres", &form::number(13, 18));
-    let oldest = clusters.iter().min().copied();
-    let dialect: Dialect = dialect.or(oldest).unwrap_or_default();
+    let dialect = dialect(&table, clusters);
     let reload_every = table.defaulted("reload_every", "\"5s\"", &form::duration("1s", "1h"));
     let map = file.zip(reload_every);
     let map = map.and_then(|(file, every)| parse(&table, &file, dialect, every));
     table.finish();
     map
+}
+
+/// Whose reading of the map counts: what is written, or else that of the oldest cluster.
+pub(super) fn dialect(table: &Table<'_>, clusters: &[Dialect]) -> Dialect {
+    let written = table.optional("postgres", &form::number(13, 18));
+    written.or(clusters.iter().min().copied()).unwrap_or_default()
 }
 
 fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) -> Option<MapFile> {

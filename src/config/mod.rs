@@ -29,6 +29,7 @@ mod ldap;
 mod lockout;
 mod log;
 mod map;
+mod map_settings;
 mod reader;
 mod server;
 mod session;
@@ -55,6 +56,7 @@ pub use cluster::ClusterEntry;
 pub use diagnostic::{Diagnostic, Note, Position};
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use map::MapDisk;
+pub use map_settings::MapSettings;
 pub use server::{ServerSettings, Transport};
 
 use diagnostic::Kind;
@@ -106,6 +108,15 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 pub fn store_only(path: &Path) -> Result<StoreSettings, Vec<Diagnostic>> {
     let section = |root: Table<'_>| store::read_existing(root.section("store", "[store]"));
     settled(path, read(path, bytes_of(path)?, section))
+}
+
+/// Reads what comparing and checking maps needs: which maps are used for what, and what is lent. No
+/// other file is opened, and none of the secrets has to be there.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML, or one of those keys is missing or wrong.
+pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
+    settled(path, read(path, bytes_of(path)?, |root| map_settings::read(&root)))
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {

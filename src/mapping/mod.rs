@@ -3,23 +3,33 @@
 //! Invariant: nothing here does I/O, reads the time or is async. Only here can an
 //! [`Entitlement`] be made, and only from an identity.
 
+mod automaton;
 mod backwards;
 mod because;
+mod diff;
 mod entitlement;
+mod eval;
 mod explain;
 mod ident;
+mod line;
+mod lint;
 mod near;
 mod profile;
 mod scan;
 mod source;
+mod uses;
 
 pub use backwards::{
     Earlier, LineEnds, LineLetsIn, LineNever, PersonCan, RoleAnswer, WhatCan, Who, WhoCan,
 };
 pub use because::{Because, Matched};
+pub use diff::{
+    Certainty, ChangedFor, DiffContext, Direction, Example, MapChange, MapDifference, diff,
+};
 pub use entitlement::{
     AccessMaps, Duties, Entitlement, Maps, Members, Offers, Policy, Refusal, Target,
 };
+pub use eval::{EvalAnswer, EvalDecision, Evaluated, QUESTION_BYTES, evaluate, load_error};
 pub use explain::{
     AskedLine, AskedMap, Cause, Explanation, Inquiry, InquiryError, LentTerms, LineSaid, NameOf,
     NearMiss, NetworkSaid, UnverifiedPerson, Verdict,
@@ -29,9 +39,12 @@ pub use ident::{
     MapMistake, MapRevision, MapText, Memberships, Question, RuleRef, RuleView, SystemUserView,
     Wanted,
 };
+pub use line::Grant;
+pub use lint::{ClusterRoles, LintCode, LintContext, LintFinding, LintSeverity, lint};
 pub use near::Near;
 pub use profile::{ObjectPolicy, Profile, ReasonRule};
 pub use scan::{KnownMembers, MapLine};
 pub use source::{MapLook, MapReading, MapSource};
+pub use uses::{MapUse, MapUses};
 
 use ident::RoleAlone;

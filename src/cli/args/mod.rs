@@ -1,5 +1,6 @@
 //! What can be typed: every command, its options and its help.
 
+mod map;
 mod operator;
 mod person;
 mod questions;
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use self::map::{FailOn, MapCommand, MapDiff, MapEval, MapLint};
 pub use self::operator::{AuditCommand, ConfigFile, Doctor, DoctorAnswer, OperatorCommand};
 pub use self::person::{
     DeclareGone, Format, Issue, Leases, Login, Output, PersonCommand, Psql, Renew, Revoke,
@@ -87,6 +89,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "serve",
             "check",
             "doctor",
+            "map",
             "explain",
             "who-can",
             "what-can",
@@ -226,6 +229,13 @@ mod tests {
             "pgbridge explain alice --cluster orders --from here --config x.toml",
             "pgbridge who-can orders_read --config x.toml",
             "pgbridge what-can --config x.toml",
+            "pgbridge map",
+            "pgbridge map eval",
+            "pgbridge map eval --file x.conf --postgres 12",
+            "pgbridge map diff x.conf",
+            "pgbridge map lint",
+            "pgbridge map lint x.conf --clusters",
+            "pgbridge map lint x.conf --fail-on note",
         ] {
             let refusal = parse(bad).err().unwrap_or_else(|| panic!("accepted: {bad}"));
             assert_eq!(refusal.exit_code(), 2, "{bad}");
@@ -253,6 +263,10 @@ mod tests {
              --member staff=r --member none= --from ::1 --json --config x.toml",
             "pgbridge who-can orders_read --cluster orders --resolve --json --config x.toml",
             "pgbridge what-can alice --groups cn=a --config x.toml",
+            "pgbridge map eval --file x.conf --postgres 18",
+            "pgbridge map diff x.conf y.conf --config x.toml --identities z --json",
+            "pgbridge map lint x.conf",
+            "pgbridge map lint --config x.toml --clusters --fail-on error",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }

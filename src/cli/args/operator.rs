@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::map::MapCommand;
 use super::questions::{Explain, WhatCan, WhoCan};
 use crate::names::ClusterName;
 
@@ -71,6 +72,9 @@ Example:
   pgbridge what-can alice --config pgbridge.toml \\
       --groups cn=orders-readers,ou=groups,dc=example,dc=test")]
     WhatCan(WhatCan),
+    /// Ask a map, compare two, and find what is not meant
+    #[command(subcommand)]
+    Map(MapCommand),
     /// Read the audit
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -22,6 +22,7 @@ mod read;
 mod session;
 mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +42,9 @@ use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Tt
 pub use self::expected::Expected;
 pub use self::finding::{Check, Finding, Verdict};
 pub use self::prepare::HbaServer;
+
+/// Bytes of the name of a role.
+const ROLE_BYTES: usize = 63;
 
 /// What of the broker's own is needed to examine a cluster.
 #[derive(Clone)]
@@ -150,6 +154,31 @@ impl Examination {
         let facts = reader.facts(&session, clock).await;
         let version = facts.server.as_ref().ok().map(|server| server.version);
         (judge::inside(&self.expected, &facts), version)
+    }
+
+    /// Which of these roles the cluster has, and what each of them reaches that rules the cluster or
+    /// the broker.
+    ///
+    /// # Errors
+    /// A text for a person, when it cannot be asked.
+    pub async fn look_at_roles(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Vec<String>>, String> {
+        let (connections, expected) = (&self.connections, &self.expected);
+        let reader = read::Reader { connections, expected, examiner: &self.examiner };
+        let looked: Looked<BTreeMap<String, Vec<String>>> = async {
+            let client = connections.open(expected.maintenance.as_str()).await?;
+            let mut roles = BTreeMap::new();
+            // The server would cut a longer name, and answer for another role.
+            for name in names.iter().filter(|name| name.len() <= ROLE_BYTES) {
+                let reach = reader.reach(&client, name).await?;
+                roles.extend(reach.map(|powers| (name.clone(), powers)));
+            }
+            Ok(roles)
+        }
+        .await;
+        looked.map_err(|failure| shortened(&failure.to_string(), 1000))
     }
 
     /// The statements that prepare the cluster, for psql and a superuser.

@@ -136,21 +136,31 @@ impl Reader<'_> {
 
     /// The same question that is asked before a role is made, for each that there is.
     async fn reaches(&self, client: &ClientWrapper) -> Looked<Vec<(String, Vec<String>)>> {
+        let mut reaches = Vec::new();
+        for group in self.expected.groups() {
+            let reach = self.reach(client, group.as_str()).await?;
+            reaches.extend(reach.map(|powers| (group.to_string(), powers)));
+        }
+        Ok(reaches)
+    }
+
+    /// What a role reaches that rules the cluster or the broker; nothing when there is no such role.
+    pub(super) async fn reach(
+        &self,
+        client: &ClientWrapper,
+        role: &str,
+    ) -> Looked<Option<Vec<String>>> {
         let admin = name_or_empty(self.expected.admin_role.as_ref());
         let attic = name_or_empty(self.expected.attic_role.as_ref());
         let sql = include_str!("../sql/before_create.sql");
         // The doctor takes nothing away: whom a lease role made its members is told.
-        let (mut reaches, gave_themselves) = (Vec::new(), Vec::<u32>::new());
-        for group in self.expected.groups() {
-            let parameters: [&(dyn ToSql + Sync); 5] =
-                [&group.as_str(), &admin, &attic, &Marker::BEGIN, &gave_themselves];
-            let rows = self.ask(client, sql, &parameters).await?;
-            let row = first(&rows)?;
-            if field(row, "known")? {
-                reaches.push((group.to_string(), field(row, "too_powerful")?));
-            }
-        }
-        Ok(reaches)
+        let gave_themselves = Vec::<u32>::new();
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&role, &admin, &attic, &Marker::BEGIN, &gave_themselves];
+        let rows = self.ask(client, sql, &parameters).await?;
+        let row = first(&rows)?;
+        let is_known: bool = field(row, "known")?;
+        is_known.then(|| field(row, "too_powerful")).transpose()
     }
 
     async fn databases(&self, client: &ClientWrapper) -> Looked<Vec<Database>> {

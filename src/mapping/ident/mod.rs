@@ -45,6 +45,7 @@ pub(super) use alone::RoleAlone;
 pub use dialect::{Dialect, DialectError};
 pub use members::Memberships;
 pub use mistake::MapMistake;
+pub(crate) use pattern::{Group1, PatternFacts};
 pub use question::{Case, MapDecision, Question, RuleRef};
 pub use text::{MapFiles, MapRevision, MapText};
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};

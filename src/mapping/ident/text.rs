@@ -202,6 +202,13 @@ impl From<MapText> for Stored {
 pub struct MapRevision(String);
 
 impl MapRevision {
+    /// The revision that is written so, if one can be.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == 64 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
     /// 64 hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -22,6 +22,7 @@ mod bracket;
 mod bytes;
 mod dissect;
 mod escape;
+mod facts;
 mod language;
 mod options;
 mod read;
@@ -36,6 +37,8 @@ use super::mistake::Flaw;
 use dissect::Plan;
 use language::TooMuch;
 use tree::{Node, Place, Sequence};
+
+pub(crate) use facts::{Group1, PatternFacts};
 
 /// Longest pattern, in bytes after the `/`.
 const PATTERN_BYTES: usize = 4096;

@@ -1,0 +1,140 @@
+//! What can be done with a map file, with its options and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+use crate::mapping::Dialect;
+
+/// What can be done with a map file. None of it needs a broker that runs.
+#[derive(Debug, Subcommand)]
+pub enum MapCommand {
+    /// Answer questions: may this user act as this role?
+    ///
+    /// Reads one question a line from standard input and writes one answer a line, in order, as soon
+    /// as it has read the question: it can be kept running and asked again and again. A question is
+    /// at most 1 MiB. What is decided is what a PostgreSQL server of that release decides at a
+    /// log-in; the role is cut to 63 bytes as the server cuts it.
+    #[command(after_help = "\
+A question:
+  {\"map\":\"corp\",\"user\":\"alice@CORP.TEST\",\"role\":\"orders_read\"}
+  map       the map; \"\" for none, which allows equal names only
+  user      the account or group; \"user_hex\" in its place for bytes that are no UTF-8
+  role      the role that is asked for; or \"role_hex\"
+  members   {\"group\":[\"role\",…]}: who is a member of what, for +role lines; a member may be a
+            group with members of its own
+  caseins   true: the case of ASCII letters is left out (krb_caseins_users)
+
+Its answer:
+  {\"decision\":\"allow\",\"file\":\"pg_ident.conf\",\"line\":3,\"reason\":\"pg_ident.conf:3 allows it\"}
+  decision  allow; deny: no line allows it; error: this line could not be evaluated, which denies,
+            or, where \"line\" is null, the question could not be read
+
+Exit codes:
+  0  every question was answered
+  1  a line could not be read as a question; its answer says why, and the others were answered
+  2  the map cannot be read; the one answer is {\"load_error\":…,\"file\":…,\"line\":…}
+
+Example:
+  pgbridge map eval --postgres 16 --file pg_ident.conf < questions.jsonl > answers.jsonl")]
+    Eval(MapEval),
+    /// Say who gains and who loses what between two maps
+    ///
+    /// Not a comparison of texts: order, comments, quotes, included files, and a pattern in the place
+    /// of two lines are no difference, unless they let somebody in or keep somebody out. `+` is what
+    /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared.
+    #[command(after_help = "\
+Exit codes, as those of diff:
+  0  nobody gains or loses anything
+  1  somebody does, or may
+  2  a map or the configuration cannot be read
+
+Examples:
+  pgbridge map diff pg_ident.conf pg_ident.conf.new
+  git show HEAD:pg_ident.conf > old.conf && pgbridge map diff old.conf pg_ident.conf
+  pgbridge map diff --config pgbridge.toml REVISION pg_ident.conf")]
+    Diff(MapDiff),
+    /// Find what is probably not meant
+    ///
+    /// Patterns that match more than they seem to, lines that can decide nothing, roles that nobody
+    /// lends, maps that nobody uses. Each finding has its place, a name that stays the same, and what
+    /// to do about it.
+    #[command(after_help = "\
+Exit codes:
+  0  nothing was found, or nothing as severe as --fail-on
+  1  something was
+  2  the map, the configuration or a cluster cannot be read
+
+Examples:
+  pgbridge map lint pg_ident.conf
+  pgbridge map lint --config pgbridge.toml --clusters --fail-on error")]
+    Lint(MapLint),
+}
+
+/// Options of `map eval`.
+#[derive(Debug, Args)]
+pub struct MapEval {
+    /// The map file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Read it as this release of PostgreSQL does, 13 to 18 [default: 16]
+    #[arg(long, value_name = "MAJOR")]
+    pub postgres: Option<Dialect>,
+}
+
+/// Options of `map diff`.
+#[derive(Debug, Args)]
+pub struct MapDiff {
+    /// The map before: a file, or, with --config, the revision of one that was in force
+    #[arg(value_name = "OLD", value_hint = ValueHint::FilePath)]
+    pub old: PathBuf,
+    /// The map after, likewise
+    #[arg(value_name = "NEW", value_hint = ValueHint::FilePath)]
+    pub new: PathBuf,
+    /// Compare for what this configuration uses and lends; none of its secrets is read
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Read both as this release of PostgreSQL does, 13 to 18 [default: the configuration's, or 16]
+    #[arg(long, value_name = "MAJOR")]
+    pub postgres: Option<Dialect>,
+    /// Compare these accounts and groups one by one: a file with one a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identities: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `map lint`.
+#[derive(Debug, Args)]
+pub struct MapLint {
+    /// The map file [default: that of the configuration]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "config")]
+    pub file: Option<PathBuf>,
+    /// Hold the map against what this configuration uses and lends; none of its secrets is read,
+    /// unless for --clusters
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Read it as this release of PostgreSQL does, 13 to 18 [default: the configuration's, or 16]
+    #[arg(long, value_name = "MAJOR")]
+    pub postgres: Option<Dialect>,
+    /// Ask the clusters of the configuration about the roles of the map
+    #[arg(long, requires = "config")]
+    pub clusters: bool,
+    /// The least severe finding that ends with exit code 1
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t)]
+    pub fail_on: FailOn,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which findings end with exit code 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Any.
+    #[default]
+    Warning,
+    /// Errors.
+    Error,
+}

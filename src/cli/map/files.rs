@@ -1,0 +1,90 @@
+//! What the commands of a map read.
+
+use std::fs;
+use std::path::Path;
+
+use crate::cli::failure::Failure;
+use crate::cli::terminal::{Shown, warn};
+use crate::config::{self, MapDisk, MapSettings};
+use crate::mapping::{Dialect, IdentMap, MapMistake, MapRevision};
+
+/// Bytes of a file of identities: a million of them.
+const IDENTITIES_BYTES_MAX: u64 = 64 << 20;
+
+/// Why there is nothing to compare or to check.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum MapError {
+    #[error("the map {path} cannot be read (mistakes: {mistakes})")]
+    Map { path: Shown, mistakes: usize },
+    #[error("the store has no map of the revision {revision}")]
+    NoRevision { revision: MapRevision },
+    #[error("the configuration {path} cannot be used")]
+    Config { path: Shown },
+    #[error("the identities {path} cannot be read: {why}")]
+    Identities { path: Shown, why: String },
+    #[error("cluster {cluster} cannot be asked: {why}")]
+    Cluster { cluster: String, why: Shown },
+}
+
+/// Reads the map in `path`, and what it includes.
+///
+/// # Errors
+/// Every mistake of the map. That the file cannot be read is one too.
+pub(super) fn load(path: &Path, dialect: Dialect) -> Result<IdentMap, Vec<MapMistake>> {
+    IdentMap::load(dialect, path, &MapDisk)
+}
+
+/// The same for commands that need the map.
+///
+/// # Errors
+/// When it has mistakes; all of them are on standard error by then.
+pub(super) fn map(path: &Path, dialect: Dialect) -> Result<IdentMap, Failure> {
+    load(path, dialect).map_err(|mistakes| refused(path, &mistakes))
+}
+
+/// Tells every mistake of the map in `path`, and gives what is said last.
+pub(super) fn refused(path: &Path, mistakes: &[MapMistake]) -> Failure {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    for mistake in mistakes {
+        let file = directory.join(&mistake.file).display().to_string();
+        let mistake = MapMistake { file, ..mistake.clone() };
+        warn(Shown::new(&mistake));
+        if !mistake.hint.is_empty() {
+            warn(Shown::new(format!("  hint: {}", mistake.hint)));
+        }
+    }
+    let path = Shown::new(path.display());
+    MapError::Map { path, mistakes: mistakes.len() }.into()
+}
+
+/// What the configuration says of maps.
+///
+/// # Errors
+/// When it cannot be read; why is on standard error by then.
+pub(super) fn settings(path: &Path) -> Result<MapSettings, Failure> {
+    config::map_only(path).map_err(|diagnostics| {
+        for line in diagnostics
+            .iter()
+            .flat_map(|one| one.to_string().lines().map(Shown::new).collect::<Vec<_>>())
+        {
+            warn(line);
+        }
+        MapError::Config { path: Shown::new(path.display()) }.into()
+    })
+}
+
+/// The lines of a file, each an account or a group. Empty lines are none.
+///
+/// # Errors
+/// When it cannot be read, or is too large.
+pub(super) fn identities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let failed = |why: String| MapError::Identities { path: Shown::new(path.display()), why };
+    let metadata = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if metadata.len() > IDENTITIES_BYTES_MAX {
+        return Err(failed(format!("it has more than {IDENTITIES_BYTES_MAX} bytes")).into());
+    }
+    let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let lines = text.split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+}

@@ -1,0 +1,181 @@
+//! What changes, for people, for programs and for the audit.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+
+use super::{Certainty, ChangedFor, Direction, Example, Grant, MapChange, MapDifference};
+use crate::mapping::RuleRef;
+use crate::mapping::lint::{printed, shown};
+use crate::names::{printable, shortened};
+
+/// Letters of one line of the report. A name or a pattern can be of any length.
+const LINE: usize = 400;
+/// Roles that are told of one change.
+const ROLES: usize = 20;
+
+impl MapDifference {
+    /// One line for each change, at most `limit` and one that says how many more there are.
+    /// Lines are bounded too, and hold no line end.
+    #[must_use]
+    pub fn lines(&self, limit: usize) -> Vec<String> {
+        let changes = self.changes.iter().take(limit);
+        let mut lines: Vec<String> =
+            changes.map(|change| shortened(&change.to_string(), LINE)).collect();
+        let more = self.changes.len().saturating_sub(limit);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+
+    /// Everything, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let changes: Vec<Value> = self.changes.iter().map(change_to_json).collect();
+        json!({ "old": self.old, "new": self.new, "same": self.is_empty(), "changes": changes })
+    }
+}
+
+/// One line for each change.
+impl fmt::Display for MapDifference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.changes.iter().try_for_each(|change| writeln!(formatter, "{change}"))
+    }
+}
+
+/// One line: `+ corp: alice may act as orders_read (pg_ident.conf:3)`. `-` is what is lost, `?` what
+/// may be gained or lost.
+impl fmt::Display for MapChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, verb) = match (self.certainty, self.direction) {
+            (Certainty::Certain, Direction::Gains) => ('+', "may now act as"),
+            (Certainty::Certain, Direction::Loses) => ('-', "may no longer act as"),
+            (Certainty::Possible, Direction::Gains) => ('?', "may perhaps now act as"),
+            (Certainty::Possible, Direction::Loses) => ('?', "may perhaps no longer act as"),
+        };
+        let map = shown(self.map.as_str().as_bytes());
+        write!(formatter, "{sign} {map}: {} {verb} ", self.who)?;
+        let roles = self.grants.iter().take(ROLES).map(|(grant, rule)| {
+            let file = printable(&rule.file);
+            format!("{grant} ({file}:{})", rule.line)
+        });
+        formatter.write_str(&roles.collect::<Vec<_>>().join(", "))?;
+        let more = self.grants.len().saturating_sub(ROLES);
+        if more > 0 {
+            write!(formatter, " and {more} more")?;
+        }
+        match &self.who {
+            ChangedFor::Matching { example: Some(example), .. } => write!(formatter, ", {example}"),
+            ChangedFor::Matching { .. } if self.certainty == Certainty::Possible => formatter
+                .write_str("; the patterns could not be compared, and no example was found"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ChangedFor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { name, is_group: false } => formatter.write_str(&shown(name)),
+            Self::Name { name, is_group: true } => {
+                write!(formatter, "whoever is in {}", shown(name))
+            }
+            Self::Matching { pattern, .. } => {
+                write!(formatter, "whoever matches /{}", printed(pattern))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Role(role) => formatter.write_str(&shown(role)),
+            Self::Any => formatter.write_str("every role"),
+            Self::MembersOf(group) => {
+                write!(formatter, "{} and every member of it", shown(group))
+            }
+            Self::RolesMatching(pattern) => {
+                write!(formatter, "every role that matches /{}", printed(pattern))
+            }
+            Self::Captured { before, after } => {
+                let role = [before.as_slice(), b"\\1", after].concat();
+                formatter.write_str(&shown(&role))
+            }
+        }
+    }
+}
+
+/// `for example svc_a as a`.
+impl fmt::Display for Example {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "for example {}", shown(&self.name))?;
+        match &self.role {
+            Some(role) => write!(formatter, " as {}", shown(role)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn change_to_json(change: &MapChange) -> Value {
+    let MapChange { map, who, direction, certainty, grants } = change;
+    let grants: Vec<Value> =
+        grants.iter().map(|(grant, rule)| grant_to_json(grant, rule)).collect();
+    json!({
+        "map": map,
+        "who": who_to_json(who),
+        "change": match direction { Direction::Gains => "gains", Direction::Loses => "loses" },
+        "certain": *certainty == Certainty::Certain,
+        "roles": grants,
+        "text": change.to_string(),
+    })
+}
+
+fn who_to_json(who: &ChangedFor) -> Value {
+    match who {
+        ChangedFor::Name { name, is_group } => {
+            let mut value = text(if *is_group { "group" } else { "name" }, name);
+            if std::str::from_utf8(name).is_err() {
+                set(&mut value, "hex", json!(HEXLOWER.encode(name)));
+            }
+            value
+        }
+        ChangedFor::Matching { pattern, example } => {
+            let mut value = text("pattern", pattern);
+            if let Some(Example { name, role }) = example {
+                set(&mut value, "example", json!(String::from_utf8_lossy(name)));
+                if let Some(role) = role {
+                    set(&mut value, "example_role", json!(String::from_utf8_lossy(role)));
+                }
+            }
+            value
+        }
+    }
+}
+
+fn grant_to_json(grant: &Grant, rule: &RuleRef) -> Value {
+    let mut value = match grant {
+        Grant::Role(role) => text("role", role),
+        Grant::Any => json!({ "all": true }),
+        Grant::MembersOf(group) => text("members_of", group),
+        Grant::RolesMatching(pattern) => text("pattern", pattern),
+        Grant::Captured { before, after } => {
+            text("role", &[before.as_slice(), b"\\1", after].concat())
+        }
+    };
+    set(&mut value, "file", json!(rule.file));
+    set(&mut value, "line", json!(rule.line));
+    value
+}
+
+fn text(key: &str, bytes: &[u8]) -> Value {
+    json!({ key: String::from_utf8_lossy(bytes) })
+}
+
+fn set(object: &mut Value, key: &str, value: Value) {
+    if let Value::Object(fields) = object {
+        fields.insert(key.to_owned(), value);
+    }
+}

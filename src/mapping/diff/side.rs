@@ -1,0 +1,179 @@
+//! One map of one file, and what of it the other file does not have.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Grant;
+use crate::mapping::line::{Line, Meaning, compared, lines};
+use crate::mapping::{Case, Considered, IdentMap, SystemUserView};
+use crate::names::MapName;
+
+/// The lines of one map, in file order, each meaning once: a second line that says the same
+/// decides nothing.
+pub(super) struct Side<'a> {
+    pub case: Case,
+    lines: Vec<Line<'a>>,
+    /// Of each line, how many lines before it can end the scan.
+    failing_before: Vec<usize>,
+    /// Lines that the other side does not have, or not behind the same that can end the scan.
+    changed: HashSet<usize>,
+    /// Lines by the literal name that they are about, as it is compared.
+    literals: HashMap<Vec<u8>, Vec<usize>>,
+    patterns: Vec<usize>,
+    /// Those of the patterns that can end the scan.
+    failing: Vec<usize>,
+    /// Those that give a role by its letters, as it is compared; and the others.
+    of_role: HashMap<Vec<u8>, Vec<usize>>,
+    of_more: Vec<usize>,
+}
+
+/// Both sides, which know of each other's lines.
+pub(super) struct Pair<'a> {
+    pub old: Side<'a>,
+    pub new: Side<'a>,
+}
+
+impl<'a> Side<'a> {
+    pub fn of(map: &'a IdentMap, name: &'a MapName, case: Case) -> Self {
+        let mut side = Self {
+            case,
+            lines: Vec::new(),
+            failing_before: Vec::new(),
+            changed: HashSet::new(),
+            literals: HashMap::new(),
+            patterns: Vec::new(),
+            failing: Vec::new(),
+            of_role: HashMap::new(),
+            of_more: Vec::new(),
+        };
+        let mut known = HashSet::new();
+        for line in lines(map, name).filter(|line| known.insert(line.meaning())) {
+            side.push(line);
+        }
+        side
+    }
+
+    fn push(&mut self, line: Line<'a>) {
+        let index = self.lines.len();
+        self.failing_before.push(self.failing.len());
+        match line.system_user() {
+            SystemUserView::Literal(name) => {
+                self.literals.entry(compared(name, self.case)).or_default().push(index);
+            }
+            SystemUserView::Pattern(_) => self.patterns.push(index),
+        }
+        match line.grant() {
+            _ if !line.is_pattern() => {}
+            Grant::Role(role) => {
+                self.of_role.entry(compared(&role, self.case)).or_default().push(index);
+            }
+            _ => self.of_more.push(index),
+        }
+        if line.can_fail() {
+            self.failing.push(index);
+        }
+        self.lines.push(line.at(index));
+    }
+
+    fn at<'s>(&'s self, indices: &'s [usize]) -> impl Iterator<Item = &'s Line<'a>> {
+        indices.iter().filter_map(|index| self.lines.get(*index))
+    }
+
+    fn named(&self, user: &[u8]) -> &[usize] {
+        self.literals.get(&compared(user, self.case)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The lines with patterns that the other side does not have.
+    pub fn changed_patterns(&self) -> impl Iterator<Item = &Line<'a>> {
+        self.at(&self.patterns).filter(|line| self.changed.contains(&line.index))
+    }
+
+    /// The lines with patterns that could give what `grant` says.
+    pub fn that_may_give(&self, grant: &Grant) -> impl Iterator<Item = &Line<'a>> {
+        let named = match grant {
+            Grant::Role(role) => self.of_role.get(&compared(role, self.case)),
+            _ => None,
+        };
+        self.at(named.map_or(&[], Vec::as_slice)).chain(self.at(&self.of_more))
+    }
+
+    /// The lines that can end the scan before it comes to `line`.
+    pub fn failing_before(&self, line: &Line<'a>) -> impl Iterator<Item = &Line<'a>> {
+        let count = self.failing_before.get(line.index).copied().unwrap_or_default();
+        self.at(&self.failing).take(count)
+    }
+
+    /// The names that lines name by their letters.
+    pub fn literal_names(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.lines.iter().filter_map(|line| match line.system_user() {
+            SystemUserView::Literal(name) => Some(name),
+            SystemUserView::Pattern(_) => None,
+        })
+    }
+
+    /// The lines that are about a user, in file order, up to the first that ends the scan; that
+    /// one is left out. With what each gives, `\1` filled in.
+    pub fn about(&self, user: &[u8]) -> Vec<(&Line<'a>, Grant)> {
+        let mut lines: Vec<_> = self.at(self.named(user)).chain(self.at(&self.patterns)).collect();
+        lines.sort_unstable_by_key(|line| line.index);
+        let given = lines.into_iter().map(|line| (line, line.given_to(self.case, user)));
+        let until_end = given.map_while(|(line, given)| Some((line, given.ok()?)));
+        until_end.filter_map(|(line, given)| Some((line, given?))).collect()
+    }
+
+    /// Whether any of the lines that are about the user allows the role.
+    pub fn allows(&self, about: &[(&Line<'a>, Grant)], user: &[u8], role: &[u8]) -> bool {
+        about.iter().any(|(line, _)| line.allows(self.case, user, role))
+    }
+
+    /// Whether a line is about the user that the other side does not have.
+    fn has_changed_line_about(&self, user: &[u8]) -> bool {
+        let named = self.at(self.named(user)).filter(|line| self.changed.contains(&line.index));
+        let mut changed = named.chain(self.changed_patterns());
+        changed.any(|line| line.consider(self.case, user, b"") != Considered::OtherUser)
+    }
+
+    /// Each meaning, and how many lines before it can end the scan.
+    fn places(&self) -> HashMap<Meaning<'a>, usize> {
+        let places = self.lines.iter().zip(&self.failing_before);
+        places.map(|(line, failing)| (line.meaning(), *failing)).collect()
+    }
+}
+
+impl<'a> Pair<'a> {
+    pub fn new(mut old: Side<'a>, mut new: Side<'a>) -> Self {
+        let equal = equal_beginnings(&old, &new);
+        let (of_old, of_new) = (old.places(), new.places());
+        for (side, ours, others) in [(&mut old, &of_old, &of_new), (&mut new, &of_new, &of_old)] {
+            let is_changed = |line: &&Line<'a>| {
+                let place = ours.get(&line.meaning());
+                let is_behind_the_same =
+                    place.and_then(|failing| equal.get(*failing)).is_some_and(|equal| *equal);
+                place != others.get(&line.meaning()) || !is_behind_the_same
+            };
+            side.changed = side.lines.iter().filter(is_changed).map(|line| line.index).collect();
+        }
+        Self { old, new }
+    }
+
+    /// Whether the two could decide differently about the user: what both have decides the same.
+    pub fn may_differ(&self, user: &[u8]) -> bool {
+        self.old.has_changed_line_about(user) || self.new.has_changed_line_about(user)
+    }
+}
+
+/// Whether the first so many lines that can fail are the same on both sides, in any order: for
+/// none, one, two …
+fn equal_beginnings(old: &Side<'_>, new: &Side<'_>) -> Vec<bool> {
+    let mut unmatched: HashSet<Meaning<'_>> = HashSet::new();
+    let mut equal = vec![true];
+    for (one, other) in old.at(&old.failing).zip(new.at(&new.failing)) {
+        for meaning in [one.meaning(), other.meaning()] {
+            // Each side has each meaning once, so the second time it is the other side's.
+            if !unmatched.remove(&meaning) {
+                unmatched.insert(meaning);
+            }
+        }
+        equal.push(unmatched.is_empty());
+    }
+    equal
+}

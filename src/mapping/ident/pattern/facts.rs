@@ -1,0 +1,172 @@
+//! What a pattern is like: for comparing maps and for telling what is probably not meant.
+
+use super::super::Dialect;
+use super::bytes::ByteSet;
+use super::read;
+use super::tree::{Node, Place, Sequence};
+use crate::mapping::automaton::{Bytes, Part};
+
+/// What a pattern is like.
+#[derive(Debug)]
+pub(crate) struct PatternFacts {
+    /// Which names match, as an automaton is made of it; nothing when none can be.
+    pub names: Option<Part>,
+    /// The same with a mark before and after what `\1` holds, when that can be said of a pattern that
+    /// is held at both ends: every way to match, whichever of them is taken.
+    pub marked: Option<Part>,
+    /// Whether a match gives `\1` something.
+    pub group_1: Group1,
+    /// Whether a match begins where the name does, or the pattern says itself what may come before.
+    pub begins: bool,
+    /// Whether a match ends where the name does, or the pattern says itself what may come after.
+    pub ends: bool,
+    /// Whether a single dot stands between two letters or digits, where most likely a dot is meant.
+    pub loose_dot: bool,
+}
+
+/// Whether a match gives `\1` something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Group1 {
+    /// Each does.
+    Always,
+    /// Some may not.
+    Sometimes,
+    /// There is no group.
+    Never,
+}
+
+impl PatternFacts {
+    /// Nothing when the pattern cannot be read.
+    pub(crate) fn of(pattern: &[u8], dialect: Dialect) -> Option<Self> {
+        let branches = read::read(pattern, dialect).ok()?;
+        let group_1 = group_1_of_branches(&branches);
+        let marked = held(&branches).filter(|_| group_1 == Group1::Always).and_then(marked_row);
+        Some(Self {
+            names: any_of(&branches).map(Part::anywhere),
+            marked,
+            group_1,
+            begins: branches.iter().all(|branch| is_held(branch.first(), Place::Begin)),
+            ends: branches.iter().all(|branch| is_held(branch.last(), Place::End)),
+            loose_dot: branches.iter().any(|branch| has_loose_dot(branch)),
+        })
+    }
+}
+
+fn any_of(branches: &[Sequence]) -> Option<Part> {
+    let row = |branch: &Sequence| branch.iter().map(part).collect::<Option<_>>().map(Part::Row);
+    branches.iter().map(row).collect::<Option<_>>().map(Part::Branches)
+}
+
+/// Nothing for what asks about bytes beside the place where it stands.
+fn part(node: &Node) -> Option<Part> {
+    match node {
+        Node::Byte(set) => Some(Part::Byte(Bytes::of(|byte| set.has(byte)))),
+        Node::Place(Place::Begin) => Some(Part::Begin),
+        Node::Place(Place::End) => Some(Part::End),
+        Node::Place(_) | Node::Look(_) => None,
+        Node::Group { branches, .. } => any_of(branches),
+        Node::Repeat { node, min, max, .. } => {
+            let part = Box::new(part(node)?);
+            Some(Part::Repeat { part, min: *min, max: *max })
+        }
+    }
+}
+
+/// What stands between `^` and `$`.
+fn held(branches: &[Sequence]) -> Option<&[Node]> {
+    match branches {
+        [branch] => match branch.as_slice() {
+            [Node::Place(Place::Begin), held @ .., Node::Place(Place::End)] => Some(held),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn marked_row(row: &[Node]) -> Option<Part> {
+    row.iter().map(marked).collect::<Option<_>>().map(Part::Row)
+}
+
+fn marked(node: &Node) -> Option<Part> {
+    let any_of = |branches: &[Sequence]| {
+        let rows = branches.iter().map(|branch| marked_row(branch));
+        rows.collect::<Option<_>>().map(Part::Branches)
+    };
+    match node {
+        Node::Byte(_) => part(node),
+        Node::Place(_) | Node::Look(_) => None,
+        Node::Group { capture: Some(1), branches } => {
+            Some(Part::Row(vec![Part::Mark, any_of(branches)?, Part::Mark]))
+        }
+        Node::Group { branches, .. } => any_of(branches),
+        // Of a group that is repeated only the last time counts.
+        Node::Repeat { node, .. } if group_1(node) != Group1::Never => None,
+        Node::Repeat { node, min, max, .. } => {
+            let part = Box::new(marked(node)?);
+            Some(Part::Repeat { part, min: *min, max: *max })
+        }
+    }
+}
+
+fn group_1(node: &Node) -> Group1 {
+    match node {
+        Node::Byte(_) | Node::Place(_) | Node::Look(_) => Group1::Never,
+        Node::Group { capture: Some(1), .. } => Group1::Always,
+        Node::Group { branches, .. } => group_1_of_branches(branches),
+        Node::Repeat { node, min, .. } => match group_1(node) {
+            Group1::Always if *min == 0 => Group1::Sometimes,
+            found => found,
+        },
+    }
+}
+
+/// A group has its number once, so at most one part of a row holds it.
+fn group_1_of_branches(branches: &[Sequence]) -> Group1 {
+    let in_row = |row: &Sequence| {
+        row.iter().map(group_1).find(|found| *found != Group1::Never).unwrap_or(Group1::Never)
+    };
+    let mut found = branches.iter().map(in_row);
+    let first = found.next().unwrap_or(Group1::Never);
+    found.fold(first, |sum, next| if sum == next { sum } else { Group1::Sometimes })
+}
+
+/// Whether the part at one end of a branch holds a match at that end of the name, or says with
+/// `.*` or `.+` that anything may stand there.
+fn is_held(outermost: Option<&Node>, end: Place) -> bool {
+    match outermost {
+        Some(Node::Place(place)) => *place == end,
+        Some(Node::Group { branches, .. }) => branches.iter().all(|branch| {
+            let outermost = if end == Place::Begin { branch.first() } else { branch.last() };
+            is_held(outermost, end)
+        }),
+        Some(Node::Repeat { node, max: None, .. }) => {
+            matches!(**node, Node::Byte(set) if is_dot(set))
+        }
+        _ => false,
+    }
+}
+
+fn is_dot(set: ByteSet) -> bool {
+    set == ByteSet::ALL || set == ByteSet::ALL.without(b'\n')
+}
+
+/// `a.b`, with nothing behind the dot that repeats it.
+fn has_loose_dot(row: &[Node]) -> bool {
+    let is_letter = |node: &Node| match node {
+        Node::Byte(set) => {
+            let held: Vec<u8> = (0..=255).filter(|byte| set.has(*byte)).collect();
+            // Two where the case is left out.
+            (1..=2).contains(&held.len()) && held.iter().all(u8::is_ascii_alphanumeric)
+        }
+        _ => false,
+    };
+    let here = row.windows(3).any(|three| match three {
+        [before, Node::Byte(set), after] => is_dot(*set) && is_letter(before) && is_letter(after),
+        _ => false,
+    });
+    here || row.iter().any(|node| match node {
+        Node::Byte(_) | Node::Place(_) | Node::Look(_) => false,
+        Node::Group { branches, .. } => branches.iter().any(|branch| has_loose_dot(branch)),
+        Node::Repeat { node, .. } => has_loose_dot(std::slice::from_ref(node)),
+    })
+}

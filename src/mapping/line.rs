@@ -1,0 +1,283 @@
+//! One line of a map, with what can be said of all whom it is about: for comparing and checking.
+
+use std::cell::OnceCell;
+
+use super::automaton::{Bytes, Effort, Language, Part, Words, is_marked_in_one_way, words};
+use super::ident::{Group1, PatternFacts};
+use super::{
+    Case, Considered, DatabaseUserView, Dialect, IdentMap, Memberships, Question, RuleRef,
+    RuleView, SystemUserView,
+};
+use crate::names::MapName;
+
+/// Words of a pattern that are few enough to be looked at one by one.
+const FEW_WORDS: usize = 200;
+
+/// What a line says, wherever it stands and however it is written.
+pub(super) type Meaning<'a> = (SystemUserView<'a>, DatabaseUserView<'a>);
+
+/// What a line gives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Grant {
+    /// This role.
+    Role(Vec<u8>),
+    /// Every role.
+    Any,
+    /// The group, and every role that is a member of it.
+    MembersOf(Vec<u8>),
+    /// Every role that matches a pattern; without the `/`.
+    RolesMatching(Vec<u8>),
+    /// The role that `\1` makes.
+    Captured {
+        /// What stands before `\1`.
+        before: Vec<u8>,
+        /// What stands after it.
+        after: Vec<u8>,
+    },
+}
+
+/// One line.
+pub(super) struct Line<'a> {
+    view: RuleView<'a>,
+    map: &'a MapName,
+    dialect: Dialect,
+    /// Its place among the lines that it was made with.
+    pub index: usize,
+    group_1: Group1,
+    facts: Option<PatternFacts>,
+    language: OnceCell<Option<Language>>,
+    marked: OnceCell<Option<Language>>,
+    words: OnceCell<Option<Vec<Vec<u8>>>>,
+    sample: OnceCell<Option<Vec<u8>>>,
+    roles: OnceCell<Option<Language>>,
+    prefix: OnceCell<Vec<u8>>,
+}
+
+/// The lines of one map, in file order.
+pub(super) fn lines<'a>(
+    map: &'a IdentMap,
+    name: &'a MapName,
+) -> impl Iterator<Item = Line<'a>> + use<'a> {
+    let views = map.rules(name).enumerate();
+    views.map(move |(index, view)| Line::of(view, name, map.dialect(), index))
+}
+
+impl<'a> Line<'a> {
+    fn of(view: RuleView<'a>, map: &'a MapName, dialect: Dialect, index: usize) -> Self {
+        let facts = match view.system_user() {
+            SystemUserView::Pattern(pattern) => PatternFacts::of(pattern, dialect),
+            SystemUserView::Literal(_) => None,
+        };
+        let group_1 = match (view.database_user(), &facts) {
+            (DatabaseUserView::WithCapture { .. }, Some(facts)) => facts.group_1,
+            // A pattern that is not understood may have no group.
+            (DatabaseUserView::WithCapture { .. }, None) => Group1::Sometimes,
+            _ => Group1::Always,
+        };
+        Self {
+            view,
+            map,
+            dialect,
+            index,
+            group_1,
+            facts,
+            language: OnceCell::new(),
+            marked: OnceCell::new(),
+            words: OnceCell::new(),
+            sample: OnceCell::new(),
+            roles: OnceCell::new(),
+            prefix: OnceCell::new(),
+        }
+    }
+
+    /// Where it stands.
+    pub fn reference(&self) -> RuleRef {
+        self.view.reference()
+    }
+
+    pub fn system_user(&self) -> SystemUserView<'a> {
+        self.view.system_user()
+    }
+
+    pub fn database_user(&self) -> DatabaseUserView<'a> {
+        self.view.database_user()
+    }
+
+    pub fn meaning(&self) -> Meaning<'a> {
+        (self.system_user(), self.database_user())
+    }
+
+    /// What the line gives, before `\1` is filled in.
+    pub fn grant(&self) -> Grant {
+        match self.database_user() {
+            DatabaseUserView::All => Grant::Any,
+            DatabaseUserView::MemberOf(group) => Grant::MembersOf(group.to_vec()),
+            DatabaseUserView::Pattern(_) if self.gives_every_role() => Grant::Any,
+            DatabaseUserView::Pattern(pattern) => Grant::RolesMatching(pattern.to_vec()),
+            DatabaseUserView::Literal(role) => Grant::Role(role.to_vec()),
+            DatabaseUserView::WithCapture { before, after } => {
+                Grant::Captured { before: before.to_vec(), after: after.to_vec() }
+            }
+        }
+    }
+
+    /// Whether its pattern of roles matches each.
+    fn gives_every_role(&self) -> bool {
+        let all = Language::of(&Part::Byte(Bytes::ALL).anywhere());
+        all.zip(self.roles()).is_some_and(|(all, roles)| {
+            words(&[&all], &[roles], 1, &mut Effort::default()) == Words::None
+        })
+    }
+
+    /// The roles that its pattern of roles matches, when that can be said.
+    pub fn roles(&self) -> Option<&Language> {
+        let part = || self.role_facts()?.names;
+        self.roles.get_or_init(|| part().as_ref().and_then(Language::of)).as_ref()
+    }
+
+    /// All of them, when they are few.
+    pub fn few_roles(&self) -> Option<Vec<Vec<u8>>> {
+        self.roles()?.all_words(FEW_WORDS)
+    }
+
+    /// Whether the line can end the scan with an error.
+    pub fn can_fail(&self) -> bool {
+        self.group_1 != Group1::Always
+    }
+
+    /// Whether it does so for everybody whom it is about.
+    pub fn always_fails(&self) -> bool {
+        self.group_1 == Group1::Never
+    }
+
+    /// The same line at another place.
+    pub fn at(self, index: usize) -> Self {
+        Self { index, ..self }
+    }
+
+    pub fn is_pattern(&self) -> bool {
+        matches!(self.system_user(), SystemUserView::Pattern(_))
+    }
+
+    /// What its pattern is like; nothing for a literal name.
+    pub fn facts(&self) -> Option<&PatternFacts> {
+        self.facts.as_ref()
+    }
+
+    /// What the pattern of its roles is like, if it has one.
+    pub fn role_facts(&self) -> Option<PatternFacts> {
+        match self.database_user() {
+            DatabaseUserView::Pattern(pattern) => PatternFacts::of(pattern, self.dialect),
+            _ => None,
+        }
+    }
+
+    /// The names that its pattern matches, when that can be said.
+    pub fn language(&self) -> Option<&Language> {
+        let part = self.facts.as_ref().and_then(|facts| facts.names.as_ref());
+        self.language.get_or_init(|| part.and_then(Language::of)).as_ref()
+    }
+
+    /// The same with what `\1` holds marked, in every way in which the pattern can match.
+    fn marked(&self) -> Option<&Language> {
+        let part = self.facts.as_ref().and_then(|facts| facts.marked.as_ref());
+        self.marked.get_or_init(|| part.and_then(Language::of)).as_ref()
+    }
+
+    /// Whether the pattern of `other` matches all names that this one does, and `\1` surely holds the
+    /// same for them.
+    pub fn captures_like(&self, other: &Self, effort: &mut Effort) -> bool {
+        if self.system_user() == other.system_user() {
+            return true;
+        }
+        // Quicker to ask: a name that this one matches and the other does not.
+        let is_matched = |user| other.consider(Case::Sensitive, user, b"") != Considered::OtherUser;
+        if !self.sample().is_some_and(is_matched) {
+            return false;
+        }
+        let both = self.marked().zip(other.marked());
+        both.is_some_and(|(own, others)| {
+            words(&[own], &[others], 1, effort) == Words::None
+                && is_marked_in_one_way(others, effort)
+        })
+    }
+
+    /// What every name begins with that its pattern matches; nothing where that is not known.
+    pub fn prefix(&self) -> &[u8] {
+        self.prefix.get_or_init(|| self.language().map(Language::prefix).unwrap_or_default())
+    }
+
+    /// All names that its pattern matches, when they are few.
+    pub fn words(&self) -> Option<&[Vec<u8>]> {
+        let all = || self.language().and_then(|language| language.all_words(FEW_WORDS));
+        self.words.get_or_init(all).as_deref()
+    }
+
+    /// One name that the line is about.
+    fn sample(&self) -> Option<&[u8]> {
+        let first = || match self.system_user() {
+            SystemUserView::Literal(name) => Some(name.to_vec()),
+            SystemUserView::Pattern(_) => {
+                match words(&[self.language()?], &[], 1, &mut Effort::default()) {
+                    Words::Some(words) => words.into_iter().next(),
+                    Words::None | Words::NotFound => None,
+                }
+            }
+        };
+        self.sample.get_or_init(first).as_deref()
+    }
+
+    /// What the line says of a user and a role. Who is a member of what is not known here.
+    pub fn consider(&self, case: Case, user: &[u8], role: &[u8]) -> Considered {
+        let members = Memberships::none();
+        let map = self.map;
+        self.view.consider(&Question { map, system_user: user, role, case, members: &members })
+    }
+
+    /// Whether the line lets the user be the role.
+    pub fn allows(&self, case: Case, user: &[u8], role: &[u8]) -> bool {
+        matches!(self.consider(case, user, role), Considered::Allows { .. })
+    }
+
+    /// Whether the line gives the role to whoever it is about; nothing when that depends on who it
+    /// is, or cannot be said.
+    pub fn gives(&self, case: Case, role: &[u8]) -> Option<bool> {
+        match self.database_user() {
+            DatabaseUserView::All => Some(true),
+            DatabaseUserView::Literal(name) => Some(case.is_same(name, role)),
+            // Which roles match does not depend on who asks, so one of them is asked for.
+            DatabaseUserView::Pattern(_) => self.sample().map(|user| self.allows(case, user, role)),
+            DatabaseUserView::MemberOf(_) | DatabaseUserView::WithCapture { .. } => None,
+        }
+    }
+
+    /// What the line gives a user, `\1` filled in. Nothing when it is about others.
+    ///
+    /// # Errors
+    /// When the line ends the scan.
+    pub fn given_to(&self, case: Case, user: &[u8]) -> Result<Option<Grant>, Ended> {
+        let capture = match self.consider(case, user, b"") {
+            Considered::OtherUser => return Ok(None),
+            Considered::Fails { .. } => return Err(Ended),
+            Considered::OtherRole { capture, .. } | Considered::Allows { capture } => capture,
+        };
+        Ok(Some(match (self.grant(), capture) {
+            (Grant::Captured { before, after }, Some(capture)) => {
+                Grant::Role([before, capture, after].concat())
+            }
+            (grant, _) => grant,
+        }))
+    }
+}
+
+/// A line ends the scan with an error.
+#[derive(Debug)]
+pub(super) struct Ended;
+
+/// A name as literal names are compared.
+pub(super) fn compared(name: &[u8], case: Case) -> Vec<u8> {
+    match case {
+        Case::Sensitive => name.to_vec(),
+        Case::Insensitive => name.to_ascii_lowercase(),
+    }
+}

@@ -1,0 +1,86 @@
+//! What is probably not meant in a map: allowed, decided exactly, and most likely a slip.
+//!
+//! ```text
+//! finding   what was found, by a name that stays
+//! patterns  one pattern by itself: matches more than it seems to
+//! order     lines against those before them: never reached, never needed
+//! names     names and maps: those that are nobody's
+//! roles     what is given: roles that nobody lends, that do not exist, that are too much
+//! ```
+//!
+//! A finding says nothing of what is not known: roles that are lent only where a configuration is
+//! given, roles that exist only where clusters were asked.
+
+mod finding;
+mod names;
+mod order;
+mod patterns;
+mod roles;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::automaton::Effort;
+use super::line::{Line, lines};
+use super::{Case, IdentMap, MapUse, MapUses};
+use crate::names::{ClusterName, MapName};
+
+pub use finding::{LintCode, LintFinding, LintSeverity};
+pub(super) use finding::{printed, shown};
+
+/// What is known beside the map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LintContext<'a> {
+    /// Which map is used for what, and what is lent.
+    pub uses: Option<&'a MapUses>,
+    /// What clusters say of the roles that the map names.
+    pub clusters: &'a [ClusterRoles],
+}
+
+/// What a cluster says of roles.
+#[derive(Clone, Debug)]
+pub struct ClusterRoles {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The roles that it has, of those it was asked about; with what each reaches that rules the
+    /// cluster or the broker.
+    pub roles: BTreeMap<String, Vec<String>>,
+}
+
+/// One map, and what it is used for.
+struct Checked<'a> {
+    name: &'a MapName,
+    lines: Vec<Line<'a>>,
+    /// Nothing without a configuration, or when nobody uses it.
+    used: Option<&'a MapUse>,
+    context: &'a LintContext<'a>,
+}
+
+/// Finds what is probably not meant, in file order.
+#[must_use]
+pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
+    let mut effort = Effort::default();
+    let mut findings = names::of_maps(map, context);
+    for name in map.map_names() {
+        let used = context.uses.and_then(|uses| uses.of_map(name));
+        let checked = Checked { name, lines: lines(map, name).collect(), used, context };
+        findings.extend(patterns::check(&checked, &mut effort));
+        findings.extend(order::check(&checked, &mut effort));
+        findings.extend(names::check(&checked, &mut effort));
+        findings.extend(roles::check(&checked));
+    }
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+impl Checked<'_> {
+    /// The case in which the map is asked; where it is asked in both, that in which more differs.
+    fn case(&self) -> Case {
+        match self.used.map(|used| used.cases.as_slice()) {
+            Some([only]) => *only,
+            _ => Case::Sensitive,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::mapping::{Dialect, Maps};
+use crate::names::{RoleName, WayName};
+
+fn parse(text: &[u8]) -> IdentMap {
+    let parsed = IdentMap::parse(Dialect::default(), "f", text);
+    parsed.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+/// What was found, as `line code`.
+fn found(text: &[u8], context: &LintContext<'_>) -> Vec<String> {
+    let findings = lint(&parse(text), context);
+    for finding in &findings {
+        assert!(!finding.hint.is_empty() && !finding.message.is_empty(), "{finding}");
+        assert_eq!(finding.to_string().lines().count(), 1, "{finding}");
+    }
+    let line = |finding: &LintFinding| finding.place.as_ref().map_or(0, |place| place.line);
+    findings.iter().map(|finding| format!("{} {}", line(finding), finding.code)).collect()
+}
+
+/// A map with one fault, and its twin without any.
+#[track_caller]
+fn check(faulty: &str, expected: &[&str], clean: &str) {
+    check_in(&LintContext::default(), faulty, expected, clean);
+}
+
+#[track_caller]
+fn check_in(context: &LintContext<'_>, faulty: &str, expected: &[&str], clean: &str) {
+    assert_eq!(found(faulty.as_bytes(), context), expected, "{faulty}");
+    assert_eq!(found(clean.as_bytes(), context), [""; 0], "{clean}");
+}
+
+/// A configuration: `corp` asks the map `m` and the group map `g`, the broker's duties are in
+/// `duties`; cluster `c` lends `a` and `b`.
+fn uses() -> MapUses {
+    let name = |name: &str| Some(name.parse::<MapName>().unwrap());
+    let maps = Maps { map: name("m"), group_map: name("g"), ..Maps::default() };
+    let ways: BTreeMap<WayName, Maps> = [("corp".parse().unwrap(), maps)].into();
+    let access = Maps { map: name("duties"), ..Maps::default() };
+    let lent = ["a", "b"]
+        .map(|role| (role.parse::<RoleName>().unwrap(), "c".parse::<ClusterName>().unwrap()));
+    MapUses::new(&ways, &access, lent)
+}
+
+/// Lines of every map that [`uses`] names.
+const USED: &str = "m alice a\ng \"cn=x,dc=t\" a\nduties alice auditor\n";
+
+/// What a line of the fourth place does in a configuration.
+#[track_caller]
+fn check_used(faulty: &str, expected: &[&str], clean: &str) {
+    let uses = uses();
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    check_in(&context, &format!("{USED}{faulty}"), expected, &format!("{USED}{clean}"));
+}
+
+#[test]
+fn a_pattern_that_matches_everybody() {
+    check("m /^.*$ r\n", &["1 matches-everybody"], "m /^[a-z]*$ r\n");
+    check("m /^(.*)$ \\1\n", &["1 matches-everybody"], "m /^([a-z]*)$ \\1\n");
+    check("m /^.+$ all\n", &["1 all-for-everybody"], "m /^[a-z]+$ all\n");
+    // The empty name is nobody's.
+    check("m /^(|.+)$ r\n", &["1 matches-everybody"], "m /^(|x+)$ r\n");
+}
+
+#[test]
+fn a_pattern_that_takes_names_of_any_realm() {
+    check("m /^([a-z]+)@.*$ \\1\n", &["1 any-realm"], "m /^([a-z]+)@T$ \\1\n");
+    check("m /^svc@[A-Z.a-z]+$ r\n", &["1 any-realm"], "m /^svc@[A-Z]+$ r\n");
+    // Without an `@` there is no realm to leave out.
+    check("m /^.*@$ r\nm /^a@.+$ r\n", &["2 any-realm"], "m /^svc_.*$ r\n");
+}
+
+#[test]
+fn a_dot_that_matches_any_character() {
+    check("m /^(.*)@CORP.TEST$ \\1\n", &["1 unescaped-dot"], "m /^(.*)@CORP\\.TEST$ \\1\n");
+    check("m /^(x(y@A.B))$ r\n", &["1 unescaped-dot"], "m /^(x(y@A[.]B))$ r\n");
+    check("m /^.*a.b$ r\n", &["1 unescaped-dot"], "m /^.*a.*b$ r\n");
+}
+
+#[test]
+fn a_backreference_without_a_group_fails_and_hides_what_comes_after() {
+    check("m /^x.*$ \\1\n", &["1 always-fails"], "m /^x(.*)$ \\1\n");
+    check("m /^(x)?y.*$ \\1\n", &["1 may-fail"], "m /^(x?)y.*$ \\1\n");
+    check(
+        "m /^x.*$ \\1\nm xavier r\n",
+        &["1 always-fails", "2 behind-failing-line"],
+        "m /^x(.*)$ \\1\nm xavier r\n",
+    );
+    check(
+        "m /^x.*$ \\1\nm /^xy.*$ r\n",
+        &["1 always-fails", "2 behind-failing-line"],
+        "m /^xy.*$ r\n",
+    );
+    assert_eq!(found(b"m xavier r\nm /^x.*$ \\1\n", &LintContext::default()), ["2 always-fails"]);
+}
+
+#[test]
+fn a_line_that_decides_nothing() {
+    check("m x r\nm \"x\" \"r\"\n", &["2 duplicate-line"], "m x r\nm x s\n");
+    check("m x all\nm x r\n", &["2 shadowed-line"], "m x r\nm x all\n");
+    check("m /^x.*$ r\nm xavier r\n", &["2 shadowed-line"], "m xavier r\nm /^x.*$ r\n");
+    check("m /^x.*$ r\nm /^xy.*$ r\n", &["2 shadowed-line"], "m /^xy.*$ r\nm /^x.*$ r\n");
+    check(
+        "m /^x.*$ r\nm /^y.*$ r\nm /^[xy]z*$ r\n",
+        &["3 shadowed-line"],
+        "m /^x.*$ r\nm /^y.*$ s\nm /^[xy]z*$ r\n",
+    );
+    check(
+        "m ann r\nm bob r\nm /^(ann|bob)$ r\n",
+        &["3 shadowed-line"],
+        "m ann r\nm /^(ann|bob)$ r\n",
+    );
+    check("m /^(.*)@T$ \\1\nm x@T x\n", &["2 shadowed-line"], "m /^(.*)@T$ \\1\nm x@T y\n");
+    check(
+        "m x /^r\nm x r_1\n",
+        &["1 unanchored-pattern", "2 shadowed-line"],
+        "m x /^r.*$\nm x s\n",
+    );
+    check("m x +g\nm x \"+g\"\nm x +g\n", &["3 duplicate-line"], "m x +g\nm x \"+g\"\n");
+}
+
+#[test]
+fn a_backreference_where_no_pattern_is() {
+    check("m x \\1\n", &["1 literal-backreference"], "m x 1\n");
+}
+
+#[test]
+fn users_that_differ_in_case_only() {
+    check("m Alice r\nm alice s\n", &["2 case-twins"], "m alice r\nm alice s\n");
+    let name: MapName = "m".parse().unwrap();
+    let maps = Maps { map: Some(name), case: Case::Insensitive, ..Maps::default() };
+    let ways: BTreeMap<WayName, Maps> = [("corp".parse().unwrap(), maps)].into();
+    let lent = [("r".parse().unwrap(), "c".parse().unwrap())];
+    let uses = MapUses::new(&ways, &Maps::default(), lent);
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    assert_eq!(found(b"m Alice r\nm alice r\n", &context), ["2 shadowed-line"]);
+}
+
+#[test]
+fn a_name_that_no_identity_has() {
+    let context = LintContext::default();
+    assert_eq!(found(b"m \xFF r\n", &context), ["1 not-utf8"]);
+    assert_eq!(found(b"m x \xFF\n", &context), ["1 not-utf8"]);
+    assert_eq!(found("m é r\n".as_bytes(), &context), [""; 0]);
+    assert_eq!(found(b"\xFF x r\n", &context), ["1 unaskable-map"]);
+}
+
+#[test]
+fn a_map_that_is_called_almost_like_another() {
+    check(
+        "corp a r\ncorp b r\ncrop c r\n",
+        &["3 map-name-slip"],
+        "corp a r\ncorp b r\nsales c r\n",
+    );
+    check(
+        "corp a r\ncorp b r\nCorp c r\n",
+        &["3 map-name-slip"],
+        "corp1 a r\ncorp1 b r\ncorp2 c r\n",
+    );
+    check_used("nm x a\n", &["4 unused-map"], "m x a\n");
+    check_used("dutise x auditor\n", &["4 map-name-slip"], "duties x auditor\n");
+}
+
+#[test]
+fn a_map_that_nobody_uses_or_that_is_not_there() {
+    check_used("other x a\n", &["4 unused-map"], "m x a\n");
+    let uses = uses();
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    assert_eq!(found(b"m alice a\nduties x operator\n", &context), ["0 missing-map"]);
+}
+
+#[test]
+fn a_role_that_nobody_lends() {
+    check_used("m x c\n", &["4 role-not-lent"], "m x b\n");
+    check_used("m x \"all\"\n", &["4 role-not-lent"], "m x all\n");
+    check_used("duties x a\n", &["4 unknown-duty"], "duties x operator\n");
+    check_used("duties x +a\n", &["4 members-of-duty"], "duties x all\n");
+}
+
+#[test]
+fn a_group_by_its_bare_name() {
+    check_used("g readers a\n", &["4 bare-group-name"], "g cn=readers a\n");
+    check_used("g /^read[a-z]*$ a\n", &["4 bare-group-name"], "g /^cn=read[a-z]*$ a\n");
+    // A person is no group.
+    check_used("m readers a\n", &[], "m readers a\n");
+}
+
+#[test]
+fn a_role_that_the_cluster_does_not_have_or_that_rules_it() {
+    let uses = uses();
+    let cluster = |roles: &[(&str, &[&str])]| {
+        let roles = roles.iter().map(|(role, powers)| {
+            ((*role).to_owned(), powers.iter().map(|power| (*power).to_owned()).collect())
+        });
+        ClusterRoles { cluster: "c".parse().unwrap(), roles: roles.collect() }
+    };
+    let lines = |cluster: ClusterRoles, map: &str| {
+        let context = LintContext { uses: Some(&uses), clusters: &[cluster] };
+        found(format!("{USED}{map}").as_bytes(), &context)
+    };
+    let good = || cluster(&[("a", &[]), ("b", &[]), ("people", &[])]);
+    assert_eq!(lines(good(), "m x b\nm x +people\nm y all\n"), [""; 0]);
+    let without_b = cluster(&[("a", &[])]);
+    assert_eq!(lines(without_b, "m x b\nm y all\n"), ["4 role-missing"]);
+    assert_eq!(lines(good(), "m x +nobody\n"), ["4 group-missing"]);
+    let ruling = || cluster(&[("a", &[]), ("b", &["postgres is a superuser"])]);
+    assert_eq!(lines(ruling(), "m x b\n"), ["4 powerful-role"]);
+    assert_eq!(lines(ruling(), "m x all\n"), ["4 powerful-role"]);
+    assert_eq!(lines(ruling(), "m x /^[ab]$\n"), ["4 powerful-role"]);
+    assert_eq!(lines(ruling(), "m x /^a$\n"), [""; 0]);
+}
+
+#[test]
+fn what_was_found_names_the_place_and_is_safe_to_show() {
+    let findings = lint(&parse(b"m \"a\x1b[2J\" r\nm \"A\x1b[2J\" r\n"), &LintContext::default());
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    let text = finding.to_string();
+    assert!(text.starts_with("f:2: warning: ") && text.ends_with(" [case-twins]"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let json = serde_json::to_value(finding).unwrap();
+    assert_eq!((&json["code"], &json["line"]), (&"case-twins".into(), &2.into()), "{json}");
+    assert_eq!((&json["severity"], &json["file"]), (&"warning".into(), &"f".into()), "{json}");
+}
+
+#[test]
+fn each_finding_has_a_name_of_its_own() {
+    let names: BTreeSet<&str> = LintCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(names.len(), LintCode::ALL.len());
+}

@@ -1,0 +1,346 @@
+//! `pgbridge map`, run as people and their scripts run it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+use pgbridge::audit::{Action, Record, Subject};
+use pgbridge::clock::Clock;
+use pgbridge::mapping::{Dialect, IdentMap};
+use pgbridge::store::sqlite::SqliteStore;
+use pgbridge::store::{Change, Store, StoredMap};
+use serde_json::{Value, json};
+
+use super::{Machine, Outcome};
+
+fn put(machine: &Machine, name: &str, text: &str) -> String {
+    let path = machine.0.path().join(name);
+    fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    fs::write(&path, text).expect("written");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Runs the command with `input` as its standard input.
+fn run_with(machine: &Machine, arguments: &[&str], input: &str) -> Outcome {
+    let mut command = machine.command(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("pgbridge runs");
+    let mut stdin = child.stdin.take().expect("its input");
+    // It may have ended before it read anything.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("pgbridge ends").into()
+}
+
+fn answers(outcome: &Outcome) -> Vec<Value> {
+    let lines = outcome.stdout.lines();
+    lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn eval_answers_each_question_in_its_order() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice r\ninclude more/x.conf\n");
+    put(&machine, "more/x.conf", "m /^(.*)@T$ \\1\nm bob +g\n");
+    let question = |user: &str, role: &str| json!({"map": "m", "user": user, "role": role});
+    let mut bob = question("bob", "r");
+    bob["members"] = json!({"g": ["r"]});
+    let questions = [question("alice", "r"), question("r@T", "r"), question("bob", "r"), bob];
+    let lines: Vec<String> = questions.iter().map(ToString::to_string).collect();
+    let input = lines.join("\n") + "\n";
+    let outcome = run_with(&machine, &["map", "eval", "--file", &file], &input);
+    outcome.check(0, "");
+    let places: Vec<_> = answers(&outcome)
+        .into_iter()
+        .map(|answer| json!([answer["decision"], answer["file"], answer["line"]]))
+        .collect();
+    let expected = [
+        json!(["allow", "pg_ident.conf", 1]),
+        json!(["allow", "more/x.conf", 1]),
+        json!(["deny", null, null]),
+        json!(["allow", "more/x.conf", 2]),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn eval_reads_the_map_as_the_release_that_it_is_told() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice all\n");
+    let input = "{\"map\":\"m\",\"user\":\"alice\",\"role\":\"r\"}\n";
+    for (major, decision) in [("15", "deny"), ("16", "allow"), ("18", "allow")] {
+        let arguments = ["map", "eval", "--postgres", major, "--file", &file];
+        let outcome = run_with(&machine, &arguments, input);
+        outcome.check(0, "");
+        assert_eq!(answers(&outcome)[0]["decision"], decision, "{major}");
+    }
+    run_with(&machine, &["map", "eval", "--postgres", "12", "--file", &file], "").check(2, "12");
+}
+
+#[test]
+fn eval_answers_what_is_no_question_in_its_place_and_goes_on() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice r\n");
+    let good = "{\"map\":\"m\",\"user\":\"alice\",\"role\":\"r\"}";
+    let input = format!("{good}\nnonsense\n{}\n{good}", "x".repeat(2 << 20));
+    let outcome = run_with(&machine, &["map", "eval", "--file", &file], &input);
+    outcome.check(1, "");
+    let answers = answers(&outcome);
+    let decisions: Vec<_> = answers.iter().map(|answer| &answer["decision"]).collect();
+    assert_eq!(decisions, ["allow", "error", "error", "allow"]);
+    assert!(answers[2]["reason"].as_str().expect("a reason").contains("more than 1048576 bytes"));
+}
+
+#[test]
+fn eval_of_a_map_that_does_not_load_is_one_line_and_exit_status_2() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice r\nm alice\nm\n");
+    let outcome = run_with(&machine, &["map", "eval", "--file", &file], "{}\n");
+    outcome.check(2, "");
+    let [answer] = &answers(&outcome)[..] else { panic!("{}", outcome.stdout) };
+    assert_eq!(answer["line"], 2, "{answer}");
+    assert_eq!(answer["mistakes"], 2, "{answer}");
+    assert_eq!(answer["file"], "pg_ident.conf", "{answer}");
+    assert!(answer["load_error"].as_str().expect("a text").contains("missing entry"), "{answer}");
+
+    let absent = run_with(&machine, &["map", "eval", "--file", "/nowhere.conf"], "");
+    absent.check(2, "");
+    let [answer] = &answers(&absent)[..] else { panic!("{}", absent.stdout) };
+    assert_eq!(answer["file"], "nowhere.conf", "{answer}");
+    assert!(answer["load_error"].is_string(), "{answer}");
+}
+
+#[test]
+fn eval_answers_at_once_whoever_waits_before_asking_again() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice r\n");
+    let mut command = machine.command(&["map", "eval", "--file", &file]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("pgbridge runs");
+    let mut input = child.stdin.take().expect("its input");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    for (user, decision) in [("alice", "allow"), ("bob", "deny"), ("alice", "allow")] {
+        let question = json!({"map": "m", "user": user, "role": "r"});
+        // The beginning of the next question must not keep the answer back.
+        write!(input, "{question}\n ").expect("asked");
+        let mut line = String::new();
+        output.read_line(&mut line).expect("answered");
+        let answer: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(answer["decision"], decision);
+    }
+    drop(input);
+    // The blank after the last question is no question.
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn eval_ends_quietly_when_nobody_reads_its_answers() {
+    let machine = Machine::new();
+    let file = put(&machine, "pg_ident.conf", "m alice r\n");
+    let mut command = machine.command(&["map", "eval", "--file", &file]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("pgbridge runs");
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().expect("its input");
+    let question = "{\"map\":\"m\",\"user\":\"alice\",\"role\":\"r\"}\n";
+    let _ = input.write_all(question.repeat(1000).as_bytes());
+    drop(input);
+    let outcome: Outcome = child.wait_with_output().expect("it ends").into();
+    outcome.check(0, "");
+    assert!(Path::new(&file).exists());
+}
+
+/// A configuration of which no secret is there.
+const CONFIG: &str = r#"[map]
+file = "pg_ident.conf"
+
+[access]
+map = "duties"
+
+[[ldap]]
+name = "corp"
+map = "corp"
+group_map = "groups"
+ldapserver = ["127.0.0.1"]
+ldapbasedn = "ou=people,dc=example,dc=test"
+ldapbindpasswd_file = "absent.password"
+member_of_attribute = "memberOf"
+
+[[cluster]]
+name = "orders"
+host = "127.0.0.1"
+password_file = "absent.password"
+
+[[cluster.profile]]
+role = "orders_read"
+databases = ["orders"]
+
+[[cluster.profile]]
+role = "orders_write"
+databases = ["orders"]
+"#;
+
+const GOOD: &str = "corp alice orders_read\ngroups \"cn=writers,dc=test\" orders_write\n\
+                    duties bob auditor\n";
+
+/// A machine with the configuration and the map that it names.
+fn machine(map: &str) -> (Machine, String, String) {
+    let machine = Machine::new();
+    let map = put(&machine, "pg_ident.conf", map);
+    let config = put(&machine, "pgbridge.toml", CONFIG);
+    (machine, map, config)
+}
+
+#[test]
+fn diff_says_who_gains_and_who_loses_with_the_exit_codes_of_diff() {
+    let machine = Machine::new();
+    let old = put(&machine, "old/pg_ident.conf", "corp alice r\ncorp /^svc_[a-z]+$ s\n");
+    let new = put(&machine, "new/pg_ident.conf", "include people.conf\ncorp /^svc_.+$ s\n");
+    put(&machine, "new/people.conf", "# moved\ncorp \"alice\" r\ncorp bob r\n");
+    let outcome = machine.run(&["map", "diff", &old, &new]);
+    outcome.check(1, "");
+    let expected = "+ corp: bob may now act as r (people.conf:3)\n\
+                    + corp: whoever matches /^svc_.+$ may now act as s (pg_ident.conf:2), for \
+                    example svc_0\n";
+    assert_eq!(outcome.stdout, expected);
+    let outcome = machine.run(&["map", "diff", &new, &old, "--json"]);
+    outcome.check(1, "");
+    let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(value["changes"][0]["change"], "loses", "{value:#}");
+
+    let same = put(&machine, "same.conf", "corp /^svc_[a-z]+$ s # as before\n\ncorp alice r\n");
+    let outcome = machine.run(&["map", "diff", &old, &same]);
+    outcome.check(0, "");
+    assert!(outcome.stdout.is_empty());
+    let outcome = machine.run(&["map", "diff", &old, &same, "--json"]);
+    outcome.check(0, "");
+    let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!((&value["same"], &value["changes"]), (&json!(true), &json!([])));
+}
+
+#[test]
+fn diff_that_cannot_read_a_file_is_trouble_and_no_difference() {
+    let machine = Machine::new();
+    let good = put(&machine, "good.conf", "corp alice r\n");
+    let bad = put(&machine, "bad.conf", "corp alice r\ncorp alice\n");
+    let outcome = machine.run(&["map", "diff", &good, &bad]);
+    outcome.check(2, "bad.conf:2:");
+    outcome.check(2, "missing entry");
+    assert!(outcome.stdout.is_empty());
+    machine.run(&["map", "diff", &good, "/nowhere.conf"]).check(2, "nowhere.conf");
+    machine
+        .run(&["map", "diff", &good, &good, "--config", "/nowhere.toml"])
+        .check(2, "no such file");
+    let absent = ["map", "diff", &good, &good, "--identities", "/nowhere"];
+    machine.run(&absent).check(2, "/nowhere");
+    machine.run(&["map", "diff", &good, &good]).check(0, "");
+}
+
+#[test]
+fn diff_knows_what_the_configuration_lends_and_needs_no_secret_for_it() {
+    let (machine, old, config) = machine(GOOD);
+    let both = "corp alice orders_read\ncorp alice orders_write\n";
+    let new = put(&machine, "new.conf", &format!("{both}duties bob auditor\n"));
+    let outcome = machine.run(&["map", "diff", &old, &new, "--config", &config]);
+    outcome.check(1, "");
+    let expected = "+ corp: alice may now act as orders_write (new.conf:2)\n\
+                    - groups: whoever is in \"cn=writers,dc=test\" may no longer act as orders_write \
+                    (pg_ident.conf:2)\n";
+    assert_eq!(outcome.stdout, expected);
+    // `all` is what is lent.
+    let both = put(&machine, "both.conf", both);
+    let all = put(&machine, "all.conf", "corp alice all\n");
+    machine.run(&["map", "diff", &both, &all, "--config", &config]).check(0, "");
+    machine.run(&["map", "diff", &both, &all]).check(1, "");
+}
+
+#[test]
+fn diff_compares_the_people_whom_it_is_given_one_by_one() {
+    let machine = Machine::new();
+    let old = put(&machine, "old.conf", "corp /^a.*$ r\n");
+    let new = put(&machine, "new.conf", "corp /^an.*$ r\n");
+    let people = put(&machine, "people", "alice\nanne\r\n\nbob\n");
+    let outcome = machine.run(&["map", "diff", &old, &new, "--identities", &people]);
+    outcome.check(1, "");
+    let expected = "- corp: alice may no longer act as r (old.conf:1)\n\
+                    - corp: whoever matches /^a.*$ may no longer act as r (old.conf:1), for example \
+                    a\n";
+    assert_eq!(outcome.stdout, expected);
+}
+
+#[test]
+fn lint_ends_with_what_a_pipeline_can_tell_apart() {
+    let (machine, map, config) = machine(GOOD);
+    machine.run(&["map", "lint", &map]).check(0, "");
+    let outcome = machine.run(&["map", "lint", "--config", &config]);
+    outcome.check(0, "");
+    assert!(outcome.stdout.is_empty(), "{}", outcome.stdout);
+
+    let wide = put(&machine, "wide.conf", &format!("{GOOD}corp /^(.*)@CORP.TEST$ \\1\n"));
+    let outcome = machine.run(&["map", "lint", &wide]);
+    outcome.check(1, "");
+    let finding = "wide.conf:4: warning: a dot in `/^(.*)@CORP.TEST$` matches any character \
+                   [unescaped-dot]\n    write `\\.` for a dot\n0 errors, 1 warnings\n";
+    assert_eq!(outcome.stdout, finding);
+    machine.run(&["map", "lint", &wide, "--fail-on", "error"]).check(0, "");
+
+    let broken = put(&machine, "broken.conf", "corp /^(.*)$ all\n");
+    machine.run(&["map", "lint", &broken, "--fail-on", "error"]).check(1, "");
+    let unread = put(&machine, "unread.conf", "corp alice\n");
+    machine.run(&["map", "lint", &unread]).check(2, "missing entry");
+    machine.run(&["map", "lint", &map, "--config", "/nowhere.toml"]).check(2, "no such file");
+}
+
+#[test]
+fn lint_holds_the_map_against_the_configuration_without_its_secrets() {
+    let (machine, _, config) = machine(GOOD);
+    let map = put(
+        &machine,
+        "other.conf",
+        "corp alice orders_raed\ngroups writers orders_write\n\
+                  crop bob orders_read\nduties +x auditor\n",
+    );
+    let outcome = machine.run(&["map", "lint", &map, "--config", &config, "--json"]);
+    outcome.check(1, "");
+    let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let findings = value["findings"].as_array().expect("a list");
+    let codes: Vec<_> = findings.iter().map(|finding| &finding["code"]).collect();
+    assert_eq!(codes, ["role-not-lent", "bare-group-name", "map-name-slip"]);
+    assert_eq!((&value["warnings"], &value["errors"]), (&json!(3), &json!(0)));
+    assert_eq!(findings[0]["file"], "other.conf");
+    assert_eq!(findings[0]["line"], 1);
+    // The clusters cannot be asked without the secrets.
+    machine.run(&["map", "lint", "--clusters", "--config", &config]).check(2, "does not exist");
+}
+
+#[tokio::test]
+async fn diff_compares_with_a_map_that_was_in_force() {
+    let (machine, map, config) = machine(GOOD);
+    let former = IdentMap::parse(Dialect::default(), "pg_ident.conf", b"corp carol orders_read\n");
+    let former = former.expect("a map");
+    let store = SqliteStore::open(&machine.0.path().join("pgbridge.db")).expect("a store");
+    let kept = StoredMap {
+        revision: former.revision().clone(),
+        dialect: former.dialect(),
+        text: former.text().clone(),
+        first_used_at: Clock::system().now(),
+    };
+    let record = Record::new(Clock::system().now(), Action::BrokerStarted, Subject::Broker);
+    store.commit(vec![Change::KeepMap(Box::new(kept))], vec![record]).await.expect("kept");
+    let revision = former.revision().as_str();
+    let outcome = machine.run(&["map", "diff", revision, &map, "--config", &config]);
+    outcome.check(1, "");
+    let expected = "+ corp: alice may now act as orders_read (pg_ident.conf:1)\n\
+                    - corp: carol may no longer act as orders_read (pg_ident.conf:1)\n\
+                    + duties: bob may now act as auditor (pg_ident.conf:3)\n\
+                    + groups: whoever is in \"cn=writers,dc=test\" may now act as orders_write \
+                    (pg_ident.conf:2)\n";
+    assert_eq!(outcome.stdout, expected);
+    machine.run(&["map", "diff", revision, revision, "--config", &config]).check(0, "");
+    let unknown = "0".repeat(64);
+    let outcome = machine.run(&["map", "diff", &unknown, &map, "--config", &config]);
+    outcome.check(2, "the store has no map of the revision 0000");
+    // Without a configuration it can only be a file.
+    machine.run(&["map", "diff", revision, &map]).check(2, "cannot be read");
+}
