@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Caller, Signal, TestBed, until};
 
+const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
+
 /// The map of the test bed, without a line that begins like this, and with these at its end.
 fn edited(map: &str, without: &str, with: &str) -> String {
     let kept: Vec<&str> = map.lines().filter(|line| !line.contains(without)).collect();
@@ -130,6 +132,13 @@ async fn another_map_takes_away_what_it_does_not_allow(
     assert_eq!(*former, started[0]["map_revision"]);
     assert_ne!(former, now);
     assert_eq!(reloaded[0]["outcome"], "done");
+    let changes = reloaded[0]["detail"].as_str().expect("who gains and loses what");
+    for (who, role) in [("alice", "orders_write"), ("bob", "orders_read"), (READERS, "orders_read")]
+    {
+        let told = changes.lines().any(|line| line.contains(who) && line.contains(role));
+        assert!(told, "{who} and {role} are not in {changes}");
+    }
+    assert_eq!(changes.lines().count(), 3, "{changes}");
     assert_eq!(reloaded[0]["subject"]["kind"], "broker");
     // Without anybody asking, although the people are not due to be looked up for minutes.
     until("alice's role to be gone", async || {

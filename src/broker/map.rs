@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -13,7 +13,9 @@ use super::Broker;
 use super::in_force::MapHealth;
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
-use crate::mapping::{IdentMap, MapLook, MapMistake, MapReading, MapSource};
+use crate::mapping::{
+    DiffContext, IdentMap, MapLook, MapMistake, MapReading, MapSource, MapUses, Policy, diff,
+};
 use crate::store::{Change, StoreError, StoredMap};
 
 /// For how long files must look the same: whoever writes one may have written half of it.
@@ -21,6 +23,12 @@ const SETTLED: Duration = Duration::from_millis(500);
 
 /// How often files that change again and again are read before they are left to the next time.
 const READINGS: u32 = 20;
+
+/// Lines that say who gains and loses what in one audit record, and in the log.
+const CHANGES: usize = 100;
+
+/// How long finding that out may take before the new map comes into force without it.
+const DIFFERENCE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Mistakes that stand in one audit record; the log has all.
 const TOLD: usize = 20;
@@ -129,15 +137,20 @@ impl Broker {
         let next = Arc::new(former.with_map(map));
         let (revision, former_revision) =
             (next.map.revision().clone(), former.map.revision().clone());
+        let changes = difference(&former, &next).await;
         let record = Record {
             map_revision: Some(revision.clone()),
             former_map_revision: Some(former_revision.clone()),
+            detail: Some(changes.join("\n")),
             ..Record::new(self.now(), Action::MapReloaded, Subject::Broker)
         };
         self.store().commit(vec![self.keep(&next.map)], vec![record]).await?;
         self.0.in_force.replace(next);
         self.0.in_force.note_health(MapHealth::Current);
         info!(map.revision = %revision, map.former_revision = %former_revision, "another map is in force");
+        for change in changes {
+            info!(map.revision = %revision, "{change}");
+        }
         Ok(())
     }
 
@@ -171,6 +184,25 @@ impl Broker {
         };
         let record = record.ended(Outcome::Refused, "map_mistakes", &bounded(mistakes));
         self.store().commit(Vec::new(), vec![record]).await
+    }
+}
+
+/// Who gains and who loses what when `next` takes the place of `former`, one a line. Whoever loses
+/// something must not keep it until that is found out: it is left out when it takes too long.
+async fn difference(former: &Arc<Policy>, next: &Arc<Policy>) -> Vec<String> {
+    let (former, next) = (Arc::clone(former), Arc::clone(next));
+    let find = tokio::task::spawn_blocking(move || {
+        let uses = MapUses::of(&next);
+        let context = DiffContext { uses: Some(&uses), identities: &[] };
+        diff(&former.map, &next.map, &context).lines(CHANGES)
+    });
+    match timeout(DIFFERENCE_WITHIN, find).await {
+        Ok(Ok(changes)) if changes.is_empty() => vec!["nobody gains or loses anything".to_owned()],
+        Ok(Ok(changes)) => changes,
+        _ => vec![
+            "who gains and loses what was not found out in time; `pgbridge map diff` says it"
+                .to_owned(),
+        ],
     }
 }
 
