@@ -2,16 +2,23 @@
 //! goes by the same file.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgbridge::mapping::{Case, Dialect, IdentMap, MapDecision, Memberships, Question};
-use pgbridge::names::MapName;
+use pgbridge::mapping::{
+    Case, Dialect, IdentMap, KnownMembers, MapDecision, Maps, Memberships, ObjectPolicy, Policy,
+    Profile, Question, ReasonRule, Target, UnverifiedPerson,
+};
+use pgbridge::names::{
+    ClusterName, ConnectionLimit, LeaseLimit, MapName, RoleName, ScramIterations, WayName,
+};
 use tokio_postgres::NoTls;
 
 use crate::measure::{Tally, rounded};
 use crate::support::Postgres;
 
 const LINES: usize = 10_000;
+const PEOPLE: usize = 100_000;
 /// Logins of each side.
 const LOGINS: usize = 300;
 
@@ -63,6 +70,7 @@ pub async fn run() {
     for kind in Kind::ALL {
         load(kind);
         decide(kind);
+        who_can(kind);
     }
     at_login().await;
 }
@@ -101,7 +109,9 @@ fn decide(kind: Kind) {
     let mut tally = Tally::default();
     let mut allowed = 0;
     for turn in 0..20_000 {
-        let number = turn * 7919 % LINES;
+        // Every tenth line is an expression, where there are any.
+        let tens = turn * 7919 % LINES / 10 * 10;
+        let number = if turn % 4 == 0 { tens + 1 } else { tens };
         let (system_user, role) = match turn % 4 {
             0 => (format!("user{number}@CORP.TEST"), format!("role{number}")),
             1 => (format!("svc{number}-app@CORP.TEST"), "app".to_owned()),
@@ -120,8 +130,59 @@ fn decide(kind: Kind) {
         tally.note(begun.elapsed());
         allowed += usize::from(matches!(decision, MapDecision::Allowed(_)));
     }
-    assert!(allowed > 4000, "{allowed} of 20,000 are allowed");
+    assert!(allowed >= 5000, "{allowed} of 20,000 are allowed");
     print("decision", kind.name(), &tally);
+}
+
+/// Who of 100,000 people may act as one role. Each has two groups, which the map knows nothing of.
+fn who_can(kind: Kind) {
+    let role: RoleName = "app".parse().expect("a name");
+    let file = kind.file() + "groups cn=nobody app\nm user77@CORP.TEST app\n";
+    let map = IdentMap::parse(Dialect::default(), "pg_ident.conf", file.as_bytes());
+    let name = |name: &str| Some(name.parse().expect("a name"));
+    let maps = Maps { map: name("m"), group_map: name("groups"), case: Case::Sensitive };
+    let way: WayName = "corp".parse().expect("a name");
+    let cluster: ClusterName = "orders".parse().expect("a name");
+    let target = Target { cluster: cluster.clone(), profiles: vec![Arc::new(profile(&role))] };
+    let policy = Policy {
+        map: map.expect("the map is read"),
+        ways: [(way.clone(), maps)].into(),
+        access: Maps::default(),
+        targets: vec![target],
+    };
+    let person = |number: usize| {
+        let account = match number % 2 {
+            0 => format!("user{}@CORP.TEST", number / 2),
+            _ => format!("svc{}-app@CORP.TEST", number / 20 * 10),
+        };
+        let groups = ["cn=all".to_owned(), format!("cn=team{}", number % 500)];
+        UnverifiedPerson::new(way.clone(), account, groups.into())
+    };
+    let people: Vec<_> = (0..PEOPLE).map(person).collect();
+    let mut tally = Tally::default();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let found = policy.who_of(&cluster, &role, &KnownMembers::nothing(), &people);
+        tally.note(begun.elapsed());
+        assert!(!found.expect("an answer").is_empty(), "somebody may");
+    }
+    print("who-can of 100,000 people", kind.name(), &tally);
+}
+
+fn profile(role: &RoleName) -> Profile {
+    Profile {
+        role: role.clone(),
+        databases: vec!["orders".parse().expect("a name")],
+        ttl: "1h".parse().expect("a time"),
+        max_ttl: "8h".parse().expect("a time"),
+        max_leases: LeaseLimit::DEFAULT,
+        connection_limit: ConnectionLimit::DEFAULT,
+        scram_iterations: ScramIterations::DEFAULT,
+        settings: Vec::new(),
+        networks: None,
+        reason: ReasonRule::Optional,
+        owned_objects: ObjectPolicy::Drop,
+    }
 }
 
 /// A login over the socket (`peer`) that the last line lets in, beside one by a map of that line

@@ -4,7 +4,6 @@
 //! for each; about people who are not, it is the lines that let somebody in, each with the lines
 //! before it that end the scan for some of those whom it is about.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 use super::explain::{Cause, InquiryError, LentTerms, NameOf, UnverifiedPerson, Verdict};
 use super::scan::{Arrival, Asked, Course, KnownMembers, MapLine, Of, Said, Step, readable};
 use super::{
-    Case, DatabaseUserView, IdentMap, Policy, Question, RoleAlone, RuleView, SystemUserView,
+    Case, DatabaseUserView, IdentMap, Index, Policy, Question, RoleAlone, RuleView, SystemUserView,
 };
 use crate::names::{ClusterName, MapName, RoleName, WayName};
 
@@ -319,10 +318,8 @@ struct RoleLines<'m> {
     members: &'m KnownMembers,
     /// In file order.
     rules: Vec<RuleView<'m>>,
-    /// Which of them name somebody, by the name as it is compared.
-    literals: HashMap<Cow<'m, [u8]>, Vec<usize>>,
-    /// Which of them have a regular expression for the name.
-    patterns: Vec<usize>,
+    /// Which of them may be about whom.
+    index: Index,
 }
 
 impl<'m> RoleLines<'m> {
@@ -336,24 +333,22 @@ impl<'m> RoleLines<'m> {
         let role = role.as_str().as_bytes();
         let memberships = members.memberships();
         let asked = Question { map: name, system_user: b"", role, case, members: memberships };
-        let (literals, patterns) = (HashMap::new(), Vec::new());
-        let mut lines = Self { asked, members, rules: Vec::new(), literals, patterns };
+        let mut lines = Self { asked, members, rules: Vec::new(), index: Index::default() };
         let mut seen = Seen::default();
         for rule in map.rules(name) {
             lines.push(rule, &mut seen);
         }
+        lines.index = Index::of(lines.rules.iter().copied());
         lines
     }
 
     /// Takes a line, unless it says nothing to anybody who asks for the role, or nothing new.
     fn push(&mut self, rule: RuleView<'m>, seen: &mut Seen<'m>) {
-        let index = self.rules.len();
         match rule.system_user() {
             SystemUserView::Literal(name) => {
                 if matches!(self.said(rule, name), Said::OtherUser | Said::OtherRole { .. }) {
                     return;
                 }
-                self.literals.entry(folded(name, self.asked.case)).or_default().push(index);
             }
             SystemUserView::Pattern(_) => {
                 let is_new = seen.lines.insert((rule.system_user(), rule.database_user()));
@@ -364,7 +359,6 @@ impl<'m> RoleLines<'m> {
                 if !is_new || (fails_nobody && self.gives(rule) == Gives::Nothing) {
                     return;
                 }
-                self.patterns.push(index);
             }
         }
         self.rules.push(rule);
@@ -408,20 +402,16 @@ impl<'m> RoleLines<'m> {
         })
     }
 
-    /// The lines that name `name`, and those with a regular expression, in file order.
+    /// The lines that may be about `name`, in file order.
     fn about(&self, name: &[u8]) -> impl Iterator<Item = (usize, RuleView<'m>)> {
-        let named = self.literals.get(&*folded(name, self.asked.case));
-        let mut literals = named.map_or(&[][..], Vec::as_slice).iter().peekable();
-        let mut patterns = self.patterns.iter().peekable();
-        std::iter::from_fn(move || {
-            let next = match (literals.peek(), patterns.peek()) {
-                (Some(literal), Some(pattern)) if literal < pattern => literals.next(),
-                (_, Some(_)) => patterns.next(),
-                (_, None) => literals.next(),
-            };
-            let index = *next?;
-            Some((index, *self.rules.get(index)?))
-        })
+        let places = self.index.that_may_match(name).into_iter();
+        places.filter_map(|place| Some((place, *self.rules.get(place)?)))
+    }
+
+    /// Whether a line is about those whom a regular expression matches.
+    fn is_pattern(&self, place: usize) -> bool {
+        let rule = self.rules.get(place).map(RuleView::system_user);
+        matches!(rule, Some(SystemUserView::Pattern(_)))
     }
 }
 
@@ -443,14 +433,6 @@ enum Gives {
     ByCapture(Vec<u8>),
     /// It gives the role if that is a member of this group, which is not known.
     IfMemberOf(String),
-}
-
-/// A name as it is compared.
-fn folded(name: &[u8], case: Case) -> Cow<'_, [u8]> {
-    match case {
-        Case::Sensitive => Cow::Borrowed(name),
-        Case::Insensitive => Cow::Owned(name.to_ascii_lowercase()),
-    }
 }
 
 /// The lines of one map for one role, told one by one.
@@ -501,7 +483,7 @@ impl Survey<'_> {
         answer: &mut WhoCan,
     ) {
         let is_one_name = self.lines.asked.case == Case::Sensitive;
-        let counts = |step: usize| is_one_name || !self.lines.patterns.contains(&step);
+        let counts = |step: usize| is_one_name || !self.lines.is_pattern(step);
         let is_decisive = |said: &Said| !matches!(said, Said::Unknown { .. });
         let decided = self
             .lines

@@ -47,4 +47,4 @@ pub use scan::{KnownMembers, MapLine};
 pub use source::{MapLook, MapReading, MapSource};
 pub use uses::{MapUse, MapUses};
 
-use ident::RoleAlone;
+use ident::{Index, RoleAlone};

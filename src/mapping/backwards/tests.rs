@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::Stopwatch;
 use crate::mapping::explain::stand::{
     GROUPS, NAMES, ROLES, brute, cases, cluster, known, maps, people, person, policy, role, worlds,
 };
@@ -137,31 +136,6 @@ fn somebody_is_told_all_that_they_may_act_as_and_what_a_failing_line_takes() {
     assert!(
         can("ob", &["cn=a"]).iter().all(|(_, verdict, line, _)| (*verdict, *line) == (Denied, 3))
     );
-}
-
-/// The mark is 2 s for 100,000 people and 10,000 lines, in a release build.
-#[test]
-#[ignore = "a measurement: run it with `--release --run-ignored only`"]
-fn how_long_many_people_and_many_lines_take() {
-    let literals = (0..9000).map(|at| format!("p u{} {}\n", at * 11, ROLES[at % 4]));
-    let captures = (0..900).map(|at| format!("p /^(.*)@dept{at}[.]test$ \\1\n"));
-    let patterns = (0..100).map(|at| format!("p /^svc-{at}-.*$ {}\n", ROLES[at % 2]));
-    let file: String = literals.chain(captures).chain(patterns).collect();
-    let policy = policy(&file, Case::Sensitive);
-    let people = (0..100_000).map(|at| {
-        let name = match at % 3 {
-            0 => format!("u{at}"),
-            1 => format!("r@dept{}.test", at % 1000),
-            _ => format!("svc-{}-x", at % 200),
-        };
-        person(&name, &["cn=all", &format!("cn=group{},dc=test", at % 500)])
-    });
-    let people: Vec<_> = people.collect();
-    let watch = Stopwatch::start();
-    let members = KnownMembers::nothing();
-    let may = policy.who_of(&cluster(), &role("r"), &members, &people).unwrap();
-    println!("{} of {} people in {:?}", may.len(), people.len(), watch.elapsed());
-    assert!(!may.is_empty());
 }
 
 /// Whether the answer says that somebody of this name may, whom nobody else's line concerns.

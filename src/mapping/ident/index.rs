@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use aho_corasick::AhoCorasick;
 
 use super::pattern::Pattern;
-use super::rule::{Rule, SystemUser};
+use super::rule::SystemUser;
+use super::view::RuleView;
 
 /// An index of the lines of one map, by their place in it.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(in crate::mapping) struct Index {
     /// The lines that name a user literally, by the name in lower case.
     literals: HashMap<Vec<u8>, Vec<usize>>,
     /// What is looked for in a name, in whatever case.
@@ -23,10 +24,10 @@ pub(super) struct Index {
 
 impl Index {
     /// The index of lines in the order in which they are asked.
-    pub fn of(rules: &[Rule]) -> Self {
+    pub fn of<'a>(rules: impl IntoIterator<Item = RuleView<'a>>) -> Self {
         let mut index = Self::default();
         let mut patterns = Vec::new();
-        for (place, rule) in rules.iter().enumerate() {
+        for (place, RuleView(rule)) in rules.into_iter().enumerate() {
             match &rule.system_user {
                 SystemUser::Literal(name) => {
                     index.literals.entry(name.to_ascii_lowercase()).or_default().push(place);
@@ -90,7 +91,8 @@ fn cost(needle: &[u8], frequency: Option<usize>) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Case, Considered, Dialect, IdentMap, Memberships, Question, RuleView};
+    use super::super::{Case, Considered, Dialect, IdentMap, Memberships, Question};
+    use super::*;
 
     const FILE: &str = r#"m ab r
 m AB r

@@ -43,6 +43,7 @@ use crate::names::MapName;
 
 pub(super) use alone::RoleAlone;
 pub use dialect::{Dialect, DialectError};
+pub(in crate::mapping) use index::Index;
 pub use members::Memberships;
 pub use mistake::MapMistake;
 pub(crate) use pattern::{Group1, PatternFacts};
@@ -51,7 +52,6 @@ pub use text::{MapFiles, MapRevision, MapText};
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};
 
 use expand::Trouble;
-use index::Index;
 use mistake::{Flaw, Mistakes};
 use read::{Fields, RuleReader};
 use rule::{Rule, Verdict};
@@ -231,7 +231,7 @@ impl Rules {
     }
 
     fn index(&mut self) {
-        self.index = Index::of(&self.in_order);
+        self.index = Index::of(self.in_order.iter().map(RuleView));
     }
 
     /// The lines that may be about `system_user`, in order: all others are not.

@@ -136,13 +136,13 @@ impl Plan {
         Self { language: planner.language, whole }
     }
 
-    /// Whether the pattern matches anywhere in the name, and what group 1 holds.
+    /// Whether the pattern matches anywhere in the name from `begin`, and what group 1 holds.
     ///
     /// # Errors
     /// When there is too much to find out.
-    pub fn find<'name>(&self, name: &'name [u8]) -> Result<Match<'name>, TooMuch> {
+    pub fn find<'name>(&self, name: &'name [u8], begin: usize) -> Result<Match<'name>, TooMuch> {
         let mut reading = Reading::of(&self.language, name);
-        for begin in 0..=name.len() {
+        for begin in begin..=name.len() {
             let ends = reading.ends(self.whole.part, begin)?;
             if let Some(end) = self.whole.first_choice(&ends, begin, name.len()) {
                 let group = cut(&mut reading, &self.whole, (begin, end))?;

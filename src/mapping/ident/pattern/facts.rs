@@ -121,7 +121,7 @@ fn group_1(node: &Node) -> Group1 {
 }
 
 /// A group has its number once, so at most one part of a row holds it.
-fn group_1_of_branches(branches: &[Sequence]) -> Group1 {
+pub(super) fn group_1_of_branches(branches: &[Sequence]) -> Group1 {
     let in_row = |row: &Sequence| {
         row.iter().map(group_1).find(|found| *found != Group1::Never).unwrap_or(Group1::Never)
     };

@@ -61,6 +61,7 @@ pub(super) struct Pattern {
     prefix: Box<[u8]>,
     suffix: Box<[u8]>,
     needles: Vec<Box<[u8]>>,
+    group_1: Group1,
     steps: usize,
     /// None for a pattern with look-around.
     regex: Option<Regex>,
@@ -115,7 +116,8 @@ impl Pattern {
             (regex.is_none() || purpose == Use::Capture).then(|| Plan::of(&branches, dialect));
         let (prefix, suffix) = ends(&branches);
         let needles = tree::needles(&branches);
-        Ok(Self { text: text.into(), prefix, suffix, needles, steps, regex, plan })
+        let group_1 = facts::group_1_of_branches(&branches);
+        Ok(Self { text: text.into(), prefix, suffix, needles, group_1, steps, regex, plan })
     }
 
     /// The pattern as it is written, without the `/`.
@@ -134,6 +136,11 @@ impl Pattern {
         self.steps
     }
 
+    /// Whether a match gives `\1` something.
+    pub fn group_1(&self) -> Group1 {
+        self.group_1
+    }
+
     /// Whether there may be names that are too much for it.
     pub fn can_fail(&self) -> bool {
         self.plan.is_some()
@@ -145,10 +152,17 @@ impl Pattern {
         if !name.starts_with(&self.prefix) || !name.ends_with(&self.suffix) {
             return Match::No;
         }
+        // Where the first match begins is a question with one answer too.
+        let begin = match &self.regex {
+            Some(regex) => match regex.find(name) {
+                Some(found) => found.start(),
+                None => return Match::No,
+            },
+            None => 0,
+        };
         match (&self.regex, &self.plan, purpose) {
-            (Some(regex), _, _) if !regex.is_match(name) => Match::No,
             (Some(_), _, Use::Match) | (_, None, _) => Match::Yes(None),
-            (_, Some(plan), _) => plan.find(name).unwrap_or_else(|TooMuch| {
+            (_, Some(plan), _) => plan.find(name, begin).unwrap_or_else(|TooMuch| {
                 Match::Fails("the name is too long for the regular expression".to_owned())
             }),
         }
