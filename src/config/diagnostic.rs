@@ -7,7 +7,7 @@ use std::fmt;
 /// Invariant: it never holds the value of a key, nor any other text of a line: a value may be a
 /// secret that somebody put in the wrong place. It may name a key.
 ///
-/// Prints as `FILE:LINE:COLUMN: message`, and `  hint: …` on a line of its own.
+/// Prints as `FILE:LINE:COLUMN: message` or `FILE:LINE:COLUMN-COLUMN: message`, and `  hint: …` on a line of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
     /// The file, as it was named to us.
@@ -42,6 +42,15 @@ pub struct Position {
     pub line: u32,
     /// The character in the line.
     pub column: u32,
+    /// The last character of the part that is meant, in the same line.
+    pub end_column: u32,
+}
+
+impl Position {
+    /// A place where something begins that has no end of its own.
+    pub(super) fn at(line: u32, column: u32) -> Self {
+        Self { line, column, end_column: column }
+    }
 }
 
 /// What sort of mistake it is: after a syntax error only some can be told for sure.
@@ -60,8 +69,11 @@ pub(super) enum Kind {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.file)?;
-        if let Some(Position { line, column }) = self.position {
+        if let Some(Position { line, column, end_column }) = self.position {
             write!(formatter, ":{line}:{column}")?;
+            if end_column > column {
+                write!(formatter, "-{end_column}")?;
+            }
         }
         write!(formatter, ": {}", self.message)?;
         match &self.hint {

@@ -111,9 +111,10 @@ fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) ->
 }
 
 fn diagnostic(mistake: MapMistake, file: String) -> Diagnostic {
-    let MapMistake { line, column, message, hint, .. } = mistake;
+    let MapMistake { line, column, end_column, message, hint, .. } = mistake;
     let hint = Some(hint).filter(|hint| !hint.is_empty());
-    Diagnostic { file, position: Some(Position { line, column }), message, hint, kind: Kind::Fit }
+    let position = Some(Position { line, column, end_column });
+    Diagnostic { file, position, message, hint, kind: Kind::Fit }
 }
 
 /// A map that a section names, to be looked for in the file once that is read.
@@ -170,7 +171,7 @@ pub(super) fn hold_against(
 fn asks_nobody(map: &MapFile, rule: &RuleRef) -> Diagnostic {
     Diagnostic {
         file: map.file_of(rule),
-        position: Some(Position { line: rule.line, column: 1 }),
+        position: Some(Position::at(rule.line, 1)),
         message: "`+role` in a map of [access]: the broker's own duties are roles of no cluster, \
                   so nobody can be asked who is a member"
             .to_owned(),

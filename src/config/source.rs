@@ -59,7 +59,7 @@ impl Source {
         // Every character has one byte that is no continuation of another.
         let characters = before.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Position { line: number(line), column: number(characters + 1) }
+        Position::at(number(line), number(characters + 1))
     }
 }
 
@@ -174,6 +174,6 @@ mod tests {
     fn bytes_that_are_no_text_are_found_at_their_place() {
         let (source, problem) = Source::new(b"a = 1\nb\xff".to_vec());
         assert_eq!(problem, Some(Unreadable::NotUtf8(7)));
-        assert_eq!(source.position(7), Position { line: 2, column: 2 });
+        assert_eq!(source.position(7), Position::at(2, 2));
     }
 }

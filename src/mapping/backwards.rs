@@ -168,6 +168,10 @@ pub struct WhatCan {
     /// The groups, in order.
     #[schema(example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
     pub groups: Vec<String>,
+    /// The map of groups, when no group was named to ask it about: it may give them more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "corp-groups")]
+    pub unasked_group_map: Option<String>,
     /// The roles, in the order of the configuration, without those that are denied because no line
     /// gives them.
     pub roles: Vec<RoleAnswer>,
@@ -291,6 +295,7 @@ impl Policy {
             way: person.way().to_string(),
             system_user: person.system_user().to_owned(),
             groups: person.groups().to_vec(),
+            unasked_group_map: maps.unasked_group_map(person),
             roles,
             postgres: self.map.dialect().major(),
             map_revision: self.map.revision().to_string(),

@@ -118,6 +118,7 @@ pub fn load_error(file: &str, mistakes: &[MapMistake]) -> String {
         file: &'a str,
         line: Option<u32>,
         column: Option<u32>,
+        end_column: Option<u32>,
         hint: Option<&'a str>,
         mistakes: usize,
     }
@@ -127,6 +128,7 @@ pub fn load_error(file: &str, mistakes: &[MapMistake]) -> String {
         file: first.map_or(file, |first| first.file.as_str()),
         line: first.map(|first| first.line),
         column: first.map(|first| first.column),
+        end_column: first.map(|first| first.end_column),
         hint: first.map(|first| first.hint.as_str()).filter(|hint| !hint.is_empty()),
         mistakes: mistakes.len(),
     };

@@ -70,6 +70,14 @@ impl UnverifiedPerson {
     }
 }
 
+impl Maps {
+    /// The map of groups, when `person` names no group to ask it about.
+    pub(super) fn unasked_group_map(&self, person: &UnverifiedPerson) -> Option<String> {
+        let map = self.group_map.as_ref().filter(|_| person.groups.is_empty());
+        map.map(ToString::to_string)
+    }
+}
+
 /// Whether somebody may act as a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -321,11 +329,7 @@ impl Policy {
             undecided,
             asked: minutes.asked,
             unlisted_lines: minutes.unlisted,
-            unasked_group_map: maps
-                .group_map
-                .as_ref()
-                .filter(|_| person.groups.is_empty())
-                .map(ToString::to_string),
+            unasked_group_map: maps.unasked_group_map(person),
             near,
             terms: profile.map(|profile| LentTerms::of(profile, inquiry.address)),
             postgres: self.map.dialect().major(),

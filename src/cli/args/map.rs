@@ -51,7 +51,6 @@ Exit codes, as those of diff:
 
 Examples:
   pgbridge map diff pg_ident.conf pg_ident.conf.new
-  git show HEAD:pg_ident.conf > old.conf && pgbridge map diff old.conf pg_ident.conf
   pgbridge map diff --config pgbridge.toml REVISION pg_ident.conf")]
     Diff(MapDiff),
     /// Find what is probably not meant

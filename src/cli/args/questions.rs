@@ -30,7 +30,7 @@ pub struct Explain {
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
     /// Explain the decision by which this lease was issued, from the map of that time, and what
-    /// today's map says
+    /// today's map says; ends with 0 when the decision comes out the same again, with 1 when not
     #[arg(long, value_name = "LEASE")]
     #[arg(conflicts_with_all = ["user", "cluster", "role", "way", "groups", "members", "from"])]
     pub lease: Option<LeaseId>,

@@ -34,8 +34,7 @@ pub(super) fn explanation(answer: &Explanation) -> String {
             writeln!(text, "  {} more lines were asked and are not listed", answer.unlisted_lines);
     }
     if let (Some(map), Cause::NotMapped) = (&answer.unasked_group_map, answer.cause) {
-        let map = Shown::new(map);
-        let _ = writeln!(text, "  map {map} was not asked: no group was named, see `--groups`");
+        text.push_str(&unasked(map));
     }
     let near: Vec<_> = answer.near.iter().map(|miss| with_line(&miss.line, &miss.detail)).collect();
     text.push_str(&section("nearly", &near));
@@ -234,18 +233,24 @@ fn condition(line: &crate::mapping::LineLetsIn) -> String {
     parts.join("; ")
 }
 
+fn unasked(map: &str) -> String {
+    let map = Shown::new(map);
+    format!("  map {map} was not asked: no group was named, see `--groups`\n")
+}
+
 /// All that somebody may act as.
 pub(super) fn what_can(answer: &WhatCan) -> String {
     let who = format!("`{}` (way in {})", answer.system_user, answer.way);
     let who = Shown::new(who);
+    let unasked = answer.unasked_group_map.as_deref().map(unasked).unwrap_or_default();
+    let revision = revision(&answer.map_revision, answer.postgres);
     if answer.roles.is_empty() {
-        let text = format!("{who} may act as nothing\n");
-        return text + &revision(&answer.map_revision, answer.postgres);
+        let by = if unasked.is_empty() { "" } else { " by this name alone" };
+        return format!("{who} may act as nothing{by}\n{unasked}{revision}");
     }
     let rows: Vec<Vec<Shown>> = answer.roles.iter().map(role).collect();
     let headings = ["CLUSTER", "ROLE", "ANSWER", "LINE", "", "BY"];
-    format!("{who}\n{}", indented(&table::table(&headings, &rows)))
-        + &revision(&answer.map_revision, answer.postgres)
+    format!("{who}\n{}{unasked}{revision}", indented(&table::table(&headings, &rows)))
 }
 
 fn role(answer: &RoleAnswer) -> Vec<Shown> {

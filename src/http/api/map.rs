@@ -40,7 +40,7 @@ pub(in crate::http) struct ExplainQuery {
     #[param(example = "corp")]
     way: Option<String>,
     /// A group that they are in, as the directory names it in full; once for each.
-    #[param(example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
+    #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
     group: Vec<String>,
     /// The address that they would ask from, for roles that are issued to some networks only.
     #[param(example = "10.1.2.3")]
@@ -72,7 +72,7 @@ pub(in crate::http) struct WhatCanQuery {
     #[param(example = "corp")]
     way: Option<String>,
     /// A group that they are in, as the directory names it in full; once for each.
-    #[param(example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
+    #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
     group: Vec<String>,
 }
 

@@ -9,7 +9,8 @@ use super::lines::Origin;
 /// Most mistakes that are told of one map.
 pub(super) const MISTAKES: usize = 1000;
 
-/// A mistake in a map. Displays as `pg_ident.conf:12:7: text`; the hint stands beside it.
+/// A mistake in a map. Displays as `pg_ident.conf:12:7-9: text`, or without the second column when
+/// the part that is meant is one byte; the hint stands beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MapMistake {
     /// The file, as [`RuleRef`](super::RuleRef) names files.
@@ -19,6 +20,8 @@ pub struct MapMistake {
     /// The byte in that line, counted from 1. Inside a regular expression it is where the part
     /// begins that is not accepted; one past the last byte when something is missing at the end.
     pub column: u32,
+    /// The last byte of the part that is meant, in that line.
+    pub end_column: u32,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
@@ -27,8 +30,12 @@ pub struct MapMistake {
 
 impl fmt::Display for MapMistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, message, .. } = self;
-        write!(formatter, "{file}:{line}:{column}: {message}")
+        let Self { file, line, column, end_column, message, .. } = self;
+        write!(formatter, "{file}:{line}:{column}")?;
+        if end_column > column {
+            write!(formatter, "-{end_column}")?;
+        }
+        write!(formatter, ": {message}")
     }
 }
 
@@ -39,13 +46,20 @@ impl std::error::Error for MapMistake {}
 pub(super) struct Flaw {
     /// Bytes from the beginning of the pattern or of the logical line, as the producer says.
     pub at: usize,
+    /// The last byte of the part that is meant.
+    pub last: usize,
     pub message: String,
     pub hint: String,
 }
 
 impl Flaw {
     pub fn new(at: usize, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { at, message: message.into(), hint: hint.into() }
+        Self { at, last: at, message: message.into(), hint: hint.into() }
+    }
+
+    /// The same flaw of a part that ends before `end`.
+    pub fn until(self, end: usize) -> Self {
+        Self { last: end.saturating_sub(1).max(self.at), ..self }
     }
 }
 
@@ -63,9 +77,14 @@ pub(super) struct Mistakes {
 impl Mistakes {
     pub fn push(&mut self, origin: &Origin, flaw: Flaw) {
         let (line, column) = origin.position(flaw.at);
+        let end_column = match origin.position(flaw.last) {
+            (same, end_column) if same == line => end_column.max(column),
+            // The part goes on in the next physical line.
+            _ => column,
+        };
         let Flaw { message, hint, .. } = flaw;
         let file = origin.file.to_string();
-        let mistake = MapMistake { file, line, column, message, hint };
+        let mistake = MapMistake { file, line, column, end_column, message, hint };
         if !self.is_full() && self.known.insert(mistake.clone()) {
             self.found.push(mistake);
         }

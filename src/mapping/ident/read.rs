@@ -169,8 +169,8 @@ impl RuleReader {
             ));
         }
         let compiled = Pattern::compile(text, self.dialect, purpose).map_err(|flaw| {
-            let at = word.token.offset(flaw.at + 1);
-            (Rc::clone(&word.origin), Flaw { at, ..flaw })
+            let (at, last) = (word.token.offset(flaw.at + 1), word.token.offset(flaw.last + 1));
+            (Rc::clone(&word.origin), Flaw { at, last, ..flaw })
         })?;
         self.steps = self.steps.saturating_add(compiled.steps());
         let pattern = Arc::new(compiled);

@@ -24,7 +24,8 @@ pub(super) fn read(
         match reader.peek() {
             None => {
                 let hint = r"close it with `]`, or write `\[` for the character";
-                return Err(Flaw::new(open, "the bracket expression is not closed", hint));
+                let flaw = Flaw::new(open, "the bracket expression is not closed", hint);
+                return Err(flaw.until(pattern.len()));
             }
             Some(b']') if reader.at > begin => break,
             Some(_) => set = set.union(reader.item()?),
@@ -96,7 +97,8 @@ impl<'pattern> Bracket<'pattern> {
                 at,
                 "not a range: it goes from one character to a later one",
                 r"write `\-` for the character `-`",
-            )),
+            )
+            .until(self.at)),
         }
     }
 
@@ -148,12 +150,14 @@ impl<'pattern> Bracket<'pattern> {
                 at,
                 "PostgreSQL 13 has no complemented class within brackets",
                 "write the alternation `(?:…|…)` of both",
-            )),
+            )
+            .until(self.at)),
             Escape::Place(_) => Err(Flaw::new(
                 at,
                 "the escape asks for a place, which cannot stand within brackets",
                 r"put it before or after the brackets, or leave the `\` out",
-            )),
+            )
+            .until(self.at)),
         }
     }
 
@@ -172,7 +176,8 @@ impl<'pattern> Bracket<'pattern> {
                 "PostgreSQL has no such class",
                 "use alnum, alpha, ascii, blank, cntrl, digit, graph, lower, print, punct, space, \
                  upper or xdigit",
-            )),
+            )
+            .until(self.at)),
         }
     }
 
@@ -189,7 +194,8 @@ impl<'pattern> Bracket<'pattern> {
                 at,
                 "names of collating elements are not accepted",
                 r"write the character, with a `\` before it if it is special",
-            )),
+            )
+            .until(self.at)),
         }
     }
 

@@ -83,7 +83,8 @@ fn number(
             at,
             "not the number of a character",
             r"write `\xHH`, `\uHHHH` or `\UHHHHHHHH` with hexadecimal digits",
-        ));
+        )
+        .until(begin + digits));
     }
     Ok((Escape::Character(number), begin + digits))
 }
@@ -124,5 +125,5 @@ fn refused(at: usize, letter: u8) -> Flaw {
         b'h' => (r"PostgreSQL has no `\h`", "write `[[:blank:]]`"),
         _ => ("PostgreSQL has no such escape", r"leave the `\` out"),
     };
-    Flaw::new(at, message, hint)
+    Flaw::new(at, message, hint).until(at + 2)
 }

@@ -100,16 +100,17 @@ impl Pattern {
                 PATTERN_BYTES,
                 format!("regular expression of {} bytes, at most {PATTERN_BYTES}", text.len()),
                 "split it over several lines of the map",
-            ));
+            )
+            .until(text.len()));
         }
         let branches = read::read(text, dialect)?;
         let steps = tree::steps(&branches);
         if steps > PATTERN_STEPS {
-            return Err(too_large());
+            return Err(too_large().until(text.len()));
         }
         let nodes = branches.iter().flatten();
         if nodes.map(|node| node.constraints_in_loops(false)).sum::<usize>() > LOOPED_CONSTRAINTS {
-            return Err(too_entangled());
+            return Err(too_entangled().until(text.len()));
         }
         let regex = translate(&branches)?;
         let plan =

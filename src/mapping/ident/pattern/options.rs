@@ -44,7 +44,8 @@ pub(super) fn read(pattern: &[u8]) -> Result<(Options, usize), Flaw> {
                     0,
                     "`***` begins no director that PostgreSQL knows",
                     r"write `***=` before a name that is meant literally, or `\*` for the character",
-                ));
+                )
+                .until(3));
             }
         }
     }

@@ -251,7 +251,7 @@ impl Reader<'_> {
             ),
             _ => ("no group of PostgreSQL begins like this", r"write `\(` for the character"),
         };
-        self.flaw(message, hint)
+        self.flaw(message, hint).until(self.at + 3)
     }
 
     /// `atom`, with the quantifier that follows it.
@@ -317,7 +317,8 @@ impl Reader<'_> {
                     "a bound is `{{m}}`, `{{m,}}` or `{{m,n}}`, m at most n, none above {BOUND}"
                 ),
                 "use `*` or `+` when there is no bound",
-            )),
+            )
+            .until(self.at)),
         }
     }
 
