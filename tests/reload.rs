@@ -308,6 +308,23 @@ async fn a_map_takes_away_what_it_does_not_allow_also_while_the_directory_is_awa
         .await;
 }
 
+/// Whom the directory does not show any more is believed to be gone only later; what the map takes
+/// away it takes away at once.
+#[tokio::test]
+async fn a_map_takes_away_what_it_does_not_allow_also_from_who_is_missing() {
+    let bed = TestBed::start_with(16, every("1h"));
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
+    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
+    bed.directory.change("dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: delete\n");
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    replace(&path, &edited(&map, "orders-readers", ""));
+    bed.signal(Signal::Hangup);
+    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+}
+
 /// Alice left one group for another, and the map follows: nobody may go by what was seen before.
 #[tokio::test]
 async fn who_changed_groups_with_the_map_keeps_what_the_new_one_allows() {

@@ -109,13 +109,14 @@ impl Broker {
                 self.end_person(principal, &reason).await?;
                 Ok(Held::Done)
             }
-            // Nothing is issued to them, and they are judged with all who are missing; or nobody
-            // knows of them what the map could be asked.
-            Look::Missing(_) | Look::OnlyAtLogin(None) => Ok(Held::Done),
+            // Nobody knows of them what the map could be asked.
+            Look::OnlyAtLogin(None) => Ok(Held::Done),
             // By what was seen of them they had it until now, so it is the map that takes it away,
-            // and the map need not wait for a directory.
-            Look::Away(_) => match known {
+            // and the map waits neither for a directory nor until it is certain who is missing.
+            missing_or_away @ (Look::Missing(_) | Look::Away(_)) => match known {
                 Some(known) => self.hold_seen(&known).await,
+                // Nothing is issued to them, and they are judged with all who are missing.
+                None if matches!(missing_or_away, Look::Missing(_)) => Ok(Held::Done),
                 None => Ok(Held::NotYet),
             },
         }
