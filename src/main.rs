@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::FromArgMatches;
@@ -24,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
+/// How long work may take that cannot be called off, once all else is done.
+const AFTER_THE_END: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -31,7 +35,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    runtime.block_on(run(cli.command)).into()
+    let exit = runtime.block_on(run(cli.command));
+    // Comparing maps, or reading a file that hangs, must not keep the program from ending.
+    runtime.shutdown_timeout(AFTER_THE_END);
+    exit.into()
 }
 
 async fn run(command: Command) -> Exit {
