@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::names::printable;
+
 /// One mistake: where it stands, what is expected there, and what may help.
 ///
 /// Invariant: it never holds the value of a key, nor any other text of a line: a value may be a
@@ -68,7 +70,7 @@ pub(super) enum Kind {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.file)?;
+        formatter.write_str(&printable(&self.file))?;
         if let Some(Position { line, column, end_column }) = self.position {
             write!(formatter, ":{line}:{column}")?;
             if end_column > column {
@@ -85,6 +87,23 @@ impl fmt::Display for Diagnostic {
 
 impl fmt::Display for Note {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}: note: {}", self.file, self.line, self.message)
+        let file = printable(&self.file);
+        write!(formatter, "{file}:{}: note: {}", self.line, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_does_not_steer_the_terminal() {
+        let file = "x\u{1b}[31m".to_owned();
+        let position = Some(Position { line: 2, column: 9 });
+        let (message, hint, kind) = ("no".to_owned(), None, Kind::Fit);
+        let diagnostic = Diagnostic { file: file.clone(), position, message, hint, kind };
+        assert_eq!(diagnostic.to_string(), "x\\u{1b}[31m:2:9: no");
+        let note = Note { file, line: 3, message: "so" };
+        assert_eq!(note.to_string(), "x\\u{1b}[31m:3: note: so");
     }
 }
