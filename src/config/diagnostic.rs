@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_name_of_a_file_does_not_steer_the_terminal() {
         let file = "x\u{1b}[31m".to_owned();
-        let position = Some(Position { line: 2, column: 9 });
+        let position = Some(Position::at(2, 9));
         let (message, hint, kind) = ("no".to_owned(), None, Kind::Fit);
         let diagnostic = Diagnostic { file: file.clone(), position, message, hint, kind };
         assert_eq!(diagnostic.to_string(), "x\\u{1b}[31m:2:9: no");
