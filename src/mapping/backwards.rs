@@ -64,9 +64,18 @@ pub struct LineLetsIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "staff")]
     pub if_member_of: Option<String>,
-    /// Lines before it that end the scan for some whom it is about.
+    /// The first lines before it that end the scan for some whom it is about, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub but_for: Vec<MapLine>,
+    /// How many more of them there are; `ends` has them all.
+    #[serde(skip_serializing_if = "is_none")]
+    #[schema(example = 3)]
+    pub but_for_others: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Whom a line is about.
@@ -232,7 +241,7 @@ impl Policy {
         };
         for (way, maps) in &self.ways {
             // Whoever a line about people denies is not let in by a group either.
-            let mut ending = Vec::new();
+            let mut ending = Ending::default();
             for (map, of) in maps.each() {
                 let lines = RoleLines::of(&self.map, map, maps.case, role, members);
                 Survey { way, map, of, lines: &lines }.write(&mut answer, &mut ending);
@@ -440,6 +449,28 @@ enum Gives {
     IfMemberOf(String),
 }
 
+/// Most lines that are named as ending the scan before each line that lets somebody in: a map may
+/// have thousands of either.
+const BUT_FOR: usize = 20;
+
+/// Lines that may end the scan for some.
+#[derive(Clone, Default)]
+struct Ending {
+    lines: Vec<MapLine>,
+    /// How many are not among them.
+    others: usize,
+}
+
+impl Ending {
+    fn push(&mut self, line: MapLine) {
+        if self.lines.len() < BUT_FOR {
+            self.lines.push(line);
+        } else {
+            self.others += 1;
+        }
+    }
+}
+
 /// The lines of one map for one role, told one by one.
 struct Survey<'s> {
     way: &'s WayName,
@@ -450,7 +481,7 @@ struct Survey<'s> {
 
 impl Survey<'_> {
     /// Tells each line in order. `ending` has those that may end the scan for some, so far.
-    fn write(&self, answer: &mut WhoCan, ending: &mut Vec<MapLine>) {
+    fn write(&self, answer: &mut WhoCan, ending: &mut Ending) {
         // Those that decide for all whom they are about, by their regular expression.
         let mut deciding: HashMap<Vec<u8>, MapLine> = HashMap::new();
         for (index, rule) in self.lines.rules.iter().copied().enumerate() {
@@ -484,7 +515,7 @@ impl Survey<'_> {
         index: usize,
         rule: RuleView<'_>,
         name: &[u8],
-        ending: &[MapLine],
+        ending: &Ending,
         answer: &mut WhoCan,
     ) {
         let is_one_name = self.lines.asked.case == Case::Sensitive;
@@ -497,8 +528,8 @@ impl Survey<'_> {
         let who = Who::Name(readable(name));
         // For one name nothing else counts; but who is in a group has a name too, and other groups.
         let but_for = match (self.of, is_one_name) {
-            (Of::Person, true) => Vec::new(),
-            (Of::Person, false) | (Of::Group, _) => ending.to_vec(),
+            (Of::Person, true) => Ending::default(),
+            (Of::Person, false) | (Of::Group, _) => ending.clone(),
         };
         match decided {
             Some((step, said)) if step == index => {
@@ -524,7 +555,7 @@ impl Survey<'_> {
         &self,
         rule: RuleView<'_>,
         pattern: &[u8],
-        ending: &[MapLine],
+        ending: &Ending,
         answer: &mut WhoCan,
     ) {
         if rule.may_fail() {
@@ -542,7 +573,7 @@ impl Survey<'_> {
                 (Who::Capture { pattern, capture }, None)
             }
         };
-        self.write_lets_in(rule, who, group, ending.to_vec(), answer);
+        self.write_lets_in(rule, who, group, ending.clone(), answer);
     }
 
     fn write_lets_in(
@@ -550,12 +581,22 @@ impl Survey<'_> {
         rule: RuleView<'_>,
         who: Who,
         if_member_of: Option<String>,
-        but_for: Vec<MapLine>,
+        ending: Ending,
         answer: &mut WhoCan,
     ) {
         let (way, map) = (self.way.to_string(), self.map.to_string());
         let (of, line) = (self.of.into(), MapLine::of(rule));
-        answer.lines.push(LineLetsIn { way, map, of, who, line, if_member_of, but_for });
+        let Ending { lines: but_for, others: but_for_others } = ending;
+        answer.lines.push(LineLetsIn {
+            way,
+            map,
+            of,
+            who,
+            line,
+            if_member_of,
+            but_for,
+            but_for_others,
+        });
     }
 
     fn write_ends(&self, rule: RuleView<'_>, who: Who, answer: &mut WhoCan) {

@@ -228,7 +228,11 @@ fn condition(line: &crate::mapping::LineLetsIn) -> String {
     }
     if !line.but_for.is_empty() {
         let places: Vec<String> = line.but_for.iter().map(ToString::to_string).collect();
-        parts.push(format!("but for those whom {} denies", places.join(", ")));
+        let more = match line.but_for_others {
+            0 => String::new(),
+            others => format!(" or one of {others} more lines"),
+        };
+        parts.push(format!("but for those whom {}{more} denies", places.join(", ")));
     }
     parts.join("; ")
 }

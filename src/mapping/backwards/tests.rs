@@ -80,6 +80,15 @@ fn a_line_after_one_that_may_fail_says_for_whom_it_does_not_hold() {
 }
 
 #[test]
+fn only_the_first_lines_that_may_fail_are_named_and_the_others_counted() {
+    let failing: Vec<_> = (0..25).map(|at| format!("p /^(a)?{at}$ r\\1\n")).collect();
+    let answer = who(&(failing.concat() + "p /^.*$ r\n"), "r", &KnownMembers::nothing());
+    let last = answer.lines.last().unwrap();
+    assert_eq!((last.but_for.len(), last.but_for_others), (20, 5));
+    assert_eq!(answer.ends.len(), 25);
+}
+
+#[test]
 fn where_case_does_not_count_a_line_holds_for_every_spelling_of_its_name() {
     let lines = |case: Case| -> (Vec<u32>, Vec<u32>) {
         let policy = policy("p /^al.*$ r\np alice r\np Alice r\n", case);
