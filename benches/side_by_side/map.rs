@@ -201,13 +201,7 @@ async fn at_login() {
 }
 
 async fn logins(server: &Postgres, map: &str) -> Tally {
-    let digits = data_encoding::HEXLOWER.encode(map.as_bytes());
-    let statement = format!(
-        "DO $$ DECLARE file oid := lo_from_bytea(0, decode('{digits}', 'hex'));
-         BEGIN PERFORM lo_export(file, current_setting('ident_file')); PERFORM lo_unlink(file);
-         END $$"
-    );
-    server.sql("postgres", &statement);
+    write_map(server, map);
     server.set_hba("local all target peer map=m");
     let mut config = tokio_postgres::Config::new();
     config.host_path(server.socket()).port(server.port()).user("target").dbname("postgres");
@@ -221,4 +215,21 @@ async fn logins(server: &Postgres, map: &str) -> Tally {
         let _ = connection.await;
     }
     tally
+}
+
+/// Writes the server's map file. A statement is an argument of psql, which has a limit.
+fn write_map(server: &Postgres, map: &str) {
+    let digits = data_encoding::HEXLOWER.encode(map.as_bytes());
+    server.sql("postgres", "CREATE TABLE digits (place integer, piece text)");
+    for (place, piece) in digits.as_bytes().chunks(100_000).enumerate() {
+        let piece = std::str::from_utf8(piece).expect("digits");
+        server.sql("postgres", &format!("INSERT INTO digits VALUES ({place}, '{piece}')"));
+    }
+    let statement = "DO $$ DECLARE
+             text bytea := (SELECT decode(string_agg(piece, '' ORDER BY place), 'hex') FROM digits);
+             file oid := lo_from_bytea(0, text);
+         BEGIN PERFORM lo_export(file, current_setting('ident_file')); PERFORM lo_unlink(file);
+         END $$";
+    server.sql("postgres", statement);
+    server.sql("postgres", "DROP TABLE digits");
 }
