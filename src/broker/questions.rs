@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 
 use super::members::by_cluster;
 use super::review::LeaseError;
@@ -23,6 +26,30 @@ pub enum QuestionError {
     /// It asks about what is not configured.
     #[error(transparent)]
     Inquiry(#[from] InquiryError),
+    /// Whoever was finding it out has died.
+    #[error("the task that was to answer has died")]
+    Interrupted,
+}
+
+/// Where questions are answered: beside the requests, and one at a time, since a map of many lines
+/// and somebody in many groups are much work.
+#[derive(Default)]
+pub(super) struct Desk(Arc<Mutex<()>>);
+
+impl Desk {
+    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more.
+    async fn answer<Answer: Send + 'static>(
+        &self,
+        find: impl FnOnce() -> Result<Answer, InquiryError> + Send + 'static,
+    ) -> Result<Answer, QuestionError> {
+        let turn = Arc::clone(&self.0).lock_owned().await;
+        let found = tokio::task::spawn_blocking(move || {
+            let found = find();
+            drop(turn);
+            found
+        });
+        Ok(found.await.map_err(|_| QuestionError::Interrupted)??)
+    }
 }
 
 /// Somebody who is asked about. Nobody has proven who they are.
@@ -75,16 +102,19 @@ impl Broker {
             None => policy.lent_on(&cluster)?,
         };
         let known = self.known_members(&policy, Some(&cluster)).await;
-        let members = known.on(&cluster);
-        let mut explanations = Vec::new();
-        for person in person.by_each_way(&policy)? {
-            for role in &roles {
-                let (person, cluster) = (&person, &cluster);
-                let inquiry = Inquiry { person, cluster, role, members, address };
-                explanations.push(policy.explain(&inquiry)?);
+        let people = person.by_each_way(&policy)?;
+        let explain = move || {
+            let members = known.on(&cluster);
+            let mut explanations = Vec::new();
+            for person in &people {
+                for role in &roles {
+                    let inquiry = Inquiry { person, cluster: &cluster, role, members, address };
+                    explanations.push(policy.explain(&inquiry)?);
+                }
             }
-        }
-        Ok(explanations)
+            Ok(explanations)
+        };
+        self.0.desk.answer(explain).await
     }
 
     /// Who may act as a role, as the lines of the map say it: for auditors.
@@ -106,7 +136,8 @@ impl Broker {
         self.need_auditor(request, caller, "who-can", about).await?;
         let policy = self.policy();
         let known = self.known_members(&policy, Some(cluster)).await;
-        Ok(policy.who_can(cluster, role, known.on(cluster))?)
+        let (cluster, role) = (cluster.clone(), role.clone());
+        self.0.desk.answer(move || policy.who_can(&cluster, &role, known.on(&cluster))).await
     }
 
     /// All that somebody may act as, by each way in that is meant: for auditors.
@@ -122,9 +153,12 @@ impl Broker {
         self.need_auditor(request, caller, &person.asked_by("what-can"), |record| record).await?;
         let policy = self.policy();
         let known = self.known_members(&policy, None).await;
-        let people = person.by_each_way(&policy)?.into_iter();
-        let can = people.map(|person| policy.what_can(&person, |cluster| known.on(cluster)));
-        Ok(can.collect::<Result<_, _>>()?)
+        let people = person.by_each_way(&policy)?;
+        let find = move || {
+            let people = people.iter();
+            people.map(|person| policy.what_can(person, |cluster| known.on(cluster))).collect()
+        };
+        self.0.desk.answer(find).await
     }
 }
 

@@ -66,6 +66,8 @@ impl From<QuestionError> for Problem {
         match error {
             QuestionError::Access(error) => error.into(),
             QuestionError::Inquiry(error) => Self::new(Kind::QueryUnfit, error.to_string()),
+            QuestionError::Interrupted => Self::new(Kind::Internal, error.to_string())
+                .because("the task that was to answer has died"),
         }
     }
 }
