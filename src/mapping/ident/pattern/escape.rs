@@ -52,18 +52,12 @@ pub(super) fn read(pattern: &[u8], at: usize) -> Result<(Escape, usize), Flaw> {
         b'M' => simple(Escape::Place(Place::WordEnd)),
         b'y' => simple(Escape::Place(Place::WordBorder)),
         b'Y' => simple(Escape::Place(Place::NoWordBorder)),
-        b'd' | b's' | b'w' => class(letter).map_or_else(|| Err(refused(at, letter)), simple),
-        b'D' | b'S' | b'W' => complement(letter).map_or_else(|| Err(refused(at, letter)), simple),
-        _ => Err(refused(at, letter)),
+        _ => match class_escape(letter.to_ascii_lowercase()) {
+            Some(set) if letter.is_ascii_lowercase() => simple(Escape::Class(set)),
+            Some(set) => simple(Escape::NotClass(set.complement())),
+            None => Err(refused(at, letter)),
+        },
     }
-}
-
-fn class(letter: u8) -> Option<Escape> {
-    class_escape(letter).map(Escape::Class)
-}
-
-fn complement(letter: u8) -> Option<Escape> {
-    class_escape(letter.to_ascii_lowercase()).map(|set| Escape::NotClass(set.complement()))
 }
 
 /// A character by its number: digits behind the letter of the escape, as many as there are up to

@@ -153,21 +153,31 @@ impl Pattern {
         if !name.starts_with(&self.prefix) || !name.ends_with(&self.suffix) {
             return Match::No;
         }
-        // Where the first match begins is a question with one answer too.
-        let begin = match &self.regex {
-            Some(regex) => match regex.find(name) {
-                Some(found) => found.start(),
-                None => return Match::No,
-            },
-            None => 0,
-        };
         match (&self.regex, &self.plan, purpose) {
-            (Some(_), _, Use::Match) | (_, None, _) => Match::Yes(None),
-            (_, Some(plan), _) => plan.find(name, begin).unwrap_or_else(|TooMuch| {
-                Match::Fails("the name is too long for the regular expression".to_owned())
-            }),
+            (Some(regex), _, Use::Match) | (Some(regex), None, _) => {
+                if regex.is_match(name) {
+                    Match::Yes(None)
+                } else {
+                    Match::No
+                }
+            }
+            // Where the first match begins is a question with one answer too.
+            (Some(regex), Some(plan), Use::Capture) => match regex.find(name) {
+                Some(found) => taken_apart(plan, name, found.start()),
+                None => Match::No,
+            },
+            (None, Some(plan), _) => taken_apart(plan, name, 0),
+            // A pattern without the one has the other.
+            (None, None, _) => Match::No,
         }
     }
+}
+
+/// What the pattern says of a name, and what group 1 holds, looked for from `begin`.
+fn taken_apart<'name>(plan: &Plan, name: &'name [u8], begin: usize) -> Match<'name> {
+    plan.find(name, begin).unwrap_or_else(|TooMuch| {
+        Match::Fails("the name is too long for the regular expression".to_owned())
+    })
 }
 
 /// The pattern for the `regex` crate, unless that cannot say it.
