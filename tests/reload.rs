@@ -295,28 +295,25 @@ async fn files_that_the_map_includes_are_followed_too_and_those_that_come_later(
 /// takes away, and whoever it keeps loses nothing.
 #[tokio::test]
 async fn a_map_takes_away_what_it_does_not_allow_also_while_the_directory_is_away() {
-    let mut bed = TestBed::start_with(16, every("1h"));
-    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
-    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
-    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
-    bed.directory.stop();
-    let path = bed.file("pg_ident.conf");
-    let map = fs::read_to_string(&path).expect("the map");
-    replace(&path, &edited(&map, "orders-readers", ""));
-    bed.signal(Signal::Hangup);
-    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
-        .await;
+    alice_loses_by_the_map_when(|bed| bed.directory.stop()).await;
 }
 
 /// Whom the directory does not show any more is believed to be gone only later; what the map takes
 /// away it takes away at once.
 #[tokio::test]
 async fn a_map_takes_away_what_it_does_not_allow_also_from_who_is_missing() {
-    let bed = TestBed::start_with(16, every("1h"));
+    let gone = "dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: delete\n";
+    alice_loses_by_the_map_when(|bed| bed.directory.change(gone)).await;
+}
+
+/// After `happens` to the directory, a new map takes from alice what her group gave her; bob keeps
+/// what he has.
+async fn alice_loses_by_the_map_when(happens: impl FnOnce(&mut TestBed)) {
+    let mut bed = TestBed::start_with(16, every("1h"));
     let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
     held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
     let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
-    bed.directory.change("dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: delete\n");
+    happens(&mut bed);
     let path = bed.file("pg_ident.conf");
     let map = fs::read_to_string(&path).expect("the map");
     replace(&path, &edited(&map, "orders-readers", ""));
