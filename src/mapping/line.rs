@@ -2,7 +2,8 @@
 
 use std::cell::OnceCell;
 
-use super::automaton::{Bytes, Effort, Language, Part, Words, is_marked_in_one_way, words};
+use super::automaton::{Effort, Language, Part, Words, is_marked_in_one_way, words};
+use super::bytes::ByteSet;
 use super::ident::{Group1, PatternFacts};
 use super::{
     Case, Considered, DatabaseUserView, Dialect, IdentMap, Memberships, Question, RuleRef,
@@ -123,7 +124,7 @@ impl<'a> Line<'a> {
 
     /// Whether its pattern of roles matches each.
     fn gives_every_role(&self) -> bool {
-        let all = Language::of(&Part::Byte(Bytes::ALL).anywhere());
+        let all = Language::of(&Part::Byte(ByteSet::ALL).anywhere());
         all.zip(self.roles()).is_some_and(|(all, roles)| {
             words(&[&all], &[roles], 1, &mut Effort::default()) == Words::None
         })

@@ -6,6 +6,7 @@
 mod automaton;
 mod backwards;
 mod because;
+mod bytes;
 mod diff;
 mod entitlement;
 mod eval;

@@ -304,7 +304,8 @@ proptest! {
             }
         }
         users.retain(|user| !user.is_empty());
-        let roles = ["a", "b", "aa", "ab", "x", "xa", "xb", "other"];
+        // The last three are given by no line but one with a pattern, or `all`.
+        let roles = ["a", "b", "aa", "ab", "x", "xa", "xb", "other", "ac", "cbc", "acbc"];
         let (old, new) = (parse("old", &old.concat()), parse("new", &new.concat()));
         let found = diff(&old, &new, &DiffContext::default());
         let alike = decisions(&old, &users, &roles) == decisions(&new, &users, &roles);

@@ -6,7 +6,8 @@ use strsim::damerau_levenshtein;
 
 use super::finding::{LintCode, LintFinding, printed, shown};
 use super::{Checked, LintContext};
-use crate::mapping::automaton::{Bytes, Effort, Language, Part, Words, words};
+use crate::mapping::automaton::{Effort, Language, Part, Words, words};
+use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::Line;
 use crate::mapping::{Case, DatabaseUserView, IdentMap, MapUses, RuleRef, SystemUserView};
 use crate::names::MapName;
@@ -172,7 +173,7 @@ fn bare_group(line: &Line<'_>, effort: &mut Effort) -> Option<LintFinding> {
     let (written, is_bare) = match line.system_user() {
         SystemUserView::Literal(name) => (shown(name), !name.contains(&b'=')),
         SystemUserView::Pattern(pattern) => {
-            let dn = Language::of(&Part::Byte(Bytes::of(|byte| byte == b'=')).anywhere())?;
+            let dn = Language::of(&Part::Byte(ByteSet::single(b'=')).anywhere())?;
             let is_bare = words(&[line.language()?, &dn], &[], 1, effort) == Words::None;
             (format!("/{}", printed(pattern)), is_bare)
         }

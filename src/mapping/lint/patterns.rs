@@ -2,7 +2,8 @@
 
 use super::Checked;
 use super::finding::{LintCode, LintFinding, printed, shown};
-use crate::mapping::automaton::{Bytes, Effort, Language, Part, Words, words};
+use crate::mapping::automaton::{Effort, Language, Part, Words, words};
+use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::{Grant, Line};
 use crate::mapping::{Considered, DatabaseUserView, SystemUserView};
 
@@ -15,7 +16,7 @@ const TRIED: usize = 16;
 struct Everybody(Option<Language>);
 
 pub(super) fn check(checked: &Checked<'_>, effort: &mut Effort) -> Vec<LintFinding> {
-    let any = Part::Repeat { part: Box::new(Part::Byte(Bytes::ALL)), min: 1, max: None };
+    let any = Part::Repeat { part: Box::new(Part::Byte(ByteSet::ALL)), min: 1, max: None };
     let everybody = Everybody(Language::of(&any));
     let mut findings = Vec::new();
     for line in &checked.lines {
@@ -116,7 +117,7 @@ fn any_realm(
     if !pattern.contains(&b'@') {
         return None;
     }
-    let at = Language::of(&Part::Byte(Bytes::of(|byte| byte == b'@')).anywhere())?;
+    let at = Language::of(&Part::Byte(ByteSet::single(b'@')).anywhere())?;
     let Words::Some(names) = words(&[line.language()?, &at], &[], TRIED, effort) else {
         return None;
     };

@@ -2,9 +2,10 @@
 
 use super::super::Dialect;
 use super::super::mistake::Flaw;
-use super::bytes::{ByteSet, posix_class};
+use super::classes::posix_class;
 use super::escape::{self, Escape};
 use super::options::Options;
+use crate::mapping::bytes::ByteSet;
 
 /// The bracket expression whose `[` is at `open`, and where it ends.
 ///

@@ -2,8 +2,9 @@
 //! `lexescape` in `regc_lex.c`).
 
 use super::super::mistake::Flaw;
-use super::bytes::{ByteSet, class_escape};
+use super::classes::class_escape;
 use super::tree::Place;
+use crate::mapping::bytes::ByteSet;
 
 /// What an escape stands for.
 pub(super) enum Escape {

@@ -1,10 +1,10 @@
 //! What a pattern is like: for comparing maps and for telling what is probably not meant.
 
 use super::super::Dialect;
-use super::bytes::ByteSet;
 use super::read;
 use super::tree::{Node, Place, Sequence};
-use crate::mapping::automaton::{Bytes, Part};
+use crate::mapping::automaton::Part;
+use crate::mapping::bytes::ByteSet;
 
 /// What a pattern is like.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ fn any_of(branches: &[Sequence]) -> Option<Part> {
 /// Nothing for what asks about bytes beside the place where it stands.
 fn part(node: &Node) -> Option<Part> {
     match node {
-        Node::Byte(set) => Some(Part::Byte(Bytes::of(|byte| set.has(byte)))),
+        Node::Byte(set) => Some(Part::Byte(*set)),
         Node::Place(Place::Begin) => Some(Part::Begin),
         Node::Place(Place::End) => Some(Part::End),
         Node::Place(_) | Node::Look(_) => None,

@@ -5,8 +5,9 @@
 
 use std::rc::Rc;
 
-use super::bytes::{ByteSet, is_word};
+use super::classes::is_word;
 use super::tree::{Direction, Look, Node, Place, Sequence};
+use crate::mapping::bytes::ByteSet;
 
 /// Most sets of places that are joined for one name. Far more than a pattern that people write
 /// takes; the name is denied when it is not enough.

@@ -19,7 +19,7 @@
 //! beyond the bounds below.
 
 mod bracket;
-mod bytes;
+mod classes;
 mod dissect;
 mod escape;
 mod facts;

@@ -6,10 +6,10 @@
 use super::super::Dialect;
 use super::super::mistake::Flaw;
 use super::bracket;
-use super::bytes::ByteSet;
 use super::escape::{self, Escape};
 use super::options::{self, Options, Syntax};
 use super::tree::{Direction, Look, Node, Place, Prefers, Sequence};
+use crate::mapping::bytes::ByteSet;
 
 /// Deepest nesting of groups, far below what the stack holds.
 pub(super) const NESTING: usize = 50;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::bytes::ByteSet;
+use crate::mapping::bytes::ByteSet;
 
 /// Parts one after another.
 pub(super) type Sequence = Vec<Node>;

@@ -1,13 +1,10 @@
 //! Sets of bytes: what one position of a pattern may match.
-//!
-//! PostgreSQL reads the map before it knows any database, so its server encoding is still
-//! `SQL_ASCII` and its collation C: patterns match bytes, and classes know ASCII only.
 
 use std::fmt::Write;
 
 /// A set of bytes. NUL may be in it: no name holds one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct ByteSet {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct ByteSet {
     low: u128,
     high: u128,
 }
@@ -48,6 +45,11 @@ impl ByteSet {
             self.has(other)
         });
         self.union(other_case)
+    }
+
+    /// Whether a byte is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.low & other.low != 0 || self.high & other.high != 0
     }
 
     /// The set without `byte`.
@@ -96,44 +98,6 @@ impl ByteSet {
     }
 }
 
-/// The bytes of a POSIX class in the C locale, as PostgreSQL's `regc_pg_locale.c` has them;
-/// `cntrl` holds 0x80 to 0x9F too.
-pub(super) fn posix_class(name: &[u8]) -> Option<ByteSet> {
-    let class: fn(u8) -> bool = match name {
-        b"alnum" => |byte| byte.is_ascii_alphanumeric(),
-        b"alpha" => |byte| byte.is_ascii_alphabetic(),
-        b"ascii" => |byte| byte.is_ascii(),
-        b"blank" => |byte| matches!(byte, b' ' | b'\t'),
-        b"cntrl" => |byte| matches!(byte, 0..=0x1F | 0x7F..=0x9F),
-        b"digit" => |byte| byte.is_ascii_digit(),
-        b"graph" => |byte| byte.is_ascii_graphic(),
-        b"lower" => |byte| byte.is_ascii_lowercase(),
-        b"print" => |byte| byte.is_ascii_graphic() || byte == b' ',
-        b"punct" => |byte| byte.is_ascii_punctuation(),
-        b"space" => |byte| matches!(byte, b' ' | b'\t'..=b'\r'),
-        b"upper" => |byte| byte.is_ascii_uppercase(),
-        b"word" => is_word,
-        b"xdigit" => |byte| byte.is_ascii_hexdigit(),
-        _ => return None,
-    };
-    Some(ByteSet::of(class))
-}
-
-/// What `\w` matches, and what borders of words are between.
-pub(super) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// The bytes of `\d`, `\s` and `\w`.
-pub(super) fn class_escape(letter: u8) -> Option<ByteSet> {
-    match letter {
-        b'd' => posix_class(b"digit"),
-        b's' => posix_class(b"space"),
-        b'w' => posix_class(b"word"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +131,8 @@ mod tests {
         assert_eq!(ByteSet::single(b'A').letter(), Some(b'a'));
         assert_eq!(ByteSet::range(b'A', b'B').letter(), None);
         assert_eq!(ByteSet::EMPTY.letter(), None);
+        assert!(letters.meets(ByteSet::single(b'z')) && !letters.meets(ByteSet::single(b'Z')));
+        assert!(ByteSet::single(0xC3).meets(ByteSet::ALL));
         assert_eq!(letters.only(), None);
         assert_eq!(ByteSet::EMPTY.only(), None);
     }

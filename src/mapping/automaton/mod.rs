@@ -1,0 +1,109 @@
+//! Sets of names as automata over bytes: which names one pattern matches and another does not.
+//!
+//! A pattern is given as [`Part`]s and becomes a nondeterministic automaton; those are followed
+//! side by side, set of states by set of states, as far as a question needs. Nothing is made whole
+//! beforehand, and every walk has an end ([`Effort`]), after which the answer is that none was
+//! found in time, never a wrong one.
+//!
+//! Words here are names: no NUL byte, and at least one byte.
+
+mod language;
+mod marks;
+mod walk;
+
+use walk::Walk;
+
+pub(crate) use language::Language;
+pub(crate) use marks::is_marked_in_one_way;
+
+use super::bytes::ByteSet;
+
+/// Steps of one walk. A step follows one state over one class of bytes.
+const STEPS: usize = 300_000;
+/// Steps of all walks for one answer: a few seconds.
+const ALL_STEPS: usize = 10_000_000;
+/// How often the same places are come by in other ways, for more words.
+const VISITS: u8 = 6;
+/// Longest word that is looked for.
+const WORD_BYTES: usize = 256;
+
+/// What stands for a [`Part::Mark`] in a word: no name holds it.
+const MARK: u8 = 0;
+
+/// A part of a pattern, as far as it says which names match.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// One byte of a set.
+    Byte(ByteSet),
+    /// One after the other.
+    Row(Vec<Part>),
+    /// One of them.
+    Branches(Vec<Part>),
+    /// The part, between `min` and `max` times.
+    Repeat { part: Box<Part>, min: u32, max: Option<u32> },
+    /// Nothing, at the beginning of the name.
+    Begin,
+    /// Nothing, at the end of the name.
+    End,
+    /// Where what `\1` holds begins, and where it ends. Not together with `Begin` and `End`.
+    Mark,
+}
+
+/// What all walks for one answer may still cost. Counted in steps, so that the answer is the same
+/// on every machine.
+#[derive(Debug)]
+pub(crate) struct Effort(usize);
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self(ALL_STEPS)
+    }
+}
+
+/// What a walk has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// There is no such word.
+    None,
+    /// These are some, shorter ones first.
+    Some(Vec<Vec<u8>>),
+    /// The walk ended before it came upon one.
+    NotFound,
+}
+
+impl Part {
+    /// The part anywhere in a name, as an unanchored pattern matches.
+    pub(crate) fn anywhere(self) -> Self {
+        let any = || Self::Repeat { part: Box::new(Self::Byte(ByteSet::ALL)), min: 0, max: None };
+        Self::Row(vec![any(), self, any()])
+    }
+
+    /// The bytes one after the other.
+    #[cfg(test)]
+    pub(crate) fn literal(text: &str) -> Self {
+        Self::Row(text.bytes().map(|byte| Self::Byte(ByteSet::of(|other| other == byte))).collect())
+    }
+}
+
+/// Names that are in each of `within` and in none of `without`: some of them, at most `wanted`,
+/// shorter ones and those that look like names first. `within` holds at least one.
+pub(crate) fn words(
+    within: &[&Language],
+    without: &[&Language],
+    wanted: usize,
+    effort: &mut Effort,
+) -> Words {
+    let walk = Walk::new(within, without);
+    // Following each set of places once finds a word if there is one. Only when more are wanted
+    // is it worth to come by the same places in other ways.
+    match walk.words(wanted, 1, effort) {
+        Words::Some(few) if few.len() < wanted => match walk.words(wanted, VISITS, effort) {
+            Words::Some(more) => Words::Some(more),
+            Words::None | Words::NotFound => Words::Some(few),
+        },
+        found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests;

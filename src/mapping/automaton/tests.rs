@@ -1,0 +1,154 @@
+//! Which names automata tell apart.
+
+use super::*;
+
+fn any(part: Part) -> Part {
+    Part::Repeat { part: Box::new(part), min: 0, max: None }
+}
+
+fn dots() -> Part {
+    any(Part::Byte(ByteSet::ALL))
+}
+
+fn whole(parts: Vec<Part>) -> Language {
+    let mut row = vec![Part::Begin];
+    row.extend(parts);
+    row.push(Part::End);
+    Language::of(&Part::Row(row).anywhere()).unwrap()
+}
+
+fn literal(text: &str) -> Part {
+    Part::literal(text)
+}
+
+#[track_caller]
+fn check(within: &Language, without: &Language, first: Option<&str>) {
+    let found = match words(&[within], &[without], 8, &mut Effort::default()) {
+        Words::None => None,
+        Words::Some(words) => words.into_iter().next(),
+        Words::NotFound => panic!("the walk did not end"),
+    };
+    let found = found.map(|word| String::from_utf8(word).unwrap());
+    assert_eq!(found.as_deref(), first);
+}
+
+#[test]
+fn a_name_that_one_pattern_matches_and_the_other_not_is_found() {
+    let corp = whole(vec![dots(), literal("@corp")]);
+    let named = whole(vec![literal("svc_"), dots(), literal("@corp")]);
+    check(&named, &corp, None);
+    check(&corp, &named, Some("@corp"));
+    check(&corp, &corp, None);
+    check(&whole(vec![dots()]), &whole(vec![dots(), literal("a")]), Some("b"));
+}
+
+#[test]
+fn an_anchor_holds_only_at_the_end_of_the_name() {
+    let begins = Language::of(&Part::Row(vec![Part::Begin, literal("ab")]).anywhere()).unwrap();
+    let ends = Language::of(&Part::Row(vec![literal("ab"), Part::End]).anywhere()).unwrap();
+    let holds = Language::of(&literal("ab").anywhere()).unwrap();
+    check(&begins, &holds, None);
+    check(&ends, &holds, None);
+    check(&holds, &begins, Some("aab"));
+    check(&begins, &ends, Some("aba"));
+    let nothing = Language::of(&Part::Row(vec![literal("a"), Part::Begin]).anywhere()).unwrap();
+    check(&nothing, &ends, None);
+}
+
+#[test]
+fn what_every_word_begins_with() {
+    let prefix = |parts| String::from_utf8(whole(parts).prefix()).unwrap();
+    assert_eq!(prefix(vec![literal("svc_"), dots()]), "svc_");
+    assert_eq!(prefix(vec![literal("ab")]), "ab");
+    assert_eq!(prefix(vec![Part::Branches(vec![literal("xa"), literal("xb")])]), "x");
+    assert_eq!(prefix(vec![any(literal("a")), literal("b")]), "");
+    assert_eq!(Language::of(&literal("ab").anywhere()).unwrap().prefix(), b"");
+}
+
+#[test]
+fn what_is_in_two_and_not_in_a_third() {
+    let begins = whole(vec![literal("a"), dots()]);
+    let ends = whole(vec![dots(), literal("b")]);
+    let middle = whole(vec![literal("ab")]);
+    let mut effort = Effort::default();
+    let found = words(&[&begins, &ends], &[&middle], 1, &mut effort);
+    assert_eq!(found, Words::Some(vec![b"aab".to_vec()]));
+    assert_eq!(words(&[&begins, &middle], &[&ends], 1, &mut effort), Words::None);
+}
+
+#[test]
+fn bounds_are_counted() {
+    let times = |min, max| {
+        let part = Box::new(literal("ab"));
+        whole(vec![Part::Repeat { part, min, max }])
+    };
+    check(&times(1, Some(2)), &times(1, Some(3)), None);
+    check(&times(1, Some(3)), &times(1, Some(2)), Some("ababab"));
+    check(&times(2, None), &times(1, None), None);
+    check(&times(1, None), &times(2, None), Some("ab"));
+    check(&times(0, Some(0)), &times(1, None), None);
+}
+
+#[test]
+fn a_few_words_are_told_all_and_many_are_not() {
+    let few = whole(vec![Part::Branches(vec![literal("ann"), literal("bob")])]);
+    let texts = |words: Option<Vec<Vec<u8>>>| {
+        words.map(|words| {
+            words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(texts(few.all_words(10)).unwrap(), ["ann", "bob"]);
+    let digit = || Part::Byte(ByteSet::of(|byte| byte.is_ascii_digit()));
+    assert_eq!(whole(vec![digit()]).all_words(10).unwrap().len(), 10);
+    assert!(whole(vec![digit()]).all_words(9).is_none());
+    assert!(whole(vec![dots()]).all_words(1000).is_none());
+    // A pattern that only the empty name would match has no word at all.
+    assert_eq!(whole(vec![]).all_words(10).unwrap().len(), 0);
+}
+
+#[test]
+fn marks_are_placed_in_one_way_or_in_several() {
+    let marked = |before: Part, within: Part, after: Part| {
+        Language::of(&Part::Row(vec![before, Part::Mark, within, Part::Mark, after])).unwrap()
+    };
+    let no_at = || any(Part::Byte(ByteSet::of(|byte| byte != b'@')));
+    let nothing = || Part::Row(Vec::new());
+    let is_one = |language: &Language| is_marked_in_one_way(language, &mut Effort::default());
+    let realm = marked(nothing(), dots(), literal("@corp"));
+    let named = marked(nothing(), no_at(), literal("@corp"));
+    assert!(is_one(&realm) && is_one(&named));
+    assert!(is_one(&marked(no_at(), literal("@"), no_at())));
+    assert!(!is_one(&marked(dots(), literal("@"), dots())));
+    assert!(!is_one(&marked(nothing(), dots(), dots())));
+    assert!(!is_one(&marked(any(literal("a")), any(literal("a")), nothing())));
+    // With its marks, the one is a part of the other.
+    let mut effort = Effort::default();
+    assert_eq!(words(&[&named], &[&realm], 1, &mut effort), Words::None);
+    assert!(matches!(words(&[&realm], &[&named], 1, &mut effort), Words::Some(_)));
+    let shifted = marked(literal("a"), dots(), literal("@corp"));
+    assert!(matches!(words(&[&shifted], &[&realm], 1, &mut effort), Words::Some(_)));
+}
+
+#[test]
+fn a_walk_that_is_too_long_says_so() {
+    // The n-th byte before the end is an `a`: 2^n sets of states.
+    let far = |byte: &str, count: u32| {
+        let part = Box::new(Part::Byte(ByteSet::ALL));
+        let tail = Part::Repeat { part, min: count, max: Some(count) };
+        whole(vec![dots(), literal(byte), tail])
+    };
+    let mut effort = Effort::default();
+    let mut beyond =
+        |one: &str, other: &str| words(&[&far(one, 40)], &[&far(other, 40)], 1, &mut effort);
+    assert_eq!(beyond("a", "a"), Words::NotFound);
+    let mut none = Effort(0);
+    assert_eq!(words(&[&whole(vec![dots()])], &[], 1, &mut none), Words::NotFound);
+    assert!(
+        Language::of(&Part::Repeat {
+            part: Box::new(literal(&"a".repeat(1000))),
+            min: 255,
+            max: Some(255),
+        })
+        .is_none()
+    );
+}

@@ -1,0 +1,210 @@
+//! Several automata side by side, followed byte by byte.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::language::{Spot, State, closure};
+use super::{Effort, Language, MARK, STEPS, WORD_BYTES, Words};
+use crate::mapping::bytes::ByteSet;
+
+/// Several automata side by side.
+pub(super) struct Walk<'a> {
+    within: Vec<&'a Language>,
+    without: Vec<&'a Language>,
+    /// Bytes that none of the automata tells apart, the one that is shown first.
+    classes: Vec<Vec<u8>>,
+}
+
+/// Where each automaton is: the states that wait for a byte or for the end, sorted.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Places {
+    within: Vec<Vec<usize>>,
+    without: Vec<Vec<usize>>,
+}
+
+impl Places {
+    /// Whether no further byte can lead to a word.
+    fn is_dead(&self) -> bool {
+        self.within.iter().any(Vec::is_empty)
+    }
+
+    fn size(&self) -> usize {
+        1 + self.within.iter().chain(&self.without).map(Vec::len).sum::<usize>()
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// Words, with each set of places followed at most `visits` times.
+    pub fn words(&self, wanted: usize, visits: u8, effort: &mut Effort) -> Words {
+        let begin = self.begin();
+        let mut found = Vec::new();
+        let mut seen = HashMap::from([(begin.clone(), 1_u8)]);
+        // From where, and over which class, each place in the queue was come upon.
+        let mut trail: Vec<(usize, usize)> = vec![(0, 0)];
+        let mut open = VecDeque::from([(0, begin, 0_usize)]);
+        let mut left = STEPS.min(effort.0);
+        let mut is_whole = true;
+        while let Some((here, at, length)) = open.pop_front() {
+            let cost = at.size().saturating_mul(self.classes.len());
+            effort.0 = effort.0.saturating_sub(cost);
+            let Some(rest) = left.checked_sub(cost) else {
+                is_whole = false;
+                break;
+            };
+            left = rest;
+            for class in 0..self.classes.len() {
+                let next = self.follow(&at, class);
+                if next.is_dead() {
+                    continue;
+                }
+                if self.is_wanted(&next) {
+                    found.push(self.word(&trail, here, class));
+                }
+                if found.len() >= wanted {
+                    return Words::Some(found);
+                }
+                let seen = seen.entry(next.clone()).or_default();
+                if *seen >= visits {
+                    continue;
+                }
+                if length >= WORD_BYTES {
+                    is_whole = false;
+                    continue;
+                }
+                *seen += 1;
+                trail.push((here, class));
+                open.push_back((trail.len() - 1, next, length + 1));
+            }
+        }
+        match (found.is_empty(), is_whole) {
+            (false, _) => Words::Some(found),
+            (true, true) => Words::None,
+            (true, false) => Words::NotFound,
+        }
+    }
+
+    pub fn new(within: &[&'a Language], without: &[&'a Language]) -> Self {
+        let mut sets: Vec<ByteSet> = within
+            .iter()
+            .chain(without)
+            .flat_map(|language| &language.states)
+            .filter_map(|state| match state {
+                State::Byte { set, .. } => Some(*set),
+                _ => None,
+            })
+            .collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let mut classes: Vec<Vec<u8>> = Vec::new();
+        let mut known: HashMap<Vec<u64>, usize> = HashMap::new();
+        for byte in by_looks() {
+            let mut key = vec![0_u64; sets.len().div_ceil(64)];
+            for (index, set) in sets.iter().enumerate() {
+                if let (true, Some(bits)) = (set.has(byte), key.get_mut(index / 64)) {
+                    *bits |= 1 << (index % 64);
+                }
+            }
+            let class = *known.entry(key).or_insert_with(|| {
+                classes.push(Vec::new());
+                classes.len() - 1
+            });
+            if let Some(class) = classes.get_mut(class) {
+                class.push(byte);
+            }
+        }
+        let mut states = within.iter().chain(without).flat_map(|language| &language.states);
+        if states.any(|state| matches!(state, State::Mark(_))) {
+            classes.push(vec![MARK]);
+        }
+        Self { within: within.to_vec(), without: without.to_vec(), classes }
+    }
+
+    fn begin(&self) -> Places {
+        let start = |language: &&Language| closure(language, [language.start], Spot::Begin);
+        Places {
+            within: self.within.iter().map(start).collect(),
+            without: self.without.iter().map(start).collect(),
+        }
+    }
+
+    fn bytes_of(&self, class: usize) -> impl Iterator<Item = u8> + '_ {
+        self.classes.get(class).into_iter().flatten().copied()
+    }
+
+    /// Where everything is after a byte of the class.
+    fn follow(&self, at: &Places, class: usize) -> Places {
+        let byte = self.bytes_of(class).next().unwrap_or(b'a');
+        let step = |(language, states): (&&Language, &Vec<usize>)| {
+            let next = states.iter().filter_map(|state| match language.states.get(*state) {
+                Some(State::Byte { set, next }) if set.has(byte) => Some(*next),
+                Some(State::Mark(next)) if byte == MARK => Some(*next),
+                _ => None,
+            });
+            closure(language, next, Spot::Middle)
+        };
+        Places {
+            within: self.within.iter().zip(&at.within).map(step).collect(),
+            without: self.without.iter().zip(&at.without).map(step).collect(),
+        }
+    }
+
+    fn is_wanted(&self, at: &Places) -> bool {
+        let accepts = |(language, states): (&&Language, &Vec<usize>)| {
+            let ends = closure(language, states.iter().copied(), Spot::End);
+            ends.iter().any(|state| matches!(language.states.get(*state), Some(State::Accept)))
+        };
+        self.within.iter().zip(&at.within).all(accepts)
+            && !self.without.iter().zip(&at.without).any(accepts)
+    }
+
+    /// The word that leads to where `trail` has `here`, and one byte of `class` more.
+    fn word(&self, trail: &[(usize, usize)], here: usize, class: usize) -> Vec<u8> {
+        let mut word: Vec<u8> = self.bytes_of(class).take(1).collect();
+        let mut here = here;
+        while let Some((before, class)) = trail.get(here).filter(|_| here > 0) {
+            word.extend(self.bytes_of(*class).take(1));
+            here = *before;
+        }
+        word.reverse();
+        word
+    }
+}
+
+impl Language {
+    /// All words, when they are at most `most`; nothing when they are more, or may be.
+    pub(crate) fn all_words(&self, most: usize) -> Option<Vec<Vec<u8>>> {
+        let walk = Walk::new(&[self], &[]);
+        let mut words = Vec::new();
+        let mut open = VecDeque::from([(Vec::new(), walk.begin())]);
+        while let Some((word, at)) = open.pop_front() {
+            if !word.is_empty() && walk.is_wanted(&at) {
+                words.push(word.clone());
+            }
+            if words.len() > most || open.len() > most.saturating_mul(4) || word.len() > WORD_BYTES
+            {
+                return None;
+            }
+            for (class, _) in walk.classes.iter().enumerate() {
+                let next = walk.follow(&at, class);
+                if next.is_dead() {
+                    continue;
+                }
+                for byte in walk.bytes_of(class) {
+                    open.push_back(([word.as_slice(), &[byte]].concat(), next.clone()));
+                }
+            }
+        }
+        Some(words)
+    }
+}
+
+/// Every byte that a name can hold; first those that an example is best made of.
+fn by_looks() -> impl Iterator<Item = u8> {
+    let groups: [fn(u8) -> bool; 5] = [
+        |byte| byte.is_ascii_lowercase(),
+        |byte| byte.is_ascii_digit(),
+        |byte| byte.is_ascii_uppercase(),
+        |byte| byte.is_ascii_graphic() && !byte.is_ascii_alphanumeric(),
+        |byte| !byte.is_ascii_graphic(),
+    ];
+    groups.into_iter().flat_map(|holds| (1..=255_u8).filter(move |byte| holds(*byte)))
+}
