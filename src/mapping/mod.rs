@@ -15,6 +15,7 @@ mod ident;
 mod line;
 mod lint;
 mod near;
+mod policy;
 mod profile;
 mod scan;
 mod source;
@@ -27,9 +28,7 @@ pub use because::{Because, Matched};
 pub use diff::{
     Certainty, ChangedFor, DiffContext, Direction, Example, MapChange, MapDifference, diff,
 };
-pub use entitlement::{
-    AccessMaps, Duties, Entitlement, Maps, Members, Offers, Policy, Refusal, Target,
-};
+pub use entitlement::{Duties, Entitlement, Members, Offers, Refusal};
 pub use eval::{EvalAnswer, EvalDecision, Evaluated, QUESTION_BYTES, evaluate, load_error};
 pub use explain::{
     AskedLine, AskedMap, Cause, Explanation, Inquiry, InquiryError, LentTerms, LineSaid, NameOf,
@@ -43,6 +42,7 @@ pub use ident::{
 pub use line::Grant;
 pub use lint::{ClusterRoles, LintCode, LintContext, LintFinding, LintSeverity, lint};
 pub use near::Near;
+pub use policy::{AccessMaps, Maps, Policy, Target};
 pub use profile::{ObjectPolicy, Profile, ReasonRule};
 pub use scan::{KnownMembers, MapLine};
 pub use source::{MapLook, MapReading, MapSource};

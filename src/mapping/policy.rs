@@ -1,0 +1,86 @@
+//! All that decides who may become what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Case, DatabaseUserView, IdentMap, Profile, RuleView};
+use crate::names::{ClusterName, MapName, WayName};
+
+/// The maps that one way in uses, as `map=` does in `pg_hba.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maps {
+    /// Matched against the principal's subject.
+    pub map: Option<MapName>,
+    /// Matched against each group of the identity.
+    pub group_map: Option<MapName>,
+    /// Whether the case of letters counts, in both.
+    pub case: Case,
+}
+
+/// The maps that give the broker's own duties, `auditor` and `operator`.
+pub type AccessMaps = Maps;
+
+/// One cluster as the map sees it: its name and what it lends.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Its profiles, at most one a role.
+    pub profiles: Vec<Arc<Profile>>,
+}
+
+/// All that decides who may become what: the map file, which way in uses which map, and the
+/// profiles of every cluster.
+#[derive(Debug)]
+pub struct Policy {
+    /// The parsed map file.
+    pub map: IdentMap,
+    /// The maps of each way in.
+    pub ways: BTreeMap<WayName, Maps>,
+    /// The maps of the broker's own duties.
+    pub access: AccessMaps,
+    /// The clusters and what they lend.
+    pub targets: Vec<Target>,
+}
+
+impl Policy {
+    /// The same with another map.
+    #[must_use]
+    pub fn with_map(&self, map: IdentMap) -> Self {
+        let Self { ways, access, targets, .. } = self;
+        Self { map, ways: ways.clone(), access: access.clone(), targets: targets.clone() }
+    }
+
+    /// Why `map` cannot take the place of the one here, as far as that does not stand in a line.
+    ///
+    /// A name of the configuration without a line lets nobody in, so it is a slip: in the name, or
+    /// because half of a file is missing. And the broker's own duties are roles of no cluster, so
+    /// that nobody can be asked who is a member of one.
+    #[must_use]
+    pub fn misfits(&self, map: &IdentMap) -> Vec<String> {
+        let access = [&self.access.map, &self.access.group_map].into_iter().flatten();
+        let asks =
+            |rule: &RuleView<'_>| matches!(rule.database_user(), DatabaseUserView::MemberOf(_));
+        let asking = access.flat_map(|name| map.rules(name).filter(asks));
+        let asking = asking.map(|rule| {
+            format!(
+                "{}: `+role` in a map of [access], whose roles are of no cluster",
+                rule.reference()
+            )
+        });
+        self.maps_without_lines(map).into_iter().chain(asking).collect()
+    }
+
+    fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {
+        let ways = self.ways.iter().map(|(way, maps)| (format!("the way in `{way}`"), maps));
+        let all = ways.chain([("[access]".to_owned(), &self.access)]);
+        all.flat_map(|(what, maps)| {
+            let names = [&maps.map, &maps.group_map].into_iter().flatten();
+            let missing = names.filter(|name| !map.has_map(name));
+            missing
+                .map(|name| format!("{what} uses map `{name}`, which has no line in the file"))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+}
