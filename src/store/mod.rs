@@ -9,19 +9,21 @@
 //! postgres    one database, several brokers, no leader
 //! rows        what both read from a row and write into one
 //! refusal     why both refuse
+//! maps        revisions of the map, kept for ever
+//! open        where the store is
 //! ```
 
 #[cfg(any(test, debug_assertions))]
 #[doc(hidden)]
 pub mod conformance;
+mod maps;
+mod open;
 pub mod postgres;
 mod refusal;
 mod rows;
 pub mod sqlite;
 
 use std::fmt::{self, Debug};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,12 +32,12 @@ use jiff::Timestamp;
 use rand::CryptoRng;
 use uuid::Uuid;
 
-use self::postgres::{PostgresSettings, PostgresStore};
-use self::sqlite::SqliteStore;
+pub use self::maps::{StoredMap, kept_map};
+pub use self::open::{StoreSettings, open, open_read_only};
 use crate::audit::Record;
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
-use crate::mapping::{Dialect, IdentMap, MapMistake, MapRevision, MapText};
+use crate::mapping::MapRevision;
 use crate::names::{
     ClusterName, LeaseId, LeaseLimit, Principal, RequestKey, RoleName, RoleOid, TokenHash,
 };
@@ -54,69 +56,6 @@ const SWEEP_ROWS: i64 = 10_000;
 
 /// Longer than anything that was proven can be on its way before it becomes a session or a lease.
 const ON_ITS_WAY: Duration = Duration::from_hours(24);
-
-/// Where the store is.
-#[derive(Debug)]
-pub enum StoreSettings {
-    /// One SQLite file, for one broker. It is made when it is not there.
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A database on PostgreSQL, for one broker or several.
-    Postgres(PostgresSettings),
-}
-
-/// Its file, or its address without a secret.
-impl fmt::Display for StoreSettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite { path } => write!(formatter, "{}", path.display()),
-            Self::Postgres(settings) => write!(formatter, "{}", settings.url),
-        }
-    }
-}
-
-/// Opens the store to serve it, and brings its schema up to date.
-///
-/// # Errors
-/// When it cannot be used; says what to do.
-pub async fn open(settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
-    match settings {
-        StoreSettings::Sqlite { path } => {
-            blocking(path, |path| Ok(Arc::new(SqliteStore::open(path)?))).await
-        }
-        StoreSettings::Postgres(settings) => Ok(Arc::new(PostgresStore::open(&settings).await?)),
-    }
-}
-
-/// Opens the store to read it only, beside the brokers that serve it or without one. Whatever
-/// would write is refused.
-///
-/// # Errors
-/// When it cannot be used, or is of another version.
-pub async fn open_read_only(settings: StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
-    match settings {
-        StoreSettings::Sqlite { path } => {
-            blocking(path, |path| Ok(Arc::new(SqliteStore::open_read_only(path)?))).await
-        }
-        StoreSettings::Postgres(settings) => {
-            Ok(Arc::new(PostgresStore::open_read_only(&settings).await?))
-        }
-    }
-}
-
-/// Opens a file away from the threads that serve requests.
-async fn blocking(
-    path: PathBuf,
-    open: fn(&std::path::Path) -> Result<Arc<dyn Store>, StoreError>,
-) -> Result<Arc<dyn Store>, StoreError> {
-    let name = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || open(&path)).await;
-    opened.unwrap_or_else(|panicked| {
-        Err(StoreError::Failed { path: name, doing: "opening it", source: Box::new(panicked) })
-    })
-}
 
 /// One change, made in the transaction that also writes its audit record.
 #[derive(Clone, Debug)]
@@ -154,42 +93,6 @@ pub enum Change {
     /// One attempt is given back to a counter: it succeeded, or nobody could judge it. A counter
     /// that is gone has nothing to give back to, which is no error.
     GiveBackAttempt(String),
-}
-
-/// One revision of the map as it was read, so that decisions by it can be explained later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMap {
-    /// What leases and audit records name.
-    pub revision: MapRevision,
-    /// In whose language it was read.
-    pub dialect: Dialect,
-    /// Its files, byte for byte.
-    pub text: MapText,
-    /// When a broker first took it.
-    pub first_used_at: Timestamp,
-}
-
-impl StoredMap {
-    /// The map, read again.
-    ///
-    /// # Errors
-    /// When this version cannot read it, although the one that took it could.
-    pub fn map(&self) -> Result<IdentMap, Vec<MapMistake>> {
-        IdentMap::load(self.dialect, self.text.main(), &self.text)
-    }
-}
-
-/// The map of this revision; nothing when it was not kept, or when this version does not read the
-/// same map from what was kept.
-///
-/// # Errors
-/// When the engine fails, or what it keeps cannot be read.
-pub async fn kept_map(
-    store: &dyn Store,
-    revision: &MapRevision,
-) -> Result<Option<IdentMap>, StoreError> {
-    let Some(stored) = store.map_revision(revision).await? else { return Ok(None) };
-    Ok(stored.map().ok().filter(|map| map.revision() == revision))
 }
 
 /// How many leases of one role one person may have at once.
