@@ -4,6 +4,7 @@
 //! asks for more than the usual number of patterns, files or logins.
 
 mod anything;
+mod case;
 mod certificate;
 mod corpus;
 mod differential;

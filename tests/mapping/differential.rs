@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use super::generator::{Fragment, Generator, ROLES_SQL, ROLES_SQL_16};
 use super::login::Loaded;
 use super::oracle::{Asked, Oracle, agree, listed, shown, shrink};
-use super::rows::{compare_rows, lines_with_mistakes, prepare_rows, server_rows};
+use super::rows::{compare_rows, lines_with_mistakes, prepare_rows, server_names};
 use super::{cases, dice};
 
 /// The maps that a server knows.
@@ -287,10 +287,8 @@ fn refused_for_a_pattern(oracle: &Oracle, fragment: &Fragment) -> bool {
         let known = fragment.patterns.iter().any(|pattern| is_refused_alone(oracle, pattern));
         return known || fragment.damaged && !fragment.patterns.is_empty();
     }
-    let rows = server_rows(oracle).into_iter();
-    let names = rows.flat_map(|row| [row.system_user, row.database_user]);
-    names
-        .into_iter()
+    server_names(oracle)
+        .iter()
         .any(|name| name.strip_prefix(b"/").is_some_and(|it| is_refused_alone(oracle, it)))
 }
 

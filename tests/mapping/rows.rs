@@ -16,8 +16,8 @@ pub struct Row {
     number: usize,
     file: PathBuf,
     line: u32,
-    pub system_user: Vec<u8>,
-    pub database_user: Vec<u8>,
+    system_user: Vec<u8>,
+    database_user: Vec<u8>,
 }
 
 /// Makes the database in which the view shows bytes as they are.
@@ -55,9 +55,18 @@ pub fn lines_with_mistakes(oracle: &Oracle) -> BTreeMap<u32, bool> {
     rows.iter().map(|row| (row[0].parse().expect("a line number"), row[1] == "t")).collect()
 }
 
+/// The names in every row of the view, also in those of a map whose name is no text.
+pub fn server_names(oracle: &Oracle) -> Vec<Vec<u8>> {
+    let query = "SELECT encode(convert_to(sys_name, 'SQL_ASCII'), 'hex'),
+                        encode(convert_to(pg_username, 'SQL_ASCII'), 'hex')
+                 FROM pg_ident_file_mappings";
+    let rows = oracle.server.postgres.sql(DATABASE, query);
+    rows.concat().iter().map(|name| unhex(name)).collect()
+}
+
 /// The rows of the view; those of a map whose name is no text, which nobody could be given, are
 /// left out.
-pub fn server_rows(oracle: &Oracle) -> Vec<Row> {
+fn server_rows(oracle: &Oracle) -> Vec<Row> {
     let path =
         if oracle.server.major >= 16 { "file_name" } else { "current_setting('ident_file')" };
     let number = if oracle.server.major >= 16 { "map_number" } else { "0" };

@@ -1,4 +1,4 @@
-//! Starts the real servers for a test: PostgreSQL, OpenLDAP and pgbridge itself.
+//! Starts the real servers for a test: PostgreSQL, OpenLDAP, a KDC and pgbridge itself.
 //!
 //! Everything listens on loopback, keeps its data in a temporary directory and ends with the test,
 //! also when the test panics or its process is killed. Nothing is shared between tests but two
@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod directory;
 pub mod failing_store;
 pub mod inside;
+pub mod kdc;
 pub mod order;
 pub mod postgres;
 pub mod proxy;

@@ -285,6 +285,18 @@ impl Postgres {
         rows(self.psql_as(role, password, database).args(["-c", text]))
     }
 
+    /// psql as `role` over TLS, without a password, to a server called `localhost`.
+    pub fn over_loopback(&self, role: &str, database: &str) -> Command {
+        let mut psql = psql();
+        psql.env("PGHOST", "localhost")
+            .env("PGHOSTADDR", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", role)
+            .env("PGDATABASE", database)
+            .env("PGSSLMODE", "require");
+        psql
+    }
+
     /// psql as `role` over TLS, to be given something to do.
     fn psql_as(&self, role: &str, password: &str, database: &str) -> Command {
         let mut psql = psql();
