@@ -25,10 +25,9 @@ use pgbridge::cluster::{
 };
 use pgbridge::dial::ServerTls;
 use pgbridge::lease::{Lease, LeaseState, MarkerKey};
-use pgbridge::mapping::{MapRevision, ObjectPolicy, Profile, ReasonRule, RuleRef};
+use pgbridge::mapping::{MapRevision, ObjectPolicy, Profile, RuleRef};
 use pgbridge::names::{
-    ConnectionLimit, LeaseId, LeaseLimit, LeaseRoleName, Password, Principal, RolePrefix,
-    ScramIterations, Ttl, Verifier,
+    LeaseId, LeaseRoleName, Password, Principal, RolePrefix, ScramIterations, Ttl, Verifier,
 };
 
 use crate::support::{BROKER_LOGIN, BROKER_PASSWORD, Postgres, SOON, until, wait_for};
@@ -211,19 +210,9 @@ pub fn credential() -> (Password, Verifier) {
 }
 
 pub fn profile(group: &str) -> Profile {
-    Profile {
-        role: group.parse().expect("a name"),
-        databases: vec!["orders".parse().expect("a name")],
-        ttl: hour(),
-        max_ttl: hour(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
-        networks: None,
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Reassign,
-    }
+    let (role, database) = (group.parse().expect("a name"), "orders".parse().expect("a name"));
+    let plain = Profile::plain(role, database, hour(), hour());
+    Profile { owned_objects: ObjectPolicy::Reassign, ..plain }
 }
 
 /// An intent of alice's for `group`, as the broker has written it down.

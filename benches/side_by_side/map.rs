@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgbridge::mapping::{
-    Case, Dialect, IdentMap, KnownMembers, MapDecision, Maps, Memberships, ObjectPolicy, Policy,
-    Profile, Question, ReasonRule, Target, UnverifiedPerson,
+    Case, Dialect, IdentMap, KnownMembers, MapDecision, Maps, Memberships, Policy, Profile,
+    Question, Target, UnverifiedPerson,
 };
-use pgbridge::names::{
-    ClusterName, ConnectionLimit, LeaseLimit, MapName, RoleName, ScramIterations, WayName,
-};
+use pgbridge::names::{ClusterName, MapName, RoleName, WayName};
 use tokio_postgres::NoTls;
 
 use crate::measure::{Tally, rounded};
@@ -170,19 +168,8 @@ fn who_can(kind: Kind) {
 }
 
 fn profile(role: &RoleName) -> Profile {
-    Profile {
-        role: role.clone(),
-        databases: vec!["orders".parse().expect("a name")],
-        ttl: "1h".parse().expect("a time"),
-        max_ttl: "8h".parse().expect("a time"),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
-        networks: None,
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Drop,
-    }
+    let (database, ttl) = ("orders".parse().expect("a name"), "1h".parse().expect("a time"));
+    Profile::plain(role.clone(), database, ttl, "8h".parse().expect("a time"))
 }
 
 /// A login over the socket (`peer`) that the last line lets in, beside one by a map of that line

@@ -23,12 +23,8 @@ use crate::broker::{Broker, Parts};
 use crate::clock::Clock;
 use crate::config::{ServerSettings, Transport};
 use crate::lease::{Lease, Order, Terms};
-use crate::mapping::{
-    Case, Dialect, IdentMap, Maps, Members, ObjectPolicy, Policy, Profile, ReasonRule, Target,
-};
-use crate::names::{
-    ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations, SessionToken,
-};
+use crate::mapping::{Case, Dialect, IdentMap, Maps, Members, Policy, Profile, Target};
+use crate::names::{LeaseId, RolePrefix, SessionToken};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
 
@@ -202,19 +198,8 @@ fn terms() -> Terms {
 }
 
 fn policy() -> Policy {
-    let profile = Profile {
-        role: "orders_read".parse().unwrap(),
-        databases: vec!["orders".parse().unwrap()],
-        ttl: "15m".parse().unwrap(),
-        max_ttl: "8h".parse().unwrap(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
-        networks: None,
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Drop,
-    };
+    let (role, database) = ("orders_read".parse().unwrap(), "orders".parse().unwrap());
+    let profile = Profile::plain(role, database, "15m".parse().unwrap(), "8h".parse().unwrap());
     let target = Target { cluster: "orders".parse().unwrap(), profiles: vec![Arc::new(profile)] };
     let maps = |name: &str| Maps {
         map: Some(name.parse().unwrap()),

@@ -61,6 +61,25 @@ pub enum ObjectPolicy {
 }
 
 impl Profile {
+    /// `role` on the terms of a configuration that says no more than this: from anywhere and
+    /// without a reason, with nothing set, and with no attic for what its leases make.
+    #[must_use]
+    pub fn plain(role: RoleName, database: DatabaseName, ttl: Ttl, max_ttl: Ttl) -> Self {
+        Self {
+            role,
+            databases: vec![database],
+            ttl,
+            max_ttl,
+            max_leases: LeaseLimit::DEFAULT,
+            connection_limit: ConnectionLimit::DEFAULT,
+            scram_iterations: ScramIterations::DEFAULT,
+            settings: Vec::new(),
+            networks: None,
+            reason: ReasonRule::Optional,
+            owned_objects: ObjectPolicy::Drop,
+        }
+    }
+
     /// Whether the profile is issued to a client at `address`. An IPv4 address in IPv6 clothes
     /// (`::ffff:10.0.0.1`) counts as the IPv4 address it is.
     #[must_use]

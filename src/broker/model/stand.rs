@@ -10,10 +10,8 @@ use crate::broker::{Broker, Parts, Request};
 use crate::clock::Clock;
 use crate::cluster::{ClientConnection, ClientSslMode, LeaseRoles};
 use crate::lease::Terms;
-use crate::mapping::{
-    Case, Dialect, IdentMap, Maps, ObjectPolicy, Policy, Profile, ReasonRule, Target,
-};
-use crate::names::{ConnectionLimit, LeaseLimit, RolePrefix, ScramIterations, Ttl};
+use crate::mapping::{Case, Dialect, IdentMap, Maps, ObjectPolicy, Policy, Profile, Target};
+use crate::names::{LeaseLimit, RolePrefix, ScramIterations, Ttl};
 
 pub(super) const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 
@@ -92,19 +90,13 @@ fn lockout() -> Lockout {
 
 fn policy() -> Policy {
     let profiles = ROLES.map(|(role, max_ttl, owned_objects)| {
+        let (role, database) = (role.parse().unwrap(), "orders".parse().unwrap());
         Arc::new(Profile {
-            role: role.parse().unwrap(),
-            databases: vec!["orders".parse().unwrap()],
-            ttl: ttl("15m"),
-            max_ttl: ttl(max_ttl),
             max_leases: LeaseLimit::try_from(4).unwrap(),
-            connection_limit: ConnectionLimit::DEFAULT,
             // So few are computed at once, in order; and the model's server knows only one.
             scram_iterations: ScramIterations::try_from(1).unwrap(),
-            settings: Vec::new(),
-            networks: None,
-            reason: ReasonRule::Optional,
             owned_objects,
+            ..Profile::plain(role, database, ttl("15m"), ttl(max_ttl))
         })
     });
     let map = b"corp orders_read orders_read\ncorp orders_write orders_write\nduties operators operator\n";

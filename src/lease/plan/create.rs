@@ -125,26 +125,14 @@ fn parameter_value(name: &str, value: &str) -> String {
 mod tests {
     use super::*;
     use crate::lease::MarkerKey;
-    use crate::mapping::{ObjectPolicy, ReasonRule};
-    use crate::names::{ConnectionLimit, LeaseId, LeaseLimit, Password, ScramIterations};
+    use crate::names::{LeaseId, Password, ScramIterations};
 
     const OLD: ServerVersion = ServerVersion(150_018);
     const NEW: ServerVersion = ServerVersion(160_014);
 
     fn profile(role: &str) -> Profile {
-        Profile {
-            role: role.parse().unwrap(),
-            databases: vec!["orders".parse().unwrap()],
-            ttl: "1h".parse().unwrap(),
-            max_ttl: "8h".parse().unwrap(),
-            max_leases: LeaseLimit::DEFAULT,
-            connection_limit: ConnectionLimit::DEFAULT,
-            scram_iterations: ScramIterations::DEFAULT,
-            settings: Vec::new(),
-            networks: None,
-            reason: ReasonRule::Optional,
-            owned_objects: ObjectPolicy::Drop,
-        }
+        let (database, ttl) = ("orders".parse().unwrap(), "1h".parse().unwrap());
+        Profile::plain(role.parse().unwrap(), database, ttl, "8h".parse().unwrap())
     }
 
     struct Made {

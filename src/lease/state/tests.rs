@@ -7,8 +7,7 @@ use super::*;
 use crate::auth::Identity;
 use crate::lease::{Blocker, BlockerKind};
 use crate::mapping::Members;
-use crate::mapping::{Case, Dialect, IdentMap, Maps, Policy, Profile, ReasonRule, Target};
-use crate::names::{ConnectionLimit, LeaseLimit, ScramIterations};
+use crate::mapping::{Case, Dialect, IdentMap, Maps, Policy, Profile, Target};
 
 pub(in crate::lease) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -59,18 +58,11 @@ fn entitlement(ends: Timestamp) -> Entitlement {
         "authenticated_at": Timestamp::UNIX_EPOCH,
         "expires_at": ends,
     });
+    let (role, database) = ("orders_read".parse().unwrap(), "orders".parse().unwrap());
+    let (ttl, max_ttl) = ("1h".parse().unwrap(), "2h".parse().unwrap());
     let profile = Profile {
-        role: "orders_read".parse().unwrap(),
-        databases: vec!["orders".parse().unwrap()],
-        ttl: "1h".parse().unwrap(),
-        max_ttl: "2h".parse().unwrap(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
-        networks: None,
-        reason: ReasonRule::Optional,
         owned_objects: ObjectPolicy::Reassign,
+        ..Profile::plain(role, database, ttl, max_ttl)
     };
     let maps = Maps { map: Some("corp".parse().unwrap()), group_map: None, case: Case::Sensitive };
     let policy = Policy {

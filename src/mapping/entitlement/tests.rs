@@ -1,8 +1,8 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::mapping::{Case, Dialect, IdentMap, MapDecision, ObjectPolicy, ReasonRule};
-use crate::names::{ConnectionLimit, LeaseLimit, Principal, ScramIterations};
+use crate::mapping::{Case, Dialect, IdentMap, MapDecision};
+use crate::names::Principal;
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
 const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -22,18 +22,10 @@ partner     alice            orders_write
 ";
 
 fn profile(role: &str, networks: Option<&str>) -> Arc<Profile> {
+    let (database, ttl) = ("orders".parse().unwrap(), "1h".parse().unwrap());
     Arc::new(Profile {
-        role: role.parse().unwrap(),
-        databases: vec!["orders".parse().unwrap()],
-        ttl: "1h".parse().unwrap(),
-        max_ttl: "8h".parse().unwrap(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
         networks: networks.map(|network| vec![network.parse().unwrap()]),
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Drop,
+        ..Profile::plain(role.parse().unwrap(), database, ttl, "8h".parse().unwrap())
     })
 }
 

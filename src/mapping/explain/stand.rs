@@ -9,10 +9,9 @@ use proptest::sample::{select, subsequence};
 use super::UnverifiedPerson;
 use crate::mapping::scan::KnownMembers;
 use crate::mapping::{
-    Case, Dialect, IdentMap, MapDecision, Maps, Memberships, ObjectPolicy, Policy, Profile,
-    Question, ReasonRule, Target,
+    Case, Dialect, IdentMap, MapDecision, Maps, Memberships, Policy, Profile, Question, Target,
 };
-use crate::names::{ClusterName, ConnectionLimit, LeaseLimit, RoleName, ScramIterations, WayName};
+use crate::names::{ClusterName, RoleName, WayName};
 
 pub(in crate::mapping) const WAY: &str = "corp";
 pub(in crate::mapping) const CLUSTER: &str = "orders";
@@ -44,18 +43,10 @@ const GIVEN: [&str; 12] =
     ["r", "R", "alice", "ob", "all", "\"all\"", r"\1", r"o\1", r"\1b", "+g1", "+g2", "/^r.*$"];
 
 pub(in crate::mapping) fn profile(role: &str) -> Arc<Profile> {
+    let (database, ttl) = ("orders".parse().unwrap(), "1h".parse().unwrap());
     Arc::new(Profile {
-        role: role.parse().unwrap(),
-        databases: vec!["orders".parse().unwrap()],
-        ttl: "1h".parse().unwrap(),
-        max_ttl: "8h".parse().unwrap(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
         networks: (role == "ob").then(|| vec!["10.0.0.0/8".parse().unwrap()]),
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Drop,
+        ..Profile::plain(role.parse().unwrap(), database, ttl, "8h".parse().unwrap())
     })
 }
 

@@ -18,23 +18,17 @@ use super::{inside, out_of_reach};
 use crate::cluster::client::{ClientConnection, ClientSslMode};
 use crate::cluster::error::{Failure, FailureKind};
 use crate::lease::MarkerReading;
-use crate::mapping::{Dialect, ObjectPolicy, Profile, ReasonRule};
-use crate::names::{ConnectionLimit, LeaseId, LeaseLimit, RolePrefix, ScramIterations};
+use crate::mapping::{Dialect, ObjectPolicy, Profile};
+use crate::names::{LeaseId, RolePrefix};
 
 fn profile(role: &str, databases: &[&str], networks: Option<&[&str]>) -> Arc<Profile> {
-    Arc::new(Profile {
-        role: role.parse().unwrap(),
-        databases: databases.iter().map(|name| name.parse().unwrap()).collect(),
-        ttl: "1h".parse().unwrap(),
-        max_ttl: "8h".parse().unwrap(),
-        max_leases: LeaseLimit::DEFAULT,
-        connection_limit: ConnectionLimit::DEFAULT,
-        scram_iterations: ScramIterations::DEFAULT,
-        settings: Vec::new(),
-        networks: networks.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect()),
-        reason: ReasonRule::Optional,
-        owned_objects: ObjectPolicy::Reassign,
-    })
+    let mut databases = databases.iter().map(|name| name.parse().unwrap());
+    let (role, first) = (role.parse().unwrap(), databases.next().unwrap());
+    let mut profile = Profile::plain(role, first, "1h".parse().unwrap(), "8h".parse().unwrap());
+    profile.databases.extend(databases);
+    profile.networks = networks.map(|nets| nets.iter().map(|net| net.parse().unwrap()).collect());
+    profile.owned_objects = ObjectPolicy::Reassign;
+    Arc::new(profile)
 }
 
 fn expected() -> Expected {
