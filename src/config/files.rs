@@ -64,10 +64,15 @@ pub(super) fn read(
 /// Reads at most `most` bytes of a regular file, and says what file that was.
 ///
 /// # Errors
-/// When it is not there, not a regular file, not readable, or longer.
+/// When it is not there, a directory or another thing that is no regular file, not readable, or
+/// longer.
 pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
     // Opening a pipe would wait for its other end, so what it is comes first.
-    if !std::fs::metadata(path)?.is_file() {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let file = File::open(path)?;
@@ -96,7 +101,7 @@ fn unread(error: &io::Error, elsewhere: &'static str) -> (String, &'static str) 
             "names a file that this user may not read".into(),
             "make the broker's user its owner, and let it into the directories above",
         ),
-        io::ErrorKind::InvalidInput => {
+        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
             ("names something that is no regular file".into(), "name the file itself")
         }
         io::ErrorKind::FileTooLarge => {

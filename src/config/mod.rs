@@ -121,7 +121,7 @@ pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
     let unread = |error: std::io::Error| match error.kind() {
-        ErrorKind::InvalidInput => "is no regular file".to_owned(),
+        ErrorKind::InvalidInput | ErrorKind::IsADirectory => "is no regular file".to_owned(),
         ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
         kind => format!("cannot be read: {kind}"),
     };

@@ -127,16 +127,16 @@ fn a_file_that_is_no_file_is_refused_and_never_waited_for() {
     };
     assert_eq!(told("none"), Ok(()));
     assert_eq!(told("maps/more"), Ok(()));
-    let no_file = |told: Result<(), String>| {
-        let told = told.expect_err("it is no file");
-        let place = "pg_ident.conf:3:19: could not open the file: it is no regular file";
-        assert!(told.starts_with(place), "{told}");
+    let no_file = |name: &str, reason: &str| {
+        let told = told(name).expect_err("it is no file");
+        let place = format!("pg_ident.conf:3:19: could not open the file `{name}`: {reason}");
+        assert!(told.starts_with(&place), "{told}");
     };
-    no_file(told("maps"));
+    no_file("maps", "it is a directory");
     let made = Command::new("mkfifo").arg(office.0.join("pipe")).status();
     assert!(made.expect("mkfifo runs").success());
-    no_file(told("pipe"));
-    no_file(told("/dev/zero"));
+    no_file("pipe", "it is no regular file");
+    no_file("/dev/zero", "it is no regular file");
     symlink("nowhere", office.0.join("link")).expect("a link");
     assert_eq!(told("link"), Ok(()));
     let of_directory = |text: &str| {

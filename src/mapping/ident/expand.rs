@@ -14,6 +14,7 @@ use super::mistake::{Flaw, Mistakes};
 use super::read::{Field, Fields, Word};
 use super::text::{Found, MapFiles, MapText, directory_path};
 use super::tokens::Tokens;
+use super::unopened::{Entry, Named, Why, told};
 
 /// Most bytes of all files together, each counted as often as it is read: some 100,000 lines.
 pub(super) const TEXT_BYTES: usize = 8 << 20;
@@ -289,15 +290,14 @@ impl Expander<'_> {
             return Ok(names.clone());
         }
         let full = self.full(path);
-        let listed = self.files.list(&full).map_err(|error| error_text(&error)).and_then(included);
-        match listed {
+        match self.files.list(&full).map_err(Why::from).and_then(included) {
             Ok(names) => {
                 self.text.record(key, Found::Directory(names.clone()));
                 Ok(names)
             }
-            Err(reason) => {
-                let message = format!("could not open the directory: {reason}");
-                let hint = "a relative path begins at the directory of the file that names it";
+            Err(why) => {
+                let named = Named::by_line(path);
+                let (message, hint) = told(Entry::Directory, named, &full, &why);
                 Err(self.wrong(&word.origin, Flaw::new(word.token.begin, message, hint)))
             }
         }
@@ -341,33 +341,32 @@ impl Expander<'_> {
         place: Place<'_>,
         absent: Absent,
     ) -> Result<Option<Arc<[u8]>>, Trouble> {
-        let wrong = |message: &str, hint: &str| Flaw::new(place.at, message, hint);
+        let named = if place.depth == 0 { Named::FromHere } else { Named::by_line(path) };
+        let unopened = |why: Why| {
+            let (message, hint) = told(Entry::File, named, full, &why);
+            Flaw::new(place.at, message, hint)
+        };
         if place.depth > NESTING {
-            let message = "could not open the file: maximum nesting depth exceeded";
-            let hint = "files may nest ten deep: does one include itself?";
-            return Err(self.wrong(place.origin, wrong(message, hint)));
+            return Err(self.wrong(place.origin, unopened(Why::TooDeep)));
         }
         self.openings += 1;
         if self.openings > OPENINGS {
             let message = format!("more than {OPENINGS} files are included");
-            let flaw = wrong(&message, "write more lines into fewer files");
+            let flaw = Flaw::new(place.at, message, "write more lines into fewer files");
             return Err(self.enough(place.origin, flaw));
         }
         let found = match self.text.found(path) {
             Some(found) => Ok(found.clone()),
             None => self.read_once(full, path),
         };
-        let reason = match found {
+        let why = match found {
             Ok(Found::File(bytes)) => return self.counted(bytes, place).map(Some),
-            Ok(Found::Missing | Found::Directory(_)) if absent == Absent::IsFine => {
-                return Ok(None);
-            }
-            Ok(Found::Missing | Found::Directory(_)) => NO_FILE.to_owned(),
-            Err(error) => error_text(&error),
+            Ok(Found::Missing) if absent == Absent::IsFine => return Ok(None),
+            Ok(Found::Missing) => Why::Missing,
+            Ok(Found::Directory(_)) => Why::IsDirectory,
+            Err(error) => error.into(),
         };
-        let message = format!("could not open the file: {reason}");
-        let hint = "a relative path begins at the directory of the file that names it";
-        Err(self.wrong(place.origin, wrong(&message, hint)))
+        Err(self.wrong(place.origin, unopened(why)))
     }
 
     /// Reads a file that was not read before. What is not there is remembered too.
@@ -443,14 +442,14 @@ fn directive(line: &Fields, dialect: Dialect) -> Option<(Directive, &Word)> {
 }
 
 /// What of a directory's names is included (`GetConfFilesInDir` in `conffiles.c`), sorted.
-fn included(names: Vec<OsString>) -> Result<Vec<String>, String> {
+fn included(names: Vec<OsString>) -> Result<Vec<String>, Why> {
     let is_included = |name: &OsString| {
         let name = name.as_encoded_bytes();
         name.len() >= 6 && !name.starts_with(b".") && name.ends_with(b".conf")
     };
     let as_text = |name: OsString| match name.into_string() {
         Ok(name) if !name.contains('\n') => Ok(name),
-        _ => Err("the name of a file in it is not UTF-8, or holds a line end".to_owned()),
+        _ => Err(Why::OddName),
     };
     let mut names: Vec<_> =
         names.into_iter().filter(is_included).map(as_text).collect::<Result<_, _>>()?;
@@ -475,19 +474,6 @@ fn settled(path: &str) -> String {
     }
     let settled = settled.to_string_lossy().into_owned();
     if settled.is_empty() { ".".to_owned() } else { settled }
-}
-
-const NO_FILE: &str = "no such file or directory";
-
-/// Why something could not be had, in words of ours: those of the system hold a number.
-fn error_text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => NO_FILE.to_owned(),
-        io::ErrorKind::FileTooLarge => format!("it has more than {TEXT_BYTES} bytes"),
-        io::ErrorKind::InvalidInput => "it is no regular file".to_owned(),
-        _ if error.raw_os_error().is_some() => error.kind().to_string(),
-        _ => error.to_string(),
-    }
 }
 
 fn nul(at: usize) -> Flaw {

@@ -32,6 +32,7 @@ mod rule;
 mod tests;
 mod text;
 mod tokens;
+mod unopened;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -251,14 +251,14 @@ fn a_quote_that_is_not_closed_is_shown_when_fields_are_missing() {
 
 #[test]
 fn what_stands_alone_includes_nothing_and_quoted_names_do_not_ask_for_it() {
-    let refused = "could not open the file: no files can be included here";
+    let refused = "could not open the file `other.conf`: no files can be included here";
     for word in ["include", "include_if_exists", "\"include\""] {
         let place = 3 + word.len();
         check_refused(&format!(" {word} other.conf"), &[&format!("1:{place}: {refused}")]);
     }
-    check_refused("include_dir d", &["1:13: could not open the directory: no files can be"]);
-    check_refused("m @users r", &["1:3: could not open the file: no files can be"]);
-    check_refused("m alice @r", &["1:9: could not open the file: no files can be"]);
+    check_refused("include_dir d", &["1:13: could not open the directory `d`: no files can be"]);
+    check_refused("m @users r", &["1:3: could not open the file `users`: no files can be"]);
+    check_refused("m alice @r", &["1:9: could not open the file `r`: no files can be"]);
     check("m \"@users\" r", &[("@users", "r", Line(1))]);
     check("m @ r", &[("@", "r", Line(1))]);
     check("m a@b r", &[("a@b", "r", Line(1))]);

@@ -26,7 +26,7 @@ impl MapFiles for Disk {
             Some(bytes) if bytes == UNREADABLE => Err(io::ErrorKind::PermissionDenied.into()),
             Some(bytes) => Ok(bytes.clone()),
             None if self.0.contains_key(&format!("{path}/")) => {
-                Err(io::ErrorKind::InvalidInput.into())
+                Err(io::ErrorKind::IsADirectory.into())
             }
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -34,7 +34,10 @@ impl MapFiles for Disk {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
         let directory = directory.to_str().unwrap();
-        let prefix = if directory == "." { String::new() } else { format!("{directory}/") };
+        let prefix = match directory.trim_end_matches('/') {
+            "." => String::new(),
+            directory => format!("{directory}/"),
+        };
         let inside = self.0.keys().rev().filter_map(|path| path.strip_prefix(&prefix));
         let names: Vec<_> = inside.filter(|name| !name.contains('/')).map(OsString::from).collect();
         if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
@@ -142,13 +145,13 @@ fn only_a_line_of_two_fields_includes() {
 fn a_file_that_may_be_absent_may_be_absent_and_nothing_else() {
     check(&NEW, &[("f", "include_if_exists x\nm a r")], &["f:2 a"]);
     check(&NEW, &[("f", "include_if_exists x"), ("x", "m a r")], &["x:1 a"]);
-    let absent = ["f:1:19: could not open the file: permission denied"];
+    let absent = ["f:1:19: could not open the file `x`: permission denied"];
     check_refused(&NEW, &[("f", "include_if_exists x"), ("x", "unreadable")], &absent);
-    let is_one = ["f:1:19: could not open the file: it is no regular file"];
+    let is_one = ["f:1:19: could not open the file `x`: it is a directory"];
     check_refused(&NEW, &[("f", "include_if_exists x"), ("x/", "")], &is_one);
-    let missing = ["f:2:9: could not open the file: no such file or directory"];
+    let missing = ["f:2:9: could not open the file `x`: no such file or directory"];
     check_refused(&NEW, &[("f", "include_if_exists x\ninclude x")], &missing);
-    let missing = ["f:1:3: could not open the file: no such file or directory"];
+    let missing = ["f:1:3: could not open the file `x`: no such file or directory"];
     check_refused(&ALL, &[("f", "m @x r\nm b r")], &missing);
 }
 
@@ -177,7 +180,7 @@ fn a_directory_gives_its_conf_files_in_the_order_of_their_bytes() {
     check(&NEW, &here, &["a.conf:1 a"]);
     check(&NEW, &[("d/f", "include_dir ."), ("d/a.conf", "m a r")], &["a.conf:1 a"]);
     check(&NEW, &[("f", "include_dir d"), ("d/x", "")], &[]);
-    let missing = ["f:1:13: could not open the directory: no such file or directory"];
+    let missing = ["f:1:13: could not open the directory `d`: no such file or directory"];
     check_refused(&NEW, &[("f", "include_dir d")], &missing);
     let empty = ["f:1:13: the name of the directory is empty"];
     check_refused(&NEW, &[("f", "include_dir \" \t\"")], &empty);
@@ -203,7 +206,7 @@ fn an_at_sign_puts_the_tokens_of_a_file_into_the_field() {
 #[test]
 fn what_does_not_count_is_read_too() {
     check(&ALL, &[("f", "m a r @x"), ("x", "1 2 3")], &["f:1 a"]);
-    let missing = ["f:1:7: could not open the file"];
+    let missing = ["f:1:7: could not open the file `x`"];
     check_refused(&ALL, &[("f", "m a r @x")], &missing);
     check(&ALL, &[("f", "m a r # @x")], &["f:1 a"]);
 }
@@ -244,7 +247,7 @@ fn every_mistake_of_every_file_is_told_with_its_place() {
             "x:1:4: missing entry",
             "y:1:3: a NUL byte",
             "x:4:13: the name of the directory is empty",
-            "f:3:9: could not open the file",
+            "f:3:9: could not open the file `none`",
             "f:5:7: multiple values",
         ],
     );
@@ -264,21 +267,21 @@ fn files_nest_ten_deep_and_a_circle_ends_there() {
         load(16, &files)
     };
     assert_eq!(users(&load_chain(10).unwrap()), ["10:1 a"]);
-    let deep = "10:1:9: could not open the file: maximum nesting depth exceeded";
+    let deep = "10:1:9: could not open the file `11`: maximum nesting depth exceeded";
     assert_eq!(load_chain(11).unwrap_err(), [deep]);
-    let circle = "f:1:9: could not open the file: maximum nesting depth exceeded";
+    let circle = "f:1:9: could not open the file `f`: maximum nesting depth exceeded";
     check_refused(&NEW, &[("f", "include f")], &[circle]);
     check_refused(
         &NEW,
         &[("f", "include f\ninclude_if_exists f")],
-        &[circle, "f:2:19: could not open the file: maximum nesting depth exceeded"],
+        &[circle, "f:2:19: could not open the file `f`: maximum nesting depth exceeded"],
     );
-    let circle = "f:1:3: could not open the file: maximum nesting depth exceeded";
+    let circle = "f:1:3: could not open the file `f`: maximum nesting depth exceeded";
     check_refused(&ALL, &[("f", "m @f @f")], &[circle]);
     check_refused(
         &NEW,
         &[("d/f.conf", "include_dir .")],
-        &["f.conf:1:13: could not open the file"],
+        &["f.conf:1:13: could not open the file `d/f.conf`"],
     );
 }
 
@@ -309,9 +312,97 @@ fn a_file_with_a_name_that_is_no_text_is_refused() {
     let found = IdentMap::load(Dialect::default(), Path::new("f"), &disk).unwrap_err();
     assert_eq!(found[0].to_string(), "f:1:9: the name of a file is not UTF-8");
     let files = [("f", "include_dir d"), ("d/a\nb.conf", "m a r")];
-    check_refused(&NEW, &files, &["f:1:13: could not open the directory: the name of a file in"]);
+    check_refused(
+        &NEW,
+        &files,
+        &["f:1:13: could not open the directory `d`: the name of a file in"],
+    );
     let long = format!("include {}", "x".repeat(1024));
     check_refused(&NEW, &[("f", &long)], &["f:1:9: the path is too long"]);
+}
+
+/// Files that cannot be opened, for the reason that their names say.
+struct Closed(&'static str);
+
+impl Closed {
+    const REASONS: [(&str, io::ErrorKind); 6] = [
+        ("missing", io::ErrorKind::NotFound),
+        ("locked", io::ErrorKind::PermissionDenied),
+        ("directory", io::ErrorKind::IsADirectory),
+        ("pipe", io::ErrorKind::InvalidInput),
+        ("large", io::ErrorKind::FileTooLarge),
+        ("file", io::ErrorKind::NotADirectory),
+    ];
+
+    fn error(path: &Path) -> io::Error {
+        let name = path.to_str().unwrap();
+        let reason = Self::REASONS.iter().find(|(reason, _)| name.contains(reason));
+        reason.unwrap_or_else(|| panic!("{name} says no reason")).1.into()
+    }
+}
+
+impl MapFiles for Closed {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == Path::new("etc/f") { Ok(self.0.into()) } else { Err(Self::error(path)) }
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        Err(Self::error(directory))
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_named_with_the_reason_and_what_helps_against_that() {
+    for (line, message, hint) in [
+        ("include missing", "file `etc/missing`: no such file", "a relative path begins"),
+        ("include a/../missing", "file `etc/missing`: no such file", "a relative path begins"),
+        ("include /missing", "file `/missing`: no such file", ""),
+        ("m @locked r", "file `etc/locked`: permission denied", "let the broker's user read it"),
+        ("include_if_exists locked", "file `etc/locked`: permission denied", "let the broker's"),
+        ("include_if_exists file/x", "file `etc/file/x`: not a directory", "its path leads"),
+        ("include directory", "file `etc/directory`: it is a directory", "name a file in it"),
+        ("include pipe", "file `etc/pipe`: it is no regular file", "name a file, no device"),
+        ("include large", "file `etc/large`: it has more than 8388608", "is it the right file?"),
+        ("include_dir missing", "directory `etc/missing`: no such", "a relative path begins"),
+        ("include_dir /missing", "directory `/missing`: no such file", ""),
+        ("include_dir locked", "directory `etc/locked`: permission denied", "let the broker's"),
+        ("include_dir file", "directory `etc/file`: not a directory", "`include` reads a file"),
+    ] {
+        let found = IdentMap::load(Dialect::default(), Path::new("etc/f"), &Closed(line));
+        let [mistake] = &found.unwrap_err()[..] else { panic!("{line}: one mistake") };
+        let message = format!("could not open the {message}");
+        assert!(mistake.message.starts_with(&message), "{line}: {}", mistake.message);
+        let fits =
+            if hint.is_empty() { mistake.hint.is_empty() } else { mistake.hint.starts_with(hint) };
+        assert!(fits, "{line}: {}", mistake.hint);
+    }
+    let found = IdentMap::load(Dialect::default(), Path::new("/missing/f"), &Closed(""));
+    let [mistake] = &found.unwrap_err()[..] else { panic!("one mistake") };
+    let message = "f:1:1: could not open the file `/missing/f`: no such file or directory";
+    assert_eq!((mistake.to_string().as_str(), mistake.hint.as_str()), (message, ""));
+}
+
+#[test]
+fn the_name_of_what_cannot_be_opened_neither_steers_a_terminal_nor_fills_it() {
+    let told = |name: &str| {
+        let found = load(16, &[("f", format!("include \"{name}\"").as_str())]).unwrap_err();
+        found.concat()
+    };
+    let reason = "no such file or directory";
+    let steering = told("x\u{1b}[31m");
+    assert_eq!(steering, format!("f:1:9: could not open the file `x\\u{{1b}}[31m`: {reason}"));
+    let long = told(&format!("/{}", "x/".repeat(20_000)));
+    assert!(long.chars().count() < 400 && long.ends_with(&format!("…`: {reason}")), "{long}");
+}
+
+#[test]
+fn a_directory_is_no_absent_file_even_if_it_was_listed_before() {
+    let text = |path: &str| format!("include_dir /d/\ninclude_if_exists {path}");
+    let files =
+        |text: &str| load(16, &[("f", text), ("/d/a.conf", "m a r"), ("/d/", "")]).map(drop);
+    assert_eq!(files(&text("/d/none")), Ok(()));
+    let told = files(&text("/d/")).unwrap_err();
+    assert_eq!(told, ["f:2:19: could not open the file `/d/`: it is a directory"]);
 }
 
 #[test]

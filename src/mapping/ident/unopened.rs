@@ -1,0 +1,113 @@
+//! Why a file or a directory that a map names was not opened, and what may help.
+
+use std::io;
+use std::path::Path;
+
+use super::expand::TEXT_BYTES;
+use crate::names::{printable, shortened};
+
+/// Letters of a path that are told. What is longer was hardly meant to be a path.
+const PATH_LETTERS: usize = 300;
+
+/// What was to be opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// To be read.
+    File,
+    /// To be listed.
+    Directory,
+}
+
+/// Where its path begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    /// Where the program was started: no file names it.
+    FromHere,
+    /// At the root.
+    FromRoot,
+    /// At the directory of the file that names it.
+    FromFile,
+}
+
+impl Named {
+    /// How a line names what it calls `path`.
+    pub fn by_line(path: &str) -> Self {
+        if path.starts_with('/') { Self::FromRoot } else { Self::FromFile }
+    }
+}
+
+/// What kept it from being opened.
+pub(super) enum Why {
+    /// It is not there.
+    Missing,
+    /// It is a directory, and was to be read as a file.
+    IsDirectory,
+    /// Files nest too deep where it is named.
+    TooDeep,
+    /// A directory holds a file whose name cannot be kept.
+    OddName,
+    /// Something else.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Why {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::IsADirectory => Self::IsDirectory,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// The message of the mistake, and the hint. `path` is where it was looked for.
+pub(super) fn told(entry: Entry, named: Named, path: &Path, why: &Why) -> (String, &'static str) {
+    let noun = match entry {
+        Entry::File => "file",
+        Entry::Directory => "directory",
+    };
+    let path = shortened(&printable(&path.to_string_lossy()), PATH_LETTERS);
+    (format!("could not open the {noun} `{path}`: {}", reason(why)), hint(entry, named, why))
+}
+
+/// In words of ours: those of the system hold a number.
+fn reason(why: &Why) -> String {
+    match why {
+        Why::Missing => "no such file or directory".to_owned(),
+        Why::IsDirectory => "it is a directory".to_owned(),
+        Why::TooDeep => "maximum nesting depth exceeded".to_owned(),
+        Why::OddName => "the name of a file in it is not UTF-8, or holds a line end".to_owned(),
+        Why::Failed(error) => match error.kind() {
+            io::ErrorKind::FileTooLarge => format!("it has more than {TEXT_BYTES} bytes"),
+            io::ErrorKind::InvalidInput => "it is no regular file".to_owned(),
+            _ if error.raw_os_error().is_some() => error.kind().to_string(),
+            _ => error.to_string(),
+        },
+    }
+}
+
+fn hint(entry: Entry, named: Named, why: &Why) -> &'static str {
+    match why {
+        Why::Missing if named == Named::FromFile => {
+            "a relative path begins at the directory of the file that names it"
+        }
+        Why::Missing => "",
+        Why::IsDirectory => {
+            "name a file in it; from PostgreSQL 16 on, `include_dir` reads its files that end in \
+             `.conf`"
+        }
+        Why::TooDeep => "files may nest ten deep: does one include itself?",
+        Why::OddName => "rename the file",
+        Why::Failed(error) => match (error.kind(), entry) {
+            (io::ErrorKind::PermissionDenied, _) => {
+                "let the broker's user read it, and enter the directories above it"
+            }
+            (io::ErrorKind::NotADirectory, Entry::Directory) => "`include` reads a file",
+            (io::ErrorKind::NotADirectory, Entry::File) => "its path leads through a file",
+            (io::ErrorKind::FileTooLarge, _) => "is it the right file?",
+            (io::ErrorKind::InvalidInput, _) => "name a file, no device, pipe or socket",
+            (io::ErrorKind::Unsupported, _) => "write its lines here",
+            _ => "",
+        },
+    }
+}
