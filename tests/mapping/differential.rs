@@ -89,7 +89,8 @@ const DENIED: usize = 5;
 const LONG_NAME: usize = 1000;
 
 /// What a random byte may make of a file that servers accept, in words of our refusal.
-const REFUSED_ON_PURPOSE: [&str; 2] = ["the name of a file is not UTF-8", "a NUL byte"];
+const REFUSED_ON_PURPOSE: [&str; 3] =
+    ["the name of a file is not UTF-8", "a NUL byte", "it is a directory"];
 
 /// What was compared.
 #[derive(Default, Debug)]
@@ -274,7 +275,7 @@ fn compare_mistakes(oracle: &Oracle, fragment: &Fragment) -> usize {
     for mistake in mistakes.iter().filter(|mistake| !is_on_purpose(mistake)) {
         let line = &begin(mistake.line);
         let is_theirs = theirs.get(line) == Some(&true);
-        let has_pattern = !fragment.patterns.is_empty();
+        let has_pattern = fragment.may_have_patterns();
         assert!(is_theirs || has_pattern, "{place}: line {line} has none:\n{}", listed(&mistakes));
     }
     ours.len()
@@ -285,7 +286,7 @@ fn compare_mistakes(oracle: &Oracle, fragment: &Fragment) -> usize {
 fn refused_for_a_pattern(oracle: &Oracle, fragment: &Fragment) -> bool {
     if oracle.server.major < 15 {
         let known = fragment.patterns.iter().any(|pattern| is_refused_alone(oracle, pattern));
-        return known || fragment.damaged && !fragment.patterns.is_empty();
+        return known || fragment.damaged && fragment.may_have_patterns();
     }
     server_names(oracle)
         .iter()

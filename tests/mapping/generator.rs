@@ -27,6 +27,13 @@ pub struct Fragment {
     pub damaged: bool,
 }
 
+impl Fragment {
+    /// Whether there may be an expression in it, be it one that nobody meant.
+    pub fn may_have_patterns(&self) -> bool {
+        !self.patterns.is_empty() || self.damaged && self.text.contains(&b'/')
+    }
+}
+
 /// Roles that [`ROLES_SQL`] makes, by who is a member of whom.
 pub const ROLES_SQL: &str = r#"
 CREATE ROLE readers NOLOGIN;
@@ -192,6 +199,29 @@ const TEMPLATES: [&[u8]; 12] = [
     b"+\\1", b"\\1 x", b"/\\1",
 ];
 
+/// What odd lines are made of: plain pieces of a field, of which the first four are most of them,
+/// pieces within quotes, what stands before and after a field, and line ends. Those that join lines
+/// come last.
+const PLAIN: [&[u8]; 12] = [
+    b"a",
+    b"b",
+    b"m",
+    "\u{e9}".as_bytes(),
+    b"al",
+    b"+",
+    b"@",
+    b"a.b",
+    b"\\",
+    b"\\\\",
+    b"\"\"",
+    b"\"",
+];
+const QUOTED: [&[u8]; 9] =
+    [b"a", b" ", b"#", b",", b"\"\"", b"\t", b"\\", b"/x", "\u{e9}".as_bytes()];
+const BEFORE: [&[u8]; 8] = [b"", b"", b"", b"", b"", b"", b",", b"#"];
+const BLANKS: [&[u8]; 8] = [b" ", b" ", b" ", b"\t", b"\r", b"  ", b" \\\n", b"\\\n "];
+const ENDS: [&[u8]; 7] = [b"\n", b"\r\n", b"\n\n", b" # c\n", b"", b"\\\n", b"\\\n\n"];
+
 /// What is written into a field, and whether it is to be read as more than its bytes.
 struct Token {
     bytes: Vec<u8>,
@@ -221,6 +251,9 @@ impl<'dice> Generator<'dice> {
         let rules: Vec<_> = (0..count).map(|_| self.rule()).collect();
         let base = Path::new(directory).to_owned();
         let mut text = self.block(map, &rules, Path::new(""), &base, 0);
+        if self.one_in(4) {
+            text.extend(self.odd_lines(map));
+        }
         if self.dice.random_ratio(1, 12) {
             self.damage(&mut text);
             self.fragment.damaged = true;
@@ -512,6 +545,48 @@ impl<'dice> Generator<'dice> {
             b"\\\n\n",
         ]));
         line
+    }
+
+    /// A few lines in the oddest writing, of whose fields nobody can say what they are meant to be.
+    fn odd_lines(&mut self, map: &str) -> Vec<u8> {
+        self.fragment.damaged = true;
+        for name in &PLAIN[..5] {
+            self.fragment.users.push(name.to_vec());
+            self.fragment.roles.push(name.to_vec());
+        }
+        let mut text = Vec::new();
+        for _ in 0..self.dice.random_range(1..4) {
+            for index in 0..self.pick(&[2, 3, 3, 3, 3, 3, 3, 3, 3, 4]) {
+                text.extend(self.pick(&BEFORE));
+                if index == 0 && self.one_in(2) {
+                    text.extend(quoted_whole_bytes(map.as_bytes()));
+                } else {
+                    text.extend(self.odd_field());
+                }
+                let blanks = if self.may_join() { &BLANKS[..] } else { &BLANKS[..6] };
+                text.extend(self.pick(blanks));
+            }
+            let ends = if self.may_join() { &ENDS[..] } else { &ENDS[..5] };
+            text.extend(self.pick(ends));
+        }
+        text
+    }
+
+    fn odd_field(&mut self) -> Vec<u8> {
+        match self.dice.random_range(0..4) {
+            0 => {
+                let count = self.dice.random_range(0..4);
+                let inner: Vec<_> = (0..count).map(|_| self.pick(&QUOTED)).collect();
+                [b"\"", &inner.concat()[..], b"\""].concat()
+            }
+            1 => [self.pick(&PLAIN), self.pick(&PLAIN)].concat(),
+            _ => self.pick(&PLAIN[..4]).to_vec(),
+        }
+    }
+
+    /// Whether a line is to be joined to the next, as seldom where no server does that.
+    fn may_join(&mut self) -> bool {
+        self.major >= 14 || self.one_in(10)
     }
 
     /// The token from a file of its own, or of what is nearly that.

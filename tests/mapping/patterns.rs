@@ -7,7 +7,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::{DATABASE, cases, dice, m, server};
+use super::oracle::map_name;
+use super::{DATABASE, cases, dice, server};
 use crate::support::Postgres;
 
 const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
@@ -271,15 +272,15 @@ fn map_of(pattern: &[u8], dialect: Dialect) -> Option<IdentMap> {
 
 /// What the map says of a subject, in the words of the function `ask`.
 fn says(map: &IdentMap, subject: &str) -> String {
-    let members = Memberships::none();
+    let (m, members) = (map_name("m"), Memberships::none());
     let question = Question {
-        map: &m(),
+        map: &m,
         system_user: subject.as_bytes(),
         role: b"",
         case: Case::Sensitive,
         members: &members,
     };
-    let rule = map.rules(&m()).next().expect("a line");
+    let rule = map.rules(&m).next().expect("a line");
     match rule.consider(&question) {
         Considered::OtherUser => "no".to_owned(),
         Considered::Fails { reason } if reason.contains("has no subexpressions") => {
