@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use super::{Case, IdentMap, MapDecision, MapMistake, Memberships, Question};
 use crate::names::MapName;
@@ -109,7 +110,7 @@ pub fn evaluate(map: &IdentMap, line: &[u8]) -> Evaluated {
 }
 
 /// The one line that stands in the place of all answers when the map cannot be read. `mistakes`
-/// are those of [`IdentMap::load`]; `file` is named when there is none.
+/// are those of [`IdentMap::load`]; `file` is named when they name none.
 #[must_use]
 pub fn load_error(file: &str, mistakes: &[MapMistake]) -> String {
     #[derive(Serialize)]
@@ -125,7 +126,10 @@ pub fn load_error(file: &str, mistakes: &[MapMistake]) -> String {
     let first = mistakes.first();
     let error = Told {
         load_error: first.map_or("cannot be read", |first| first.message.as_str()),
-        file: first.map_or(file, |first| first.file.as_str()),
+        file: first
+            .map(|first| first.file.as_str())
+            .filter(|name| !name.is_empty())
+            .unwrap_or(file),
         line: first.map(|first| first.line),
         column: first.map(|first| first.column),
         end_column: first.map(|first| first.end_column),
@@ -146,8 +150,7 @@ struct Asked {
 }
 
 fn read(line: &[u8]) -> Result<Asked, String> {
-    let written: Written =
-        serde_json::from_slice(line).map_err(|error| format!("not a question: {error}"))?;
+    let written = written(line)?;
     let user = bytes("user", written.user, written.user_hex)?;
     let mut role = bytes("role", written.role, written.role_hex)?;
     role.truncate(ROLE_BYTES);
@@ -158,6 +161,37 @@ fn read(line: &[u8]) -> Result<Asked, String> {
     let members = memberships(&role, &written.members);
     let case = if written.caseins { Case::Insensitive } else { Case::Sensitive };
     Ok(Asked { map, user, role, members, case })
+}
+
+/// The question as it stands in the line, which must be a JSON object.
+fn written(line: &[u8]) -> Result<Written, String> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let at = error.valid_up_to() + 1;
+        format!("not UTF-8 at byte {at}: a name that is none is given as `user_hex` or `role_hex`")
+    })?;
+    match text.trim_start().chars().next() {
+        Some('{') => serde_json::from_str(text).map_err(|error| not_a_question(&error)),
+        None => Err("not a question: the line is empty".to_owned()),
+        Some('\u{feff}') => {
+            Err("the line begins with a byte order mark: save the questions without it".to_owned())
+        }
+        Some(_) => {
+            let like = r#"{"map":"corp","user":"alice","role":"orders_read"}"#;
+            Err(format!("not a question, which is a JSON object such as {like}"))
+        }
+    }
+}
+
+fn not_a_question(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Data => "not a question",
+        Category::Syntax | Category::Eof | Category::Io => "not JSON",
+    };
+    // A question is one line, whatever its number in the input.
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let said = error.to_string();
+    let said = said.strip_suffix(&place).unwrap_or(&said);
+    format!("{what}: {said}, at byte {}", error.column())
 }
 
 /// A name, given as text or in hexadecimal.
@@ -306,13 +340,22 @@ mod tests {
     fn what_is_no_question_is_answered_in_its_place() {
         let hex_too = r#"{"map":"m","user":"a","user_hex":"61","role":"r"}"#;
         for (line, words) in [
-            ("", "EOF"),
-            ("{", "EOF"),
-            ("[]", "not a question"),
-            ("{}", "missing field `map`"),
+            ("", "the line is empty"),
+            (" \t\r", "the line is empty"),
+            ("{", "not JSON: EOF while parsing an object, at byte 1"),
+            (r#"{"map":"m","user":"a","role":"r"} {"#, "not JSON: trailing characters, at byte 35"),
+            (r#"{"map":"m","user":"a","user":"b","role":"r"}"#, "duplicate field `user`"),
+            ("nonsense", "a JSON object such as {"),
+            // In the order of the keys it would be one, to whoever reads it so.
+            (r#"["m","alice",null,"read",null,{},false]"#, "a JSON object such as {"),
+            ("\u{feff}{}", "byte order mark"),
+            ("{}", "not a question: missing field `map`, at byte 2"),
             (r#"{"map":"m","role":"r"}"#, "missing field `user`"),
-            (r#"{"map":"m","user":"a","role":3}"#, "not a question"),
+            (r#"{"map":"m","user":"a"}"#, "missing field `role`"),
+            (r#"{"map":"m","user":"a","role":3}"#, "not a question: invalid type: integer `3`"),
             (r#"{"map":"m","user":"a","role":"r","member":{}}"#, "unknown field `member`"),
+            (r#"{"map":"m","user":"a","role":"r","members":{"g":"r"}}"#, "expected a sequence"),
+            (r#"{"map":"m\u0000","user":"a","role":"r"}"#, "`map`: a map name"),
             (r#"{"map":"m","user":"a\u0000","role":"r"}"#, "NUL"),
             (r#"{"map":"m","user_hex":"6","role":"r"}"#, "`user_hex` is not hexadecimal"),
             (hex_too, "both `user` and `user_hex`"),
@@ -321,8 +364,26 @@ mod tests {
             assert_eq!((answer.decision, answer.line), (EvalDecision::Error, None));
             assert!(answer.reason.contains(words), "{line}: {}", answer.reason);
         }
+        let map = IdentMap::parse(Dialect::default(), "f.conf", MAP.as_bytes()).unwrap();
+        let bytes = evaluate(&map, b"{\"map\":\"m\",\"user\":\"\xff\",\"role\":\"r\"}");
+        let reason =
+            "not UTF-8 at byte 20: a name that is none is given as `user_hex` or `role_hex`";
+        assert_eq!(bytes, malformed(reason.to_owned()));
+        let twin = r#"{"map":"m","user_hex":"ff","role":"r"}"#;
+        assert!(matches!(ask(twin), Evaluated::Answered(_)));
         let long = format!(r#"{{"map":"m","user":"{}","role":"r"}}"#, "a".repeat(QUESTION_BYTES));
         assert_eq!(ask(&long), Evaluated::too_long());
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_all_answers_names_a_file() {
+        let mistakes = IdentMap::parse(Dialect::default(), ".", b"m alice\n").unwrap_err();
+        let told: serde_json::Value = serde_json::from_str(&load_error(".", &mistakes)).unwrap();
+        assert_eq!((&told["file"], &told["line"]), (&json!("."), &json!(1)));
+        let mistakes = IdentMap::parse(Dialect::default(), "d/f.conf", b"m alice\n").unwrap_err();
+        let told: serde_json::Value =
+            serde_json::from_str(&load_error("d/f.conf", &mistakes)).unwrap();
+        assert_eq!((&told["file"], &told["mistakes"]), (&json!("f.conf"), &json!(1)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum MapCommand {
 A question:
   {\"map\":\"corp\",\"user\":\"alice@CORP.TEST\",\"role\":\"orders_read\"}
   map       the map; \"\" for none, which allows equal names only
-  user      the account or group; \"user_hex\" in its place for bytes that are no UTF-8
+  user      the account or group; in its place \"user_hex\", hexadecimal, for what is no UTF-8
   role      the role that is asked for; or \"role_hex\"
   members   {\"group\":[\"role\",…]}: who is a member of what, for +role lines; a member may be a
             group with members of its own
@@ -29,11 +29,13 @@ Its answer:
   {\"decision\":\"allow\",\"file\":\"pg_ident.conf\",\"line\":3,\"reason\":\"pg_ident.conf:3 allows it\"}
   decision  allow; deny: no line allows it; error: this line could not be evaluated, which denies,
             or, where \"line\" is null, the question could not be read
+  file      as the map names it: from the directory of the map file, or from the root
 
 Exit codes:
   0  every question was answered
   1  a line could not be read as a question; its answer says why, and the others were answered
-  2  the map cannot be read; the one answer is {\"load_error\":…,\"file\":…,\"line\":…}
+  2  the map cannot be read; the one answer is {\"load_error\":…,\"file\":…,\"line\":…}, its first
+     mistake; `pgbridge map lint FILE` tells all of them
 
 Example:
   pgbridge map eval --postgres 16 --file pg_ident.conf < questions.jsonl > answers.jsonl")]

@@ -35,8 +35,10 @@ Exit codes:
   3  refused: not allowed, no such thing, or not possible in this state
   4  not logged in, or the login was refused
   5  the server cannot be reached
-  `pgbridge psql` ends with the exit code of psql; explain, who-can and what-can with
-  0 for yes, 1 for no, and 2 when there is no answer.
+  `pgbridge psql` ends with the exit code of psql; explain, who-can and what-can with 0 for
+  yes, 1 for no, and 2 when there is no answer; `map diff` with 0 for no difference and 1 for
+  some, `map lint` with 0 for no finding and 1 for some, `map eval` with 1 when a line was no
+  question, and all three with 2 when a map cannot be read.
 
 Environment:
   PGBRIDGE_URL    the server, in place of `login --server`; it must be that of the session
