@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pgbridge::cluster::ClientSslMode;
 use pgbridge::config::{self, Config, StoreSettings, Transport};
-use pgbridge::mapping::ObjectPolicy;
+use pgbridge::mapping::{ObjectPolicy, Profile};
 
 use crate::support::{Scratch, TestCa};
 
@@ -583,9 +583,11 @@ fn what_is_not_written_follows_from_what_is() {
     assert_eq!((entry.client.host.as_str(), entry.client.port), ("127.0.0.1", 5432));
     assert_eq!(entry.client.sslmode, ClientSslMode::VerifyFull);
     assert_eq!(entry.client.sslrootcert.as_deref(), Some("system"));
-    let profile = &config.policy.targets[0].profiles[0];
-    assert_eq!(profile.owned_objects, ObjectPolicy::Drop);
-    assert_eq!(profile.networks, None);
+    let name = |text: &str| text.parse().expect("a name");
+    let length = |text: &str| text.parse().expect("a length of time");
+    let database = "orders".parse().expect("a name");
+    let plain = Profile::plain(name("orders_read"), database, length("1h"), length("8h"));
+    assert_eq!(*config.policy.targets[0].profiles[0], plain);
     assert_eq!(config.ways[0].lifetime, config.session.absolute);
     assert_eq!(config.ways[0].account_attribute, "uid");
     let StoreSettings::Sqlite { path } = &config.store else { panic!("{:?}", config.store) };

@@ -68,6 +68,15 @@ async fn logged(bed: &TestBed, text: &str) {
     until(text, async || bed.log().contains(text).then_some(())).await;
 }
 
+/// Returns once `count` maps have come into force. The audit has each of them before that.
+async fn in_force(bed: &TestBed, count: usize) {
+    told(bed, "map.reloaded", count).await;
+    until(&format!("{count} maps in force"), async || {
+        (bed.log().matches("another map is in force").count() >= count).then_some(())
+    })
+    .await;
+}
+
 async fn metrics(bed: &TestBed) -> String {
     bed.call(Method::GET, "/metrics", Caller::Nobody, None).await.body
 }
@@ -264,7 +273,7 @@ async fn files_that_the_map_includes_are_followed_too_and_those_that_come_later(
     fs::create_dir(bed.file("conf.d")).expect("a directory can be made");
     let map = fs::read_to_string(&path).expect("the map");
     replace(&path, &format!("{map}include_if_exists \"more.conf\"\ninclude_dir \"conf.d\"\n"));
-    told(&bed, "map.reloaded", 1).await;
+    in_force(&bed, 1).await;
     assert_eq!(issue(&bed, carol, "orders_read").await.status, 403);
 
     let reads = "corp carol orders_read\n";
@@ -278,7 +287,7 @@ async fn files_that_the_map_includes_are_followed_too_and_those_that_come_later(
     .enumerate()
     {
         replace(&bed.file(file), text);
-        told(&bed, "map.reloaded", number + 2).await;
+        in_force(&bed, number + 2).await;
         let answer = issue(&bed, carol, "orders_read").await;
         assert_eq!(answer.status, if text == reads { 201 } else { 403 }, "{file}: {text}");
         if text == reads {
@@ -326,9 +335,9 @@ async fn alice_loses_by_the_map_when(happens: impl FnOnce(&mut TestBed)) {
 #[tokio::test]
 async fn who_changed_groups_with_the_map_keeps_what_the_new_one_allows() {
     let bed = TestBed::start_with(16, every("1h"));
-    let (alice, dave) = (bed.login("alice").await, bed.login("bob").await);
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
     let (_, alices_role, _) = held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
-    let (_, bobs_role, _) = held(&issue(&bed, Caller::Session(&dave), "orders_read").await);
+    let (_, bobs_role, _) = held(&issue(&bed, Caller::Session(&bob), "orders_read").await);
     let change = "dn: cn=auditors,ou=groups,dc=example,dc=test\nchangetype: modify\nadd: member\n\
                   member: uid=alice,ou=people,dc=example,dc=test\n";
     bed.directory.change(change);

@@ -7,7 +7,7 @@ use crate::names::printable;
 /// One mistake: where it stands, what is expected there, and what may help.
 ///
 /// Invariant: it never holds the value of a key, nor any other text of a line: a value may be a
-/// secret that somebody put in the wrong place. It may name a key.
+/// secret that somebody put in the wrong place. It may name a key, and a file that a map names.
 ///
 /// Prints as `FILE:LINE:COLUMN: message` or `FILE:LINE:COLUMN-COLUMN: message`, and `  hint: …` on a line of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub struct Note {
     pub message: &'static str,
 }
 
-/// A place in a text. Both count from 1; columns are characters, not bytes.
+/// A place in a text. Both count from 1; columns are characters, and in a map bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.

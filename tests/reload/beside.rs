@@ -8,7 +8,7 @@ use pgbridge::store::Store;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{edited, every, held, issue, logged, of_action, readiness, replace, told};
+use super::{edited, every, held, in_force, issue, logged, of_action, readiness, replace, told};
 use crate::support::inside::{Share, alice, audit, live_leases, request, started, wish};
 use crate::support::{
     Caller, FailingStore, Faults, Inside, Moment, Signal, StoreServer, TestBed, locked_roles,
@@ -29,7 +29,7 @@ async fn a_lease_that_is_on_its_way_when_the_map_takes_it_away_is_not_handed_out
         waiting(&bed).await;
         replace(&path, &edited(&map, "orders-readers", ""));
         bed.signal(Signal::Hangup);
-        told(&bed, "map.reloaded", 1).await;
+        in_force(&bed, 1).await;
         lock.batch_execute("COMMIT").await.expect("it is held");
     };
     let (alices, bobs, ()) =

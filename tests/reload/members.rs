@@ -6,7 +6,7 @@ use std::fs;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{decided_again, every, held, is_seen, issue, of_action, replace, told};
+use super::{decided_again, every, held, in_force, is_seen, issue, of_action, replace};
 use crate::support::{Answer, Caller, Signal, TestBed, until};
 
 /// A map by which alice may act as whatever is a member of the group role `lendable`.
@@ -23,7 +23,7 @@ async fn start_with(major: u32, edit: impl Fn(String) -> String) -> TestBed {
     bed.postgres.sql("postgres", "CREATE ROLE lendable NOLOGIN");
     fs::write(bed.file("pg_ident.conf"), MAP).expect("written");
     bed.signal(Signal::Hangup);
-    told(&bed, "map.reloaded", 1).await;
+    in_force(&bed, 1).await;
     bed
 }
 
@@ -138,7 +138,7 @@ async fn while_a_cluster_does_not_say_who_is_a_member_nothing_is_issued_and_noth
     // Another map comes, by which it still turns on what the cluster says.
     replace(&bed.file("pg_ident.conf"), &format!("{MAP}corp carol orders_read\n"));
     bed.signal(Signal::Hangup);
-    told(&bed, "map.reloaded", 2).await;
+    in_force(&bed, 2).await;
     is_seen_or_not_ready(&bed).await;
     let lease = bed.call(Method::GET, &format!("/v1/leases/{id}"), alice, None).await;
     assert_eq!(lease.text("/state"), "active");

@@ -341,7 +341,7 @@ impl Expander<'_> {
         place: Place<'_>,
         absent: Absent,
     ) -> Result<Option<Arc<[u8]>>, Trouble> {
-        let named = if place.depth == 0 { Named::FromHere } else { Named::by_line(path) };
+        let named = if place.depth == 0 { Named::Main } else { Named::by_line(path) };
         let unopened = |why: Why| {
             let (message, hint) = told(Entry::File, named, full, &why);
             Flaw::new(place.at, message, hint)

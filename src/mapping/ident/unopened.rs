@@ -18,21 +18,21 @@ pub(super) enum Entry {
     Directory,
 }
 
-/// Where its path begins.
+/// How it is named.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
-    /// Where the program was started: no file names it.
-    FromHere,
-    /// At the root.
-    FromRoot,
-    /// At the directory of the file that names it.
-    FromFile,
+    /// By no line: it is the main file.
+    Main,
+    /// By a path from the root.
+    Absolute,
+    /// By a path from the directory of the file that names it.
+    Relative,
 }
 
 impl Named {
     /// How a line names what it calls `path`.
     pub fn by_line(path: &str) -> Self {
-        if path.starts_with('/') { Self::FromRoot } else { Self::FromFile }
+        if path.starts_with('/') { Self::Absolute } else { Self::Relative }
     }
 }
 
@@ -88,7 +88,7 @@ fn reason(why: &Why) -> String {
 
 fn hint(entry: Entry, named: Named, why: &Why) -> &'static str {
     match why {
-        Why::Missing if named == Named::FromFile => {
+        Why::Missing if named == Named::Relative => {
             "a relative path begins at the directory of the file that names it"
         }
         Why::Missing => "",
