@@ -85,7 +85,7 @@ const MAPS: [&str; 60] = [
 const ALLOWED: usize = 8;
 const DENIED: usize = 5;
 
-/// A name of this many bytes may be too long for a regular expression.
+/// A name of so many bytes or more may be too long for a regular expression.
 const LONG_NAME: usize = 1000;
 
 /// What a random byte may make of a file that servers accept, in words of our refusal.
@@ -213,7 +213,7 @@ fn one_file(oracle: &Oracle, dice: &mut StdRng, tally: &mut Tally) {
 
 /// Whether we deny because the name is longer than we are willing to work for.
 fn is_beyond_us(asked: &Asked, decision: &MapDecision) -> bool {
-    let is_long = asked.user.len().max(asked.role.len()) > LONG_NAME;
+    let is_long = asked.user.len().max(asked.role.len()) >= LONG_NAME;
     let gave_up = |reason: &str| reason.ends_with("too long for the regular expression");
     is_long && matches!(decision, MapDecision::Failed { reason, .. } if gave_up(reason))
 }
@@ -369,7 +369,7 @@ fn questions_of(
             roles.insert(piece.to_vec());
         }
         let mut roles: Vec<_> = roles.into_iter().filter(|role| is_askable(role)).collect();
-        if user.len() > LONG_NAME {
+        if user.len() >= LONG_NAME {
             roles.shuffle(dice);
             roles.truncate(5);
         }
