@@ -37,7 +37,7 @@ pub use self::open::{StoreSettings, open, open_read_only};
 use crate::audit::Record;
 use crate::auth::{Admission, Identity, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{
     ClusterName, LeaseId, LeaseLimit, Principal, RequestKey, RoleName, RoleOid, TokenHash,
 };
@@ -47,6 +47,8 @@ pub const ENDING_MOST: u32 = 20;
 
 /// Of so many of the newest audit records [`Store::latest`] looks for one that tells the time.
 pub const LATEST_AMONG: u32 = 1000;
+/// Revisions of the map that are told of those that begin alike.
+pub const REVISIONS_TOLD: u32 = 5;
 
 /// How long a claim lasts unless it is given back.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(1);
@@ -342,6 +344,16 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// When the engine fails, or it cannot be read ([`StoreError::Unreadable`]).
     async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError>;
+
+    /// The revisions of maps that were in force and begin so, sorted; at most
+    /// [`REVISIONS_TOLD`] of them.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn map_revisions(
+        &self,
+        beginning: &RevisionBeginning,
+    ) -> Result<Vec<MapRevision>, StoreError>;
 
     /// The session whose token has this hash.
     ///

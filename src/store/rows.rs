@@ -17,7 +17,7 @@ use super::{AuditEntry, StoredMap};
 use crate::audit::Record;
 use crate::auth::{Attempts, Identity, Session};
 use crate::lease::{Blocker, KeyFingerprint, Lease, LiveLease};
-use crate::mapping::Dialect;
+use crate::mapping::{Dialect, MapRevision};
 use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 
 /// Every column of a lease that can be read into one.
@@ -269,6 +269,11 @@ pub(super) fn stored_map(row: &dyn Row) -> Result<StoredMap, Refusal> {
         text: columns.json("text")?,
         first_used_at: columns.time("first_used_at")?,
     })
+}
+
+/// Only its `revision`.
+pub(super) fn map_revision(row: &dyn Row) -> Result<MapRevision, Refusal> {
+    Columns { row, of: "a revision of the map".to_owned() }.word("revision")
 }
 
 /// A session from `id, identity, seen_at`, found by `token_hash`.

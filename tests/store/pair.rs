@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use pgbridge::audit::Record;
 use pgbridge::auth::{Admission, LockoutRule, Session, SessionTimes};
 use pgbridge::lease::{KeyFingerprint, Lease, LiveLease};
-use pgbridge::mapping::MapRevision;
+use pgbridge::mapping::{MapRevision, RevisionBeginning};
 use pgbridge::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use pgbridge::store::{
     AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError, StoredMap,
@@ -59,6 +59,7 @@ handed_on! {
     live(cluster: &ClusterName) -> Result<Vec<LiveLease>, StoreError>;
     had_role(cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError>;
     map_revision(revision: &MapRevision) -> Result<Option<StoredMap>, StoreError>;
+    map_revisions(beginning: &RevisionBeginning) -> Result<Vec<MapRevision>, StoreError>;
     session(hash: &TokenHash) -> Result<Option<Session>, StoreError>;
     touch_session(id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
     spend(value: &OneTimeValue, until: Timestamp, now: Timestamp) -> Result<bool, StoreError>;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use pgbridge::audit::Record;
 use pgbridge::auth::{Admission, LockoutRule, Session, SessionTimes};
 use pgbridge::lease::{KeyFingerprint, Lease, LiveLease};
-use pgbridge::mapping::MapRevision;
+use pgbridge::mapping::{MapRevision, RevisionBeginning};
 use pgbridge::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use pgbridge::store::{
     AuditEntry, Change, Claimant, LeaseFilter, OneTimeValue, Store, StoreError, StoredMap,
@@ -179,6 +179,7 @@ calls! {
     fn marker_key(&self, offered: Option<&KeyFingerprint>) -> Option<KeyFingerprint>;
     fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> bool;
     fn map_revision(&self, revision: &MapRevision) -> Option<StoredMap>;
+    fn map_revisions(&self, beginning: &RevisionBeginning) -> Vec<MapRevision>;
     fn session(&self, hash: &TokenHash) -> Option<Session>;
     fn touch_session(&self, id: Uuid, seen_at: Timestamp) -> ();
     fn sweep(&self, now: Timestamp, times: SessionTimes) -> ();

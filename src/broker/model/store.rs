@@ -17,11 +17,11 @@ use crate::audit::{Action, Outcome, Record};
 use crate::auth::{Admission, Attempts, LockoutRule, Session, SessionTimes};
 use crate::clock::Clock;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::{
-    AuditEntry, CLAIM_LASTS, Change, Claimant, LATEST_AMONG, LeaseFilter, OneTimeValue, Store,
-    StoreError, StoredMap,
+    AuditEntry, CLAIM_LASTS, Change, Claimant, LATEST_AMONG, LeaseFilter, OneTimeValue,
+    REVISIONS_TOLD, Store, StoreError, StoredMap,
 };
 
 /// The audit, and all other rows of a store.
@@ -300,6 +300,19 @@ impl Store for ModelStore {
 
     async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError> {
         self.read(|rows| rows.tables.maps.get(revision.as_str()).cloned()).await
+    }
+
+    async fn map_revisions(
+        &self,
+        beginning: &RevisionBeginning,
+    ) -> Result<Vec<MapRevision>, StoreError> {
+        let begins = |map: &&StoredMap| map.revision.as_str().starts_with(beginning.as_str());
+        self.read(|rows| {
+            let revisions =
+                rows.tables.maps.values().filter(begins).map(|map| map.revision.clone());
+            revisions.take(REVISIONS_TOLD as usize).collect()
+        })
+        .await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{at, audit, intent, opened, record, session};
 use crate::audit::Record;
 use crate::lease::MarkerKey;
-use crate::mapping::{Dialect, IdentMap};
+use crate::mapping::{Dialect, IdentMap, RevisionBeginning};
 use crate::names::RoleOid;
 use crate::store::{Change, Store, StoreError, StoredMap};
 
@@ -123,6 +123,16 @@ pub async fn a_revision_of_the_map_is_kept_as_it_was_read(store: Arc<dyn Store>)
         assert_eq!(read_again.revision(), map.revision());
     }
     assert!(matches!(store.commit(keep(&first, 9), vec![]).await, Err(StoreError::Failed { .. })));
+    for map in [&first, &second] {
+        let revision = map.revision();
+        for digits in [8, 64] {
+            let beginning = RevisionBeginning::from_hex(&revision.as_str()[..digits]).unwrap();
+            let found = store.map_revisions(&beginning).await.unwrap();
+            assert_eq!(found, std::slice::from_ref(revision), "{beginning}");
+        }
+    }
+    let unknown = RevisionBeginning::from_hex("00000000").unwrap();
+    assert_eq!(store.map_revisions(&unknown).await.unwrap(), []);
 }
 
 pub async fn a_store_that_works_can_be_probed(store: Arc<dyn Store>) {

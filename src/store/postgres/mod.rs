@@ -53,7 +53,7 @@ use super::{
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// Connections kept beside the two of the writer.
@@ -215,6 +215,14 @@ impl Store for PostgresStore {
     async fn map_revision(&self, revision: &MapRevision) -> Result<Option<StoredMap>, StoreError> {
         let found = reads::map_revision(&self.pool, revision).await;
         self.told("reading a revision of the map", found)
+    }
+
+    async fn map_revisions(
+        &self,
+        beginning: &RevisionBeginning,
+    ) -> Result<Vec<MapRevision>, StoreError> {
+        let found = reads::map_revisions(&self.pool, beginning).await;
+        self.told("looking for revisions of the map", found)
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -9,11 +9,11 @@ use super::problem::{Failure, Problem};
 use super::value::escaped;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Row};
-use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, StoredMap};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, REVISIONS_TOLD, StoredMap};
 
 pub(super) async fn lease(pool: &Pool, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = $1");
@@ -161,6 +161,16 @@ pub(super) async fn map_revision(
     const SQL: &str =
         "SELECT revision, postgres, text, first_used_at FROM map_revision WHERE revision = $1";
     first(&pool.read(SQL, &[&revision.as_str()]).await?, rows::stored_map)
+}
+
+pub(super) async fn map_revisions(
+    pool: &Pool,
+    beginning: &RevisionBeginning,
+) -> Result<Vec<MapRevision>, Problem> {
+    const SQL: &str = "SELECT revision FROM map_revision \
+         WHERE left(revision, length($1)) = $1 ORDER BY revision COLLATE \"C\" LIMIT $2";
+    let most = i64::from(REVISIONS_TOLD);
+    all(&pool.read(SQL, &[&beginning.as_str(), &most]).await?, rows::map_revision)
 }
 
 pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {

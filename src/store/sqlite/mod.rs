@@ -39,7 +39,7 @@ use super::{
 use crate::audit::Record;
 use crate::auth::{Admission, LockoutRule, Session, SessionTimes};
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 
 /// The store in one file. Dropping it finishes what waits to be written and closes the file.
@@ -224,6 +224,15 @@ impl Store for SqliteStore {
         let revision = revision.clone();
         let read = move |connection: &_| reads::map_revision(connection, &revision);
         self.readers.call("reading a revision of the map", read).await
+    }
+
+    async fn map_revisions(
+        &self,
+        beginning: &RevisionBeginning,
+    ) -> Result<Vec<MapRevision>, StoreError> {
+        let beginning = beginning.clone();
+        let read = move |connection: &_| reads::map_revisions(connection, &beginning);
+        self.readers.call("looking for revisions of the map", read).await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -8,11 +8,11 @@ use super::problem::Problem;
 use super::rows::nanoseconds;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
-use crate::mapping::MapRevision;
+use crate::mapping::{MapRevision, RevisionBeginning};
 use crate::names::{ClusterName, LeaseId, Principal, RequestKey, RoleOid, TokenHash};
 use crate::store::refusal::Refusal;
 use crate::store::rows::{self, Due, Row};
-use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, StoredMap};
+use crate::store::{AuditEntry, LATEST_AMONG, LeaseFilter, REVISIONS_TOLD, StoredMap};
 
 pub(super) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, Problem> {
     const SQL: &str = concat!("SELECT ", rows::lease_columns!(), " FROM lease WHERE id = ?1");
@@ -166,6 +166,15 @@ pub(super) fn map_revision(
     const SQL: &str =
         "SELECT revision, postgres, text, first_used_at FROM map_revision WHERE revision = ?1";
     Ok(all(connection, SQL, [revision.as_str()], rows::stored_map)?.pop())
+}
+
+pub(super) fn map_revisions(
+    connection: &Connection,
+    beginning: &RevisionBeginning,
+) -> Result<Vec<MapRevision>, Problem> {
+    const SQL: &str = "SELECT revision FROM map_revision \
+         WHERE substr(revision, 1, length(?1)) = ?1 ORDER BY revision LIMIT ?2";
+    all(connection, SQL, params![beginning.as_str(), REVISIONS_TOLD], rows::map_revision)
 }
 
 pub(super) fn session(
