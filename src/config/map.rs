@@ -181,7 +181,7 @@ fn asks_nobody(map: &MapFile, rule: &RuleRef) -> Diagnostic {
 }
 
 const NOT_LENT: &str = "no cluster lends this role, so the line allows nothing";
-const NEVER_ASKED: &str = "a map without a name, or with one that is not UTF-8, is never asked";
+const UNUSABLE: &str = "nobody uses a map without a name, or with one that is not UTF-8";
 const MARKED: &str =
     "the file begins with a byte order mark, which is a part of this map's name: save it without";
 
@@ -192,7 +192,7 @@ pub(super) fn lines_without_effect(policy: &Policy, path: &Path) -> Vec<Note> {
         Note { file: shown(path, &rule.file), line: rule.line, message }
     };
     let mut notes: BTreeSet<Note> =
-        policy.map.never_asked().map(|rule| note(rule, NEVER_ASKED)).collect();
+        policy.map.never_asked().map(|rule| note(rule, UNUSABLE)).collect();
     for name in policy.map.map_names().filter(|name| name.as_str().starts_with('\u{FEFF}')) {
         notes.extend(policy.map.rules(name).take(1).map(|rule| note(rule, MARKED)));
     }

@@ -48,6 +48,8 @@ pub(super) struct Line<'a> {
     facts: Option<PatternFacts>,
     language: OnceCell<Option<Language>>,
     marked: OnceCell<Option<Language>>,
+    whole: OnceCell<Option<Language>>,
+    shorter: OnceCell<Option<Language>>,
     words: OnceCell<Option<Vec<Vec<u8>>>>,
     sample: OnceCell<Option<Vec<u8>>>,
     roles: OnceCell<Option<Language>>,
@@ -84,6 +86,8 @@ impl<'a> Line<'a> {
             facts,
             language: OnceCell::new(),
             marked: OnceCell::new(),
+            whole: OnceCell::new(),
+            shorter: OnceCell::new(),
             words: OnceCell::new(),
             sample: OnceCell::new(),
             roles: OnceCell::new(),
@@ -102,6 +106,18 @@ impl<'a> Line<'a> {
 
     pub fn database_user(&self) -> DatabaseUserView<'a> {
         self.view.database_user()
+    }
+
+    pub fn has_extra_field(&self) -> bool {
+        self.view.has_extra_field()
+    }
+
+    pub fn is_user_quoted(&self) -> bool {
+        self.view.is_user_quoted()
+    }
+
+    pub fn is_role_quoted(&self) -> bool {
+        self.view.is_role_quoted()
     }
 
     pub fn meaning(&self) -> Meaning<'a> {
@@ -181,8 +197,53 @@ impl<'a> Line<'a> {
 
     /// The same with what `\1` holds marked, in every way in which the pattern can match.
     fn marked(&self) -> Option<&Language> {
-        let part = self.facts.as_ref().and_then(|facts| facts.marked.as_ref());
-        self.marked.get_or_init(|| part.and_then(Language::of)).as_ref()
+        self.marked.get_or_init(|| self.marked_part().and_then(Language::of)).as_ref()
+    }
+
+    /// A pattern that is not held at both ends can be marked too when it takes the whole of every name
+    /// that it matches.
+    fn marked_part(&self) -> Option<&Part> {
+        let facts = self.facts.as_ref()?;
+        let takes_all = |whole: &&Part| {
+            let all = Language::of(&whole.unmarked()).zip(self.language());
+            all.is_some_and(|(all, own)| {
+                words(&[own], &[&all], 1, &mut Effort::default()) == Words::None
+            })
+        };
+        facts.marked.as_ref().or_else(|| facts.whole.as_ref().filter(takes_all))
+    }
+
+    /// As [`PatternFacts::whole`].
+    fn whole(&self) -> Option<&Language> {
+        let part = self.facts.as_ref().and_then(|facts| facts.whole.as_ref());
+        self.whole.get_or_init(|| part.and_then(Language::of)).as_ref()
+    }
+
+    /// As [`PatternFacts::shorter`].
+    fn shorter(&self) -> Option<&Language> {
+        let part = self.facts.as_ref().and_then(|facts| facts.shorter.as_ref());
+        self.shorter.get_or_init(|| part.and_then(Language::of)).as_ref()
+    }
+
+    /// The names of which `\1` makes the role.
+    pub fn names_given(&self, case: Case, role: &[u8], effort: &mut Effort) -> Giving {
+        let DatabaseUserView::WithCapture { before, after } = self.database_user() else {
+            return Giving::Unknown(None);
+        };
+        let captured = captured(case, role, before, after);
+        let Some(captured) = captured.map(|captured| spelled(captured, case)) else {
+            return Giving::Nobody;
+        };
+        let marks = Part::Row(vec![Part::Mark, captured.clone(), Part::Mark]).anywhere();
+        let (Some(marked), Some(marks)) = (self.marked(), Language::of(&marks)) else {
+            return Giving::Unknown(Language::of(&captured.anywhere()));
+        };
+        if words(&[marked, &marks], &[], 1, effort) == Words::None {
+            return Giving::Nobody;
+        }
+        let part = self.marked_part();
+        let names = part.and_then(|part| Language::of(&part.with_marked(&captured)));
+        names.map_or(Giving::Unknown(None), Giving::These)
     }
 
     /// Whether the pattern of `other` matches all names that this one does, and `\1` surely holds the
@@ -196,11 +257,13 @@ impl<'a> Line<'a> {
         if !self.sample().is_some_and(is_matched) {
             return false;
         }
-        let both = self.marked().zip(other.marked());
-        both.is_some_and(|(own, others)| {
-            words(&[own], &[others], 1, effort) == Words::None
-                && is_marked_in_one_way(others, effort)
-        })
+        let (Some(own), Some(others)) = (self.marked(), other.whole()) else { return false };
+        if words(&[own], &[others], 1, effort) != Words::None {
+            return false;
+        }
+        // What is marked by this one is one way for the other: the only one, or the longest.
+        let is_longest = |shorter| words(&[own, shorter], &[], 1, effort) == Words::None;
+        other.shorter().is_some_and(is_longest) || is_marked_in_one_way(others, effort)
     }
 
     /// What every name begins with that its pattern matches; nothing where that is not known.
@@ -269,6 +332,32 @@ impl<'a> Line<'a> {
             (grant, _) => grant,
         }))
     }
+}
+
+/// The names of which a line's `\1` makes a role.
+pub(super) enum Giving {
+    /// It makes it of none.
+    Nobody,
+    /// It may make it of these, and of no others.
+    These(Language),
+    /// It is not known of which; all of them are among these, when that can be said.
+    Unknown(Option<Language>),
+}
+
+/// What `\1` has to hold for a role.
+fn captured<'r>(case: Case, role: &'r [u8], before: &[u8], after: &[u8]) -> Option<&'r [u8]> {
+    let (head, rest) = role.split_at_checked(before.len())?;
+    let (captured, tail) = rest.split_at_checked(rest.len().checked_sub(after.len())?)?;
+    (case.is_same(head, before) && case.is_same(tail, after)).then_some(captured)
+}
+
+/// A name in every spelling that is the same to `case`.
+pub(super) fn spelled(name: &[u8], case: Case) -> Part {
+    let one = |byte: &u8| match case {
+        Case::Sensitive => ByteSet::single(*byte),
+        Case::Insensitive => ByteSet::single(*byte).in_any_case(),
+    };
+    Part::Row(name.iter().map(|byte| Part::Byte(one(byte))).collect())
 }
 
 /// A line ends the scan with an error.

@@ -26,7 +26,8 @@ pub use backwards::{
 };
 pub use because::{Because, Matched};
 pub use diff::{
-    Certainty, ChangedFor, DiffContext, Direction, Example, MapChange, MapDifference, diff,
+    Certainty, ChangedFor, DiffContext, Direction, Example, Given, IdleLine, MapChange,
+    MapDifference, WhyIdle, diff,
 };
 pub use entitlement::{Duties, Entitlement, Members, Offers, Refusal};
 pub use eval::{EvalAnswer, EvalDecision, Evaluated, QUESTION_BYTES, evaluate, load_error};
@@ -36,8 +37,8 @@ pub use explain::{
 };
 pub use ident::{
     Case, Considered, DatabaseUserView, Dialect, DialectError, IdentMap, MapDecision, MapFiles,
-    MapMistake, MapRevision, MapText, Memberships, Question, RuleRef, RuleView, SystemUserView,
-    Wanted,
+    MapMistake, MapRevision, MapText, Memberships, Question, RevisionBeginning, RuleRef, RuleView,
+    SystemUserView, Wanted,
 };
 pub use line::Grant;
 pub use lint::{ClusterRoles, LintCode, LintContext, LintFinding, LintSeverity, lint};

@@ -189,7 +189,7 @@ fn maps_that_nothing_can_ask_for_are_noted() {
     };
     assert_eq!(notes(MAP), []);
     let [(line, message)] = notes(&format!("{MAP}\"\" bob orders_read\n"))[..] else { panic!() };
-    assert!(line == 3 && message.contains("never asked"), "{message}");
+    assert!(line == 3 && message.contains("nobody uses"), "{message}");
     let [(line, message)] = notes(&format!("\u{FEFF}corp bob orders_read\n{MAP}"))[..] else {
         panic!()
     };

@@ -79,9 +79,45 @@ impl Part {
     }
 
     /// The bytes one after the other.
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+        Self::Row(bytes.iter().map(|byte| Self::Byte(ByteSet::single(*byte))).collect())
+    }
+
+    /// The same of a text.
     #[cfg(test)]
     pub(crate) fn literal(text: &str) -> Self {
-        Self::Row(text.bytes().map(|byte| Self::Byte(ByteSet::of(|other| other == byte))).collect())
+        Self::bytes(text.as_bytes())
+    }
+
+    /// The same without its marks.
+    pub(crate) fn unmarked(&self) -> Self {
+        let of_each = |parts: &[Self]| parts.iter().map(Self::unmarked).collect();
+        match self {
+            Self::Mark => Self::Row(Vec::new()),
+            Self::Row(parts) => Self::Row(of_each(parts)),
+            Self::Branches(parts) => Self::Branches(of_each(parts)),
+            Self::Repeat { part, min, max } => {
+                Self::Repeat { part: Box::new(part.unmarked()), min: *min, max: *max }
+            }
+            Self::Byte(_) | Self::Begin | Self::End => self.clone(),
+        }
+    }
+
+    /// The same with `part` in the place of what stands between marks, and without those.
+    pub(crate) fn with_marked(&self, part: &Self) -> Self {
+        let of_each = |parts: &[Self]| parts.iter().map(|one| one.with_marked(part)).collect();
+        match self {
+            Self::Row(parts) if matches!(parts.as_slice(), [Self::Mark, _, Self::Mark]) => {
+                part.clone()
+            }
+            Self::Row(parts) => Self::Row(of_each(parts)),
+            Self::Branches(parts) => Self::Branches(of_each(parts)),
+            Self::Repeat { part: repeated, min, max } => {
+                let part = Box::new(repeated.with_marked(part));
+                Self::Repeat { part, min: *min, max: *max }
+            }
+            Self::Byte(_) | Self::Begin | Self::End | Self::Mark => self.clone(),
+        }
     }
 }
 

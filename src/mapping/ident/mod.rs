@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::names::MapName;
 
@@ -49,7 +50,7 @@ pub use members::Memberships;
 pub use mistake::MapMistake;
 pub(crate) use pattern::{Group1, PatternFacts};
 pub use question::{Case, MapDecision, Question, RuleRef};
-pub use text::{MapFiles, MapRevision, MapText};
+pub use text::{MapFiles, MapRevision, MapText, RevisionBeginning};
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};
 
 use expand::Trouble;
@@ -67,6 +68,8 @@ pub struct IdentMap {
     dialect: Dialect,
     text: MapText,
     revision: MapRevision,
+    /// The files of the text, as lines name them.
+    files: Vec<String>,
     maps: BTreeMap<Box<[u8]>, Rules>,
     /// The groups of all `+group` lines: each decision asks for them.
     groups: BTreeSet<Box<[u8]>>,
@@ -126,7 +129,8 @@ impl IdentMap {
         maps.values_mut().for_each(Rules::index);
         let groups = maps.values().flat_map(|rules| &rules.in_order).filter_map(Rule::group);
         let groups = groups.map(Box::from).collect();
-        Ok(Self { dialect, revision: text.revision(dialect), text, maps, groups })
+        let files = text.files().map(|(file, _)| file.to_owned()).collect();
+        Ok(Self { dialect, revision: text.revision(dialect), text, files, maps, groups })
     }
 
     /// Reads a map that stands in `bytes` alone, and can include nothing. `file` is the name of
@@ -137,6 +141,26 @@ impl IdentMap {
     pub fn parse(dialect: Dialect, file: &str, bytes: &[u8]) -> Result<Self, Vec<MapMistake>> {
         let main = Path::new(file);
         Self::load(dialect, main, &Alone { main, bytes })
+    }
+
+    /// The same map, whose lines are told to stand where `shown` says of each file. For showing it
+    /// only: what was read, and which revision that is, stays.
+    #[must_use]
+    pub fn shown_at(mut self, shown: impl Fn(&str) -> String) -> Self {
+        let mut names = BTreeMap::<Arc<str>, Arc<str>>::new();
+        for rule in self.maps.values_mut().flat_map(|rules| &mut rules.in_order) {
+            let file = Arc::clone(&rule.file);
+            let name = names.entry(file).or_insert_with_key(|file| shown(file).into());
+            rule.file = Arc::clone(name);
+        }
+        self.files = self.text.files().map(|(file, _)| shown(file)).collect();
+        self
+    }
+
+    /// Every file that was read, with its bytes, as lines name it.
+    pub fn files(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let bytes = self.text.files().map(|(_, bytes)| bytes);
+        self.files.iter().cloned().zip(bytes)
     }
 
     /// Whose reading of the language this is.

@@ -8,7 +8,7 @@ use super::dialect::Dialect;
 use super::lines::Origin;
 use super::mistake::{Fault, Flaw};
 use super::pattern::{Pattern, Use};
-use super::rule::{DatabaseUser, Rule, SystemUser};
+use super::rule::{DatabaseUser, Rule, SystemUser, Written};
 use super::tokens::Token;
 
 /// Most different regular expressions in one map: each takes some 20 kilobytes of memory.
@@ -98,6 +98,12 @@ impl RuleReader {
         let [map, system_user, database_user] = line.kept.as_slice() else {
             return Err(vec![self.missing_entry(&line)]);
         };
+        let is_quoted = |field: &Field| field.first.token.quoted;
+        let written = Written {
+            extra_field: line.count > line.kept.len(),
+            user_quoted: is_quoted(system_user),
+            role_quoted: is_quoted(database_user),
+        };
         // All three are looked at before the first mistake is given back.
         let map = map.single().map(|word| word.token.text.as_slice().into());
         let database_user = database_user.single();
@@ -112,7 +118,7 @@ impl RuleReader {
             (Ok(map), Ok(system_user), Ok(database_user)) => {
                 let (file, number) = (Arc::clone(&line.origin.file), line.origin.number());
                 let text = line.text;
-                Ok((map, Rule { file, line: number, text, system_user, database_user }))
+                Ok((map, Rule { file, line: number, text, system_user, database_user, written }))
             }
             (map, system_user, database_user) => {
                 let faults = [map.err(), system_user.err(), database_user.err()];

@@ -16,6 +16,18 @@ pub(super) struct Rule {
     pub text: Box<[u8]>,
     pub system_user: SystemUser,
     pub database_user: DatabaseUser,
+    pub written: Written,
+}
+
+/// How a line is written, where that decides nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// The line has more than three fields.
+    pub extra_field: bool,
+    /// The system user begins with a quote.
+    pub user_quoted: bool,
+    /// The database user begins with a quote.
+    pub role_quoted: bool,
 }
 
 #[derive(Debug)]

@@ -205,8 +205,7 @@ impl MapRevision {
     /// The revision that is written so, if one can be.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        (text.len() == 64 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+        (text.len() == 64 && text.bytes().all(is_hex)).then(|| Self(text.to_owned()))
     }
 
     /// 64 hexadecimal digits.
@@ -214,6 +213,38 @@ impl MapRevision {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The first digits of a revision, as many as name one among others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionBeginning(String);
+
+impl RevisionBeginning {
+    /// The fewest.
+    pub const DIGITS: usize = 8;
+
+    /// The beginning that is written so: 8 to 64 digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let is_long = (Self::DIGITS..=64).contains(&text.len());
+        (is_long && text.bytes().all(is_hex)).then(|| Self(text.to_owned()))
+    }
+
+    /// Its digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RevisionBeginning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
 impl fmt::Display for MapRevision {

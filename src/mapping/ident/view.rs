@@ -89,6 +89,24 @@ impl<'a> RuleView<'a> {
         String::from_utf8_lossy(&self.0.text)
     }
 
+    /// Whether the line has more fields than the three that count.
+    #[must_use]
+    pub fn has_extra_field(&self) -> bool {
+        self.0.written.extra_field
+    }
+
+    /// Whether the system user begins with a quote.
+    #[must_use]
+    pub fn is_user_quoted(&self) -> bool {
+        self.0.written.user_quoted
+    }
+
+    /// Whether the database user begins with a quote.
+    #[must_use]
+    pub fn is_role_quoted(&self) -> bool {
+        self.0.written.role_quoted
+    }
+
     /// Whom the line is about.
     #[must_use]
     pub fn system_user(&self) -> SystemUserView<'a> {

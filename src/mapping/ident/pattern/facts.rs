@@ -2,7 +2,7 @@
 
 use super::super::Dialect;
 use super::read;
-use super::tree::{Node, Place, Sequence};
+use super::tree::{Node, Place, Prefers, Sequence};
 use crate::mapping::automaton::Part;
 use crate::mapping::bytes::ByteSet;
 
@@ -14,6 +14,12 @@ pub(crate) struct PatternFacts {
     /// The same with a mark before and after what `\1` holds, when that can be said of a pattern that
     /// is held at both ends: every way to match, whichever of them is taken.
     pub marked: Option<Part>,
+    /// The same of the names that match from beginning to end, of a pattern that need not be held
+    /// but prefers the longest match: of those names it takes the whole.
+    pub whole: Option<Part>,
+    /// The names with a mark where `\1` ends and one before that, where it could have ended too: when
+    /// the pattern begins with `\1`, and that takes as much as it can.
+    pub shorter: Option<Part>,
     /// Whether a match gives `\1` something.
     pub group_1: Group1,
     /// Whether a match begins where the name does, or the pattern says itself what may come before.
@@ -40,10 +46,14 @@ impl PatternFacts {
     pub(crate) fn of(pattern: &[u8], dialect: Dialect) -> Option<Self> {
         let branches = read::read(pattern, dialect).ok()?;
         let group_1 = group_1_of_branches(&branches);
-        let marked = held(&branches).filter(|_| group_1 == Group1::Always).and_then(marked_row);
+        let captures = group_1 == Group1::Always;
+        let marked = held(&branches).filter(|_| captures).and_then(marked_row);
+        let whole = whole(&branches).filter(|_| captures);
         Some(Self {
             names: any_of(&branches).map(Part::anywhere),
             marked,
+            shorter: whole.and_then(shorter),
+            whole: whole.and_then(marked_row),
             group_1,
             begins: branches.iter().all(|branch| is_held(branch.first(), Place::Begin)),
             ends: branches.iter().all(|branch| is_held(branch.last(), Place::End)),
@@ -81,6 +91,47 @@ fn held(branches: &[Sequence]) -> Option<&[Node]> {
         },
         _ => None,
     }
+}
+
+/// What stands between `^` and `$`, which may be left out where the longest match is preferred.
+fn whole(branches: &[Sequence]) -> Option<&[Node]> {
+    if let Some(held) = held(branches) {
+        return Some(held);
+    }
+    let [branch] = branches else { return None };
+    let mut row = branch.as_slice();
+    if let [Node::Place(Place::Begin), rest @ ..] = row {
+        row = rest;
+    }
+    if let [rest @ .., Node::Place(Place::End)] = row {
+        row = rest;
+    }
+    (!row.iter().any(prefers_shorter)).then_some(row)
+}
+
+/// Whether a part of it takes as little as it can.
+fn prefers_shorter(node: &Node) -> bool {
+    match node {
+        Node::Byte(_) | Node::Place(_) | Node::Look(_) => false,
+        Node::Group { branches, .. } => branches.iter().flatten().any(prefers_shorter),
+        Node::Repeat { node, prefers, .. } => {
+            *prefers == Some(Prefers::Shorter) || prefers_shorter(node)
+        }
+    }
+}
+
+/// `(.*)@T` as a mark, anything, a mark, more of the same, and `@T`.
+fn shorter(row: &[Node]) -> Option<Part> {
+    let [Node::Group { capture: Some(1), branches }, rest @ ..] = row else { return None };
+    let [branch] = branches.as_slice() else { return None };
+    let [Node::Repeat { node, max: None, prefers: Some(Prefers::Longer), .. }] = branch.as_slice()
+    else {
+        return None;
+    };
+    let Node::Byte(_) = **node else { return None };
+    let times = |min| Some(Part::Repeat { part: Box::new(part(node)?), min, max: None });
+    // At least these: that it is taken so many times may be met by both together.
+    Some(Part::Row(vec![Part::Mark, times(0)?, Part::Mark, times(1)?, marked_row(rest)?]))
 }
 
 fn marked_row(row: &[Node]) -> Option<Part> {
