@@ -3,7 +3,10 @@
 //! ```text
 //! side      one map of one file: who is given what, and which lines could matter
 //! names     every name that is known, one by one: exact
+//! spellings the same where the case of letters is left out, and a pattern does not leave it out
+//! roles     what a line gives, held against all that the other map gives the same name
 //! patterns  whoever matches a pattern, as a set of names (../automaton.rs)
+//! idle      lines that are new and give nobody anything, by the configuration
 //! report    what was found, for people, programs and the audit
 //! ```
 //!
@@ -12,23 +15,32 @@
 //! decide one. A line that ends the scan with an error, and what stands behind it, count as they
 //! do at a log-in.
 //!
-//! Never silent: where two patterns cannot be told to be the same, that is said ("may gain").
+//! Never silent: where two patterns cannot be told to be the same, that is said ("may gain"). Who
+//! is a member of what is not known here: a `+group` is told as such, and what turns on it is told
+//! to do so.
 
+mod idle;
 mod names;
 mod patterns;
 mod report;
+mod roles;
 mod side;
+mod spellings;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::automaton::Effort;
-use super::line::{Grant, Line};
-use super::{Case, IdentMap, MapRevision, MapUses, RuleRef};
+use super::line::{Grant, Line, compared};
+use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef};
 use crate::names::MapName;
 
+use idle::idle;
+pub use idle::{IdleLine, WhyIdle};
+use roles::Gain;
 use side::{Pair, Side};
+use spellings::Spellings;
 
 /// What is known beside the two files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +58,7 @@ pub struct MapDifference {
     old: MapRevision,
     new: MapRevision,
     changes: Vec<MapChange>,
+    idle: Vec<IdleLine>,
 }
 
 /// What changes for one name, or for whoever matches one pattern, in one map.
@@ -59,8 +72,22 @@ pub struct MapChange {
     pub direction: Direction,
     /// Whether it is known.
     pub certainty: Certainty,
-    /// What, and by which line: the new one that gives it, or the old one that gave it.
-    pub grants: Vec<(Grant, RuleRef)>,
+    /// The groups on whose members it turns whether it is a change at all. Nothing when it does not,
+    /// or when something else keeps it from being known.
+    pub turns_on: Vec<Vec<u8>>,
+    /// What.
+    pub grants: Vec<Given>,
+}
+
+/// What is gained or lost, and by which line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Given {
+    /// What.
+    pub grant: Grant,
+    /// What of it is no change, for the other map gives it too.
+    pub but: Vec<Grant>,
+    /// The new line that gives it, or the old one that gave it.
+    pub line: RuleRef,
 }
 
 /// For whom something changes.
@@ -116,39 +143,62 @@ pub fn diff(old: &IdentMap, new: &IdentMap, context: &DiffContext<'_>) -> MapDif
     let mut effort = Effort::default();
     let mut changes = Vec::new();
     for map in maps {
-        let used = context.uses.and_then(|uses| uses.of_map(map));
-        let cases = used.map_or(&[Case::Sensitive][..], |used| &used.cases);
+        let used = context.uses.map(|uses| (uses, uses.of_map(map)));
+        let cases = match used {
+            Some((_, Some(used))) => used.cases.as_slice(),
+            // What nobody asks lets nobody in.
+            Some((_, None)) => &[],
+            None => &[Case::Sensitive],
+        };
         for case in cases {
-            let roles = context.uses.and_then(|uses| uses.roles_of(map));
-            let compared = Compared {
-                pair: Pair::new(Side::of(old, map, *case), Side::of(new, map, *case)),
-                roles: roles.map(|roles| roles.into_iter().map(str::as_bytes).collect()),
-                is_of_groups: used.is_some_and(super::MapUse::is_of_groups),
+            let pair = Pair::new(Side::of(old, map, *case), Side::of(new, map, *case));
+            let of_map = Compared {
+                spellings: Spellings::of(&pair, &mut effort),
+                pair,
+                known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
+                is_of_groups: used
+                    .and_then(|(_, used)| used)
+                    .is_some_and(super::MapUse::is_of_groups),
             };
-            changes.extend(compared.changes(map, context.identities, &mut effort));
+            changes.extend(of_map.changes(map, context.identities, &mut effort));
         }
     }
     changes.sort();
     changes.dedup();
-    MapDifference { old: old.revision().clone(), new: new.revision().clone(), changes }
+    let idle = context.uses.map(|uses| idle(old, new, uses)).unwrap_or_default();
+    MapDifference { old: old.revision().clone(), new: new.revision().clone(), changes, idle }
 }
 
 /// One map, asked in one case.
 struct Compared<'a> {
     pair: Pair<'a>,
-    /// All roles that there are, when that is known.
-    roles: Option<BTreeSet<&'a [u8]>>,
+    spellings: Spellings,
+    /// Nothing without a configuration: then any role may be one, and a member of any group.
+    known: Option<Known<'a>>,
     is_of_groups: bool,
+}
+
+/// The roles that there are for one map.
+struct Known<'a> {
+    /// All of them.
+    roles: BTreeSet<&'a [u8]>,
+    /// Those of clusters, which can be members of groups: the broker's own duties are none's.
+    lent: BTreeSet<&'a [u8]>,
+}
+
+impl<'a> Known<'a> {
+    fn of(uses: &'a MapUses, map: &MapName, used: &MapUse) -> Self {
+        let roles = uses.roles_of(map).unwrap_or_default();
+        let lent = uses.lent().keys().map(|role| role.as_str().as_bytes());
+        Self {
+            roles: roles.into_iter().map(str::as_bytes).collect(),
+            lent: if used.is_of_duties() { BTreeSet::new() } else { lent.collect() },
+        }
+    }
 }
 
 /// Lines that are told already, and what each gives.
 type Told = BTreeSet<(usize, Grant)>;
-
-/// Something that one side gives and the other does not, and the line of that side.
-struct Gain<'s, 'a> {
-    grant: Grant,
-    line: &'s Line<'a>,
-}
 
 impl<'a> Compared<'a> {
     fn changes(
@@ -163,37 +213,53 @@ impl<'a> Compared<'a> {
             let by_pattern = self.by_pattern(direction, effort);
             let certain = by_pattern.iter().filter(|found| found.certainty == Certainty::Certain);
             let told: Told = certain.map(|found| (found.line.index, found.grant.clone())).collect();
-            for (name, asked_for) in &names {
+            let mut spelled = BTreeSet::new();
+            for (name, why) in &names {
                 // What a pattern gives is told with the pattern, but for names that were asked for.
-                let told = if *asked_for == AskedFor::ByName { &Told::new() } else { &told };
-                changes.extend(self.change_of_name(map, direction, name, told));
+                let told = if *why == LookedAt::Asked { &Told::new() } else { &told };
+                let found = self.changes_of_name(map, direction, name, told);
+                // Where case is left out, a name is told once if its spelling makes no difference.
+                let what: Vec<_> = found.iter().map(|change| change.grants.clone()).collect();
+                let is_new = spelled.insert((compared(name, self.pair.new.case), what));
+                if is_new || *why == LookedAt::Asked {
+                    changes.extend(found);
+                }
             }
             changes.extend(patterns::joined(map, direction, by_pattern));
         }
         changes
     }
 
-    /// What one name gains or loses, but by the lines that are told already.
-    fn change_of_name(
+    /// What one name gains or loses, but by the lines that are told already: what is known, and what
+    /// turns on the members of the same groups.
+    fn changes_of_name(
         &self,
         map: &MapName,
         direction: Direction,
         name: &[u8],
         told: &Told,
-    ) -> Option<MapChange> {
+    ) -> Vec<MapChange> {
         let (gaining, other) = self.sides(direction);
-        let gains = self.gains(gaining, other, name).into_iter();
         let is_told = |gain: &Gain<'_, '_>| {
             [&gain.grant, &gain.line.grant()]
                 .into_iter()
                 .any(|grant| told.contains(&(gain.line.index, grant.clone())))
         };
-        let untold = gains.filter(|gain| !is_told(gain));
-        let grants: Vec<_> = untold.map(|gain| (gain.grant, gain.line.reference())).collect();
+        let mut known = BTreeSet::new();
+        let mut changes: BTreeMap<(Certainty, Vec<Vec<u8>>), Vec<Given>> = BTreeMap::new();
+        for gain in self.gains(gaining, other, name) {
+            // Of two lines that give the same the first is told.
+            if known.insert(gain.grant.clone()) && !is_told(&gain) {
+                let place = changes.entry((gain.certainty, gain.turns_on.clone())).or_default();
+                place.push(gain.into_given());
+            }
+        }
         let who = ChangedFor::Name { name: name.to_vec(), is_group: self.is_of_groups };
-        let (map, certainty) = (map.clone(), Certainty::Certain);
-        let change = MapChange { map, who, direction, certainty, grants };
-        Some(change).filter(|change| !change.grants.is_empty())
+        let changes = changes.into_iter().map(|((certainty, turns_on), grants)| {
+            let (map, who) = (map.clone(), who.clone());
+            MapChange { map, who, direction, certainty, turns_on, grants }
+        });
+        changes.collect()
     }
 
     /// The side that gives what is gained or lost, and the one that does not.
@@ -205,31 +271,38 @@ impl<'a> Compared<'a> {
     }
 
     /// Every name that is looked at by itself, once.
-    fn names(&self, identities: &[Vec<u8>]) -> BTreeMap<Vec<u8>, AskedFor> {
+    fn names(&self, identities: &[Vec<u8>]) -> Vec<(Vec<u8>, LookedAt)> {
         let sides = [&self.pair.old, &self.pair.new];
         let mut names = BTreeMap::new();
         for name in sides.iter().flat_map(|side| side.literal_names()) {
-            names.insert(name.to_vec(), AskedFor::ByLine);
+            names.insert(name.to_vec(), LookedAt::Named);
         }
         let words = sides.iter().flat_map(|side| side.changed_patterns()).filter_map(Line::words);
         for name in words.flatten() {
-            names.insert(name.clone(), AskedFor::ByLine);
+            names.insert(name.clone(), LookedAt::Named);
+        }
+        for name in &self.spellings.others {
+            names.entry(name.clone()).or_insert(LookedAt::Spelled);
         }
         for name in identities {
-            names.insert(name.clone(), AskedFor::ByName);
+            names.insert(name.clone(), LookedAt::Asked);
         }
         names.retain(|name, _| !name.is_empty() && self.pair.may_differ(name));
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_by_key(|(_, why)| *why);
         names
     }
 }
 
 /// Why a name is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AskedFor {
-    /// A line names it.
-    ByLine,
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LookedAt {
     /// Whoever compares named it.
-    ByName,
+    Asked,
+    /// A line names it.
+    Named,
+    /// It is another spelling of what a line names.
+    Spelled,
 }
 
 impl MapDifference {
@@ -249,6 +322,12 @@ impl MapDifference {
     #[must_use]
     pub fn changes(&self) -> &[MapChange] {
         &self.changes
+    }
+
+    /// Lines that are new and give nobody anything by the configuration, sorted.
+    #[must_use]
+    pub fn idle(&self) -> &[IdleLine] {
+        &self.idle
     }
 
     /// Whether nobody gains or loses anything.

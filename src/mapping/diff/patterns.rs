@@ -8,21 +8,26 @@
 
 use std::collections::BTreeMap;
 
+use super::roles::Gain;
 use super::side::Side;
-use super::{Certainty, ChangedFor, Compared, Direction, Example, Gain, Grant, MapChange};
-use crate::mapping::SystemUserView;
-use crate::mapping::automaton::{Effort, Language, Words, words};
-use crate::mapping::line::Line;
+use super::{Certainty, ChangedFor, Compared, Direction, Example, Given, Grant, MapChange};
+use crate::mapping::automaton::{Effort, Language, Part, Words, words};
+use crate::mapping::line::{Giving, Line};
+use crate::mapping::{Considered, SystemUserView};
 use crate::names::MapName;
 
 /// Names that are tried for one line and one grant.
 const TRIED: usize = 64;
+/// Names that lines name and that are left out of a pattern, since they are looked at by themselves.
+const LEFT_OUT: usize = 1000;
 
 /// What was found out about a line with a pattern.
 pub(super) struct Found<'s, 'a> {
     pub line: &'s Line<'a>,
     pub grant: Grant,
     pub certainty: Certainty,
+    but: Vec<Grant>,
+    turns_on: Vec<Vec<u8>>,
     example: Option<Example>,
 }
 
@@ -50,8 +55,9 @@ impl<'a> Compared<'a> {
             }
             for grant in self.grants_of(gaining, line) {
                 let search = Search { compared: self, gaining, other, line, grant: &grant };
-                if let Some((certainty, example)) = search.run(effort) {
-                    found.push(Found { line, grant, certainty, example });
+                if let Some(outcome) = search.run(effort) {
+                    let Outcome { certainty, but, turns_on, example, .. } = outcome;
+                    found.push(Found { line, grant, certainty, but, turns_on, example });
                 }
             }
         }
@@ -60,9 +66,12 @@ impl<'a> Compared<'a> {
 
     /// What a line gives: role by role where all roles that there are are known.
     fn grants_of(&self, gaining: &Side<'a>, line: &Line<'a>) -> Vec<Grant> {
-        match (line.grant(), &self.roles) {
-            (grant @ (Grant::Any | Grant::RolesMatching(_)), Some(roles)) => {
-                let given = roles.iter().map(|role| Some((role, line.gives(gaining.case, role)?)));
+        match (line.grant(), &self.known) {
+            (Grant::MembersOf(_), Some(known)) if known.lent.is_empty() => Vec::new(),
+            (grant @ (Grant::MembersOf(_) | Grant::Captured { .. }), _) => vec![grant],
+            (grant, Some(known)) => {
+                let given = known.roles.iter();
+                let given = given.map(|role| Some((role, line.gives(gaining.case, role)?)));
                 let given: Option<Vec<_>> = given.collect();
                 given.map_or(vec![grant], |given| {
                     let given = given.into_iter().filter(|(_, is_given)| *is_given);
@@ -73,12 +82,13 @@ impl<'a> Compared<'a> {
                 Some(few) => few.into_iter().map(Grant::Role).collect(),
                 None => vec![grant],
             },
-            (grant, _) => vec![grant],
+            (grant, None) => vec![grant],
         }
     }
 }
 
 /// The search for a name that gains one grant by one line.
+#[derive(Clone, Copy)]
 struct Search<'s, 'a> {
     compared: &'s Compared<'a>,
     gaining: &'s Side<'a>,
@@ -87,47 +97,182 @@ struct Search<'s, 'a> {
     grant: &'s Grant,
 }
 
-type Outcome = (Certainty, Option<Example>);
+/// What a search has found.
+struct Outcome {
+    certainty: Certainty,
+    but: Vec<Grant>,
+    turns_on: Vec<Vec<u8>>,
+    example: Option<Example>,
+    /// What the other side gives the example, and not all others.
+    own_but: Vec<Grant>,
+}
+
+impl Outcome {
+    /// The patterns cannot be compared.
+    fn unknown() -> Self {
+        Self {
+            certainty: Certainty::Possible,
+            but: Vec::new(),
+            turns_on: Vec::new(),
+            example: None,
+            own_but: Vec::new(),
+        }
+    }
+
+    /// Whether no other example could say more.
+    fn is_best(&self) -> bool {
+        self.certainty == Certainty::Certain && self.own_but.is_empty()
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.certainty == Certainty::Possible && self.example.is_none()
+    }
+}
 
 impl<'s, 'a> Search<'s, 'a> {
     /// Nothing when nobody gains anything.
     fn run(&self, effort: &mut Effort) -> Option<Outcome> {
-        let covers: Vec<(&Line<'a>, Cover)> = self
-            .other
+        match (self.grant, &self.compared.known) {
+            (Grant::Captured { .. }, Some(known)) => {
+                let mut possible = None;
+                for role in &known.roles {
+                    match self.of_captured(role, effort) {
+                        Some(found) if found.certainty == Certainty::Certain => return Some(found),
+                        found => possible = possible.or(found),
+                    }
+                }
+                possible
+            }
+            _ => self.among(self.line.language().as_slice(), effort),
+        }
+    }
+
+    /// Whether anybody gains this role by what the pattern captures.
+    fn of_captured(&self, role: &[u8], effort: &mut Effort) -> Option<Outcome> {
+        let given = self.line.names_given(self.gaining.case, role, effort);
+        let names = match &given {
+            Giving::Nobody => return None,
+            Giving::These(names) | Giving::Unknown(Some(names)) => Some(names),
+            Giving::Unknown(None) => None,
+        };
+        let names: Vec<&Language> = self.line.language().into_iter().chain(names).collect();
+        let grant = &Grant::Role(role.to_vec());
+        let found = self.of(grant).among(&names, effort)?;
+        let role = Some(role.to_vec());
+        let example = found.example.map(|example| Example { role, ..example });
+        Some(Outcome { example, ..found })
+    }
+
+    /// Whether any name gains it that is in all of these; none of them is: which names are meant
+    /// cannot be said. When the answer is unknown, those that lines name are left out: what they gain
+    /// is told by name.
+    fn among(&self, names: &[&Language], effort: &mut Effort) -> Option<Outcome> {
+        let covers = self.covers(effort);
+        let found = self.beside(names, &covers, &[], effort)?;
+        if found.is_unknown()
+            && let Some(named) = self.named()
+        {
+            return self.beside(names, &covers, &[&named], effort);
+        }
+        Some(found)
+    }
+
+    fn beside(
+        &self,
+        own: &[&Language],
+        covers: &[(&'s Line<'a>, Cover)],
+        left_out: &[&Language],
+        effort: &mut Effort,
+    ) -> Option<Outcome> {
+        let (sure, stops) = self.sure(covers, effort);
+        if self.is_among(&sure) {
+            return None;
+        }
+        if own.is_empty() {
+            return Some(Outcome::unknown());
+        }
+        let mut failing: Vec<&Line<'_>> = self.gaining.failing_before(self.line).collect();
+        let sure = languages(sure);
+        let covering = languages(covers.iter().map(|(line, _)| *line));
+        let can_fail = languages(failing.iter().copied());
+        failing.retain(|line| line.always_fails());
+        let fail = languages(failing);
+
+        let without = [&covering[..], &can_fail, left_out].concat();
+        let uncovered = words(own, &without, TRIED, effort);
+        let mut best = None;
+        if self.confirms(uncovered, own, &mut best, effort) {
+            return best;
+        }
+        for stop in stops {
+            let stopped =
+                words(&[own, &[stop]].concat(), &[&sure[..], left_out].concat(), TRIED, effort);
+            if self.confirms(stopped, own, &mut best, effort) {
+                return best;
+            }
+        }
+        let without = [&sure[..], &fail, left_out].concat();
+        let left = words(own, &without, TRIED, effort);
+        if left == Words::None || self.confirms(left, own, &mut best, effort) {
+            return best;
+        }
+        // Whoever is given nothing of it by the other side is a better example.
+        let own_but = best.as_ref().map(|best| best.own_but.clone()).unwrap_or_default();
+        if !own_but.is_empty() {
+            let giving = own_but.iter().flat_map(|grant| self.of(grant).covers(effort));
+            let giving = languages(giving.map(|(line, _)| line).collect::<Vec<_>>());
+            let left = words(own, &[&without[..], &giving].concat(), TRIED, effort);
+            self.confirms(left, own, &mut best, effort);
+        }
+        Some(best.unwrap_or_else(Outcome::unknown))
+    }
+
+    /// The same search for another grant.
+    fn of<'g>(&self, grant: &'g Grant) -> Search<'g, 'a>
+    where
+        's: 'g,
+    {
+        let Search { compared, gaining, other, line, .. } = *self;
+        Search { compared, gaining, other, line, grant }
+    }
+
+    /// The names that lines name and that the pattern matches, unless they are too many. A name that
+    /// is looked at in all its spellings is left out in all of them.
+    fn named(&self) -> Option<Language> {
+        let sides = [self.gaining, self.other];
+        let matched =
+            |name: &[u8]| self.line.consider(self.gaining.case, name, b"") != Considered::OtherUser;
+        let prefix = self.line.prefix();
+        let spelled = self.compared.spellings.whole();
+        let spelled = spelled.filter(|(name, _)| {
+            name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        });
+        let names = sides.iter().flat_map(|side| side.literal_names());
+        let names = names.filter(|name| name.starts_with(prefix) && matched(name));
+        let names: Vec<Part> = spelled
+            .map(|(_, part)| part)
+            .chain(names.map(Part::bytes))
+            .take(LEFT_OUT + 1)
+            .collect();
+        let is_bounded = (1..=LEFT_OUT).contains(&names.len());
+        is_bounded.then(|| Language::of(&Part::Branches(names))).flatten()
+    }
+
+    /// Whether one of the lines is about the same names, however they are written.
+    fn is_among(&self, lines: &[&Line<'a>]) -> bool {
+        lines.iter().any(|other| other.system_user() == self.line.system_user())
+    }
+
+    /// The lines of the other side that may give the grant to whom the line is about.
+    fn covers(&self, effort: &mut Effort) -> Vec<(&'s Line<'a>, Cover)> {
+        self.other
             .that_may_give(self.grant)
             .filter(|other| self.meets(other, effort))
             .collect::<Vec<_>>()
             .into_iter()
             .map(|other| (other, self.cover(other, effort)))
             .filter(|(_, cover)| *cover != Cover::No)
-            .collect();
-        let (sure, stops) = self.sure(&covers, effort);
-        let same_names = |other: &&Line<'_>| other.system_user() == self.line.system_user();
-        if sure.iter().any(same_names) {
-            return None;
-        }
-        let Some(own) = self.line.language() else { return Some((Certainty::Possible, None)) };
-        let mut failing: Vec<&Line<'_>> = self.gaining.failing_before(self.line).collect();
-        let sure = languages(sure);
-        let covering = languages(covers.into_iter().map(|(line, _)| line));
-        let can_fail = languages(failing.iter().copied());
-        failing.retain(|line| line.always_fails());
-        let fail = languages(failing);
-
-        let uncovered = words(&[own], &[covering, can_fail].concat(), TRIED, effort);
-        if let Some(found) = self.confirmed(uncovered) {
-            return Some(found);
-        }
-        for stop in stops {
-            let stopped = words(&[own, stop], &sure, TRIED, effort);
-            if let Some(found) = self.confirmed(stopped) {
-                return Some(found);
-            }
-        }
-        match words(&[own], &[sure, fail].concat(), TRIED, effort) {
-            Words::None => None,
-            left => Some(self.confirmed(left).unwrap_or((Certainty::Possible, None))),
-        }
+            .collect()
     }
 
     /// Whether a name is in both patterns, as far as that can be said.
@@ -172,6 +317,9 @@ impl<'s, 'a> Search<'s, 'a> {
         let given = other.grant();
         match (self.grant, &given) {
             (_, Grant::Any) => Cover::Surely,
+            (Grant::RolesMatching(own), Grant::RolesMatching(others)) if own == others => {
+                Cover::Surely
+            }
             (Grant::Captured { .. }, Grant::Captured { .. }) => {
                 let is_same = *self.grant == given && self.line.captures_like(other, effort);
                 if is_same { Cover::Surely } else { Cover::Perhaps }
@@ -183,36 +331,102 @@ impl<'s, 'a> Search<'s, 'a> {
                     None => Cover::Perhaps,
                 }
             }
-            (Grant::Role(role), Grant::Captured { before, after }) => {
-                let fits = role.len() >= before.len() + after.len()
-                    && role.starts_with(before)
-                    && role.ends_with(after);
-                if fits { Cover::Perhaps } else { Cover::No }
+            (Grant::Role(role), Grant::MembersOf(group)) => {
+                match (self.compared.can_be_member(role), group == role) {
+                    (true, true) => Cover::Surely,
+                    (true, false) => Cover::Perhaps,
+                    (false, _) => Cover::No,
+                }
+            }
+            (Grant::Role(_), Grant::Captured { .. }) => self.cover_of_captured(other, effort),
+            (Grant::RolesMatching(_), Grant::RolesMatching(_)) => {
+                let both = self.line.roles().zip(other.roles());
+                let is_part = |(own, others): (&Language, &Language)| {
+                    words(&[own], &[others], 1, effort) == Words::None
+                };
+                if both.is_some_and(is_part) { Cover::Surely } else { Cover::Perhaps }
             }
             (grant, given) if *grant == *given => Cover::Surely,
             _ => Cover::Perhaps,
         }
     }
 
-    /// The first of the names that really gains the grant.
-    fn confirmed(&self, names: Words) -> Option<Outcome> {
-        let Words::Some(names) = names else { return None };
-        names.into_iter().find_map(|name| {
+    /// How a line that captures covers a role.
+    fn cover_of_captured(&self, other: &Line<'a>, effort: &mut Effort) -> Cover {
+        let Grant::Role(role) = self.grant else { return Cover::Perhaps };
+        // What is captured alike is the role for the same names.
+        if self.line.grant() == other.grant() && self.line.captures_like(other, effort) {
+            return Cover::Surely;
+        }
+        match other.names_given(self.other.case, role, effort) {
+            Giving::Nobody => Cover::No,
+            Giving::These(_) | Giving::Unknown(_) => Cover::Perhaps,
+        }
+    }
+
+    /// Keeps the best of what the names really gain; whether there can be no better.
+    fn confirms(
+        &self,
+        names: Words,
+        own: &[&Language],
+        best: &mut Option<Outcome>,
+        effort: &mut Effort,
+    ) -> bool {
+        let Words::Some(names) = names else { return false };
+        for name in names {
             let gains = self.compared.gains(self.gaining, self.other, &name);
-            let gain = gains.into_iter().find(|gain| self.is_it(gain))?;
-            let role = match (self.grant, gain.grant) {
-                (Grant::Captured { .. }, Grant::Role(role)) => Some(role),
-                _ => None,
-            };
-            Some((Certainty::Certain, Some(Example { name, role })))
-        })
+            let Some(gain) = gains.into_iter().find(|gain| self.is_it(gain)) else { continue };
+            if best.as_ref().is_some_and(|best| best.certainty < gain.certainty) {
+                continue;
+            }
+            let found = self.outcome(name, gain, own, effort);
+            let rank = |outcome: &Outcome| (outcome.certainty, outcome.own_but.len());
+            if best.as_ref().is_none_or(|best| rank(&found) < rank(best)) {
+                *best = Some(found);
+            }
+            if best.as_ref().is_some_and(Outcome::is_best) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn outcome(
+        &self,
+        name: Vec<u8>,
+        gain: Gain<'_, '_>,
+        own: &[&Language],
+        effort: &mut Effort,
+    ) -> Outcome {
+        let Gain { grant, but, certainty, turns_on, .. } = gain;
+        let role = match (self.grant, grant) {
+            (Grant::Captured { .. }, Grant::Role(role)) => Some(role),
+            _ => None,
+        };
+        let (but, own_but) =
+            but.into_iter().partition(|kept| self.is_kept_by_all(kept, own, effort));
+        Outcome { certainty, but, turns_on, example: Some(Example { name, role }), own_but }
+    }
+
+    /// Whether the other side gives all these names what one of them has of it. What no cluster
+    /// lends is nobody's, whatever the other side says.
+    fn is_kept_by_all(&self, kept: &Grant, own: &[&Language], effort: &mut Effort) -> bool {
+        if let (Grant::Role(role), Some(known)) = (kept, &self.compared.known)
+            && !known.roles.contains(role.as_slice())
+        {
+            return true;
+        }
+        let search = self.of(kept);
+        let (sure, _) = search.sure(&search.covers(effort), effort);
+        self.is_among(&sure) || words(own, &languages(sure), 1, effort) == Words::None
     }
 
     fn is_it(&self, gain: &Gain<'_, '_>) -> bool {
-        match self.grant {
-            Grant::Captured { .. } => gain.line.index == self.line.index,
+        let is_same = match self.grant {
+            Grant::Captured { .. } => true,
             grant => *grant == gain.grant,
-        }
+        };
+        is_same && gain.line.index == self.line.index
     }
 }
 
@@ -220,32 +434,26 @@ fn languages<'s, 'a: 's>(lines: impl IntoIterator<Item = &'s Line<'a>>) -> Vec<&
     lines.into_iter().filter_map(Line::language).collect()
 }
 
-/// The changes of a map: one for each pattern and certainty, with all that it gives.
+/// For whom it is, how certain, and on whose members it turns.
+type Alike = (ChangedFor, Certainty, Vec<Vec<u8>>);
+
+/// The changes of a map: one for each pattern and example, with all that it gives.
 pub(super) fn joined(
     map: &MapName,
     direction: Direction,
     found: Vec<Found<'_, '_>>,
 ) -> Vec<MapChange> {
-    let mut changes: BTreeMap<(Vec<u8>, Certainty), MapChange> = BTreeMap::new();
-    for Found { line, grant, certainty, example } in found {
+    let mut changes: BTreeMap<Alike, Vec<Given>> = BTreeMap::new();
+    for Found { line, grant, certainty, but, turns_on, example } in found {
         let (SystemUserView::Pattern(pattern) | SystemUserView::Literal(pattern)) =
             line.system_user();
-        let pattern = pattern.to_vec();
-        let change = changes.entry((pattern.clone(), certainty)).or_insert_with(|| MapChange {
-            map: map.clone(),
-            who: ChangedFor::Matching { pattern, example: None },
-            direction,
-            certainty,
-            grants: Vec::new(),
-        });
-        // An example with a role says the most.
-        if let ChangedFor::Matching { example: kept, .. } = &mut change.who {
-            let says_more = |example: &Example| example.role.is_some();
-            if kept.is_none() || example.as_ref().is_some_and(says_more) {
-                *kept = example;
-            }
-        }
-        change.grants.push((grant, line.reference()));
+        let who = ChangedFor::Matching { pattern: pattern.to_vec(), example };
+        let place = changes.entry((who, certainty, turns_on)).or_default();
+        place.push(Given { grant, but, line: line.reference() });
     }
-    changes.into_values().collect()
+    let changes = changes.into_iter().map(|((who, certainty, turns_on), grants)| {
+        let map = map.clone();
+        MapChange { map, who, direction, certainty, turns_on, grants }
+    });
+    changes.collect()
 }

@@ -5,15 +5,20 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::{Certainty, ChangedFor, Direction, Example, Grant, MapChange, MapDifference};
+use super::{
+    Certainty, ChangedFor, Direction, Example, Given, Grant, IdleLine, MapChange, MapDifference,
+    WhyIdle,
+};
 use crate::mapping::RuleRef;
-use crate::mapping::lint::{printed, shown};
+use crate::mapping::lint::{not_lent, printed, shown, unused_map};
 use crate::names::{printable, shortened};
 
 /// Letters of one line of the report. A name or a pattern can be of any length.
 const LINE: usize = 400;
 /// Roles that are told of one change.
 const ROLES: usize = 20;
+/// Roles of `every role` that are told to be no change.
+const BUT: usize = 5;
 
 impl MapDifference {
     /// One line for each change, at most `limit` and one that says how many more there are.
@@ -34,7 +39,14 @@ impl MapDifference {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let changes: Vec<Value> = self.changes.iter().map(change_to_json).collect();
-        json!({ "old": self.old, "new": self.new, "same": self.is_empty(), "changes": changes })
+        let idle: Vec<Value> = self.idle.iter().map(idle_to_json).collect();
+        json!({
+            "old": self.old,
+            "new": self.new,
+            "same": self.is_empty(),
+            "changes": changes,
+            "idle": idle,
+        })
     }
 }
 
@@ -45,8 +57,8 @@ impl fmt::Display for MapDifference {
     }
 }
 
-/// One line: `+ corp: alice may act as orders_read (pg_ident.conf:3)`. `-` is what is lost, `?` what
-/// may be gained or lost.
+/// One line: `+ corp: alice may now act as orders_read (pg_ident.conf:3)`. `-` is what is lost, `?`
+/// what may be gained or lost.
 impl fmt::Display for MapChange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sign, verb) = match (self.certainty, self.direction) {
@@ -57,21 +69,64 @@ impl fmt::Display for MapChange {
         };
         let map = shown(self.map.as_str().as_bytes());
         write!(formatter, "{sign} {map}: {} {verb} ", self.who)?;
-        let roles = self.grants.iter().take(ROLES).map(|(grant, rule)| {
-            let file = printable(&rule.file);
-            format!("{grant} ({file}:{})", rule.line)
-        });
-        formatter.write_str(&roles.collect::<Vec<_>>().join(", "))?;
+        let roles: Vec<String> = self.grants.iter().take(ROLES).map(Given::to_string).collect();
+        formatter.write_str(&roles.join(", "))?;
         let more = self.grants.len().saturating_sub(ROLES);
         if more > 0 {
             write!(formatter, " and {more} more")?;
         }
-        match &self.who {
-            ChangedFor::Matching { example: Some(example), .. } => write!(formatter, ", {example}"),
-            ChangedFor::Matching { .. } if self.certainty == Certainty::Possible => formatter
-                .write_str("; the patterns could not be compared, and no example was found"),
-            _ => Ok(()),
+        let example = match &self.who {
+            ChangedFor::Matching { example, .. } => example.as_ref(),
+            ChangedFor::Name { .. } => None,
+        };
+        if let Some(example) = example {
+            write!(formatter, ", {example}")?;
         }
+        if !self.turns_on.is_empty() {
+            let groups: Vec<String> = self.turns_on.iter().map(|group| shown(group)).collect();
+            write!(formatter, "; that turns on who is a member of {}", groups.join(", "))
+        } else if self.certainty == Certainty::Possible && example.is_none() {
+            formatter.write_str("; the patterns could not be compared, and no example was found")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// `every role but orders_read (pg_ident.conf:3)`.
+impl fmt::Display for Given {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grant, but, line: RuleRef { file, line } } = self;
+        let mut but: Vec<&Grant> = but.iter().collect();
+        match grant {
+            // Without the group itself the others are left.
+            Grant::MembersOf(group) if but.contains(&&Grant::Role(group.clone())) => {
+                but.retain(|kept| **kept != Grant::Role(group.clone()));
+                write!(formatter, "every member of {}", shown(group))?;
+            }
+            grant => write!(formatter, "{grant}")?,
+        }
+        let told: Vec<String> = but.iter().take(BUT).map(ToString::to_string).collect();
+        if !told.is_empty() {
+            write!(formatter, " but {}", told.join(" and "))?;
+        }
+        let more = but.len().saturating_sub(BUT);
+        if more > 0 {
+            write!(formatter, " and {more} more")?;
+        }
+        write!(formatter, " ({}:{line})", printable(file))
+    }
+}
+
+/// `corp: no cluster lends orders_raed, so the line allows nothing (pg_ident.conf:3)`.
+impl fmt::Display for IdleLine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let map = self.map.as_str().as_bytes();
+        match &self.why {
+            WhyIdle::UnusedMap => formatter.write_str(&unused_map(map))?,
+            WhyIdle::NotLent(role) => write!(formatter, "{}: {}", shown(map), not_lent(role))?,
+        }
+        write!(formatter, " ({}:{})", printable(&self.line.file), self.line.line)
     }
 }
 
@@ -120,17 +175,37 @@ impl fmt::Display for Example {
 }
 
 fn change_to_json(change: &MapChange) -> Value {
-    let MapChange { map, who, direction, certainty, grants } = change;
-    let grants: Vec<Value> =
-        grants.iter().map(|(grant, rule)| grant_to_json(grant, rule)).collect();
+    let MapChange { map, who, direction, certainty, turns_on, grants } = change;
+    let grants: Vec<Value> = grants.iter().map(given_to_json).collect();
+    let groups = turns_on.iter().map(|group| String::from_utf8_lossy(group));
     json!({
         "map": map,
         "who": who_to_json(who),
         "change": match direction { Direction::Gains => "gains", Direction::Loses => "loses" },
         "certain": *certainty == Certainty::Certain,
+        "turns_on_members_of": groups.collect::<Vec<_>>(),
         "roles": grants,
         "text": change.to_string(),
     })
+}
+
+fn idle_to_json(idle: &IdleLine) -> Value {
+    let IdleLine { map, why, line } = idle;
+    let mut value = match why {
+        WhyIdle::UnusedMap => json!({ "why": "unused-map" }),
+        WhyIdle::NotLent(role) => {
+            let mut value = text("role", role);
+            set(&mut value, "why", json!("role-not-lent"));
+            value
+        }
+    };
+    let (file, line) = (json!(line.file), json!(line.line));
+    for (key, field) in
+        [("map", json!(map)), ("file", file), ("line", line), ("text", json!(idle.to_string()))]
+    {
+        set(&mut value, key, field);
+    }
+    value
 }
 
 fn who_to_json(who: &ChangedFor) -> Value {
@@ -155,8 +230,19 @@ fn who_to_json(who: &ChangedFor) -> Value {
     }
 }
 
-fn grant_to_json(grant: &Grant, rule: &RuleRef) -> Value {
-    let mut value = match grant {
+fn given_to_json(given: &Given) -> Value {
+    let Given { grant, but, line } = given;
+    let mut value = grant_to_json(grant);
+    if !but.is_empty() {
+        set(&mut value, "but", but.iter().map(grant_to_json).collect());
+    }
+    set(&mut value, "file", json!(line.file));
+    set(&mut value, "line", json!(line.line));
+    value
+}
+
+fn grant_to_json(grant: &Grant) -> Value {
+    match grant {
         Grant::Role(role) => text("role", role),
         Grant::Any => json!({ "all": true }),
         Grant::MembersOf(group) => text("members_of", group),
@@ -164,10 +250,7 @@ fn grant_to_json(grant: &Grant, rule: &RuleRef) -> Value {
         Grant::Captured { before, after } => {
             text("role", &[before.as_slice(), b"\\1", after].concat())
         }
-    };
-    set(&mut value, "file", json!(rule.file));
-    set(&mut value, "line", json!(rule.line));
-    value
+    }
 }
 
 fn text(key: &str, bytes: &[u8]) -> Value {

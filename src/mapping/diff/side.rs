@@ -87,6 +87,17 @@ impl<'a> Side<'a> {
         self.at(&self.patterns).filter(|line| self.changed.contains(&line.index))
     }
 
+    /// All lines with patterns.
+    pub fn patterns(&self) -> impl Iterator<Item = &Line<'a>> {
+        self.at(&self.patterns)
+    }
+
+    /// The lines that name somebody and that the other side does not have.
+    pub fn changed_literals(&self) -> impl Iterator<Item = &Line<'a>> {
+        let changed = self.lines.iter().filter(|line| self.changed.contains(&line.index));
+        changed.filter(|line| !line.is_pattern())
+    }
+
     /// The lines with patterns that could give what `grant` says.
     pub fn that_may_give(&self, grant: &Grant) -> impl Iterator<Item = &Line<'a>> {
         let named = match grant {
@@ -118,11 +129,6 @@ impl<'a> Side<'a> {
         let given = lines.into_iter().map(|line| (line, line.given_to(self.case, user)));
         let until_end = given.map_while(|(line, given)| Some((line, given.ok()?)));
         until_end.filter_map(|(line, given)| Some((line, given?))).collect()
-    }
-
-    /// Whether any of the lines that are about the user allows the role.
-    pub fn allows(&self, about: &[(&Line<'a>, Grant)], user: &[u8], role: &[u8]) -> bool {
-        about.iter().any(|(line, _)| line.allows(self.case, user, role))
     }
 
     /// Whether a line is about the user that the other side does not have.
