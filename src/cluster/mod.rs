@@ -51,7 +51,9 @@ use self::apply::Limits;
 pub use self::client::{ClientConnection, ClientSslMode};
 use self::connect::Connections;
 pub use self::error::{ClusterError, CreateError, CreateRefusal, Failure, FailureKind};
-pub use self::examine::{Check, Examination, Examiner, Finding, HbaServer, StorePlace, Verdict};
+pub use self::examine::{
+    Check, Examination, Examiner, Finding, HbaServer, LookedAtRoles, StorePlace, Verdict,
+};
 use self::handed::Handed;
 pub use self::handed::{HandedOver, Witness, Written};
 use self::look::Looks;

@@ -40,13 +40,21 @@ fn lint_asks_each_cluster_for_the_roles_of_the_map() {
         assert_eq!(clinic.lint(&strangers), ["4 group-missing"], "{major}");
 
         clinic.dba("CREATE ROLE ruler SUPERUSER NOLOGIN; GRANT ruler TO orders_write;");
-        assert_eq!(clinic.lint(map), ["2 powerful-role"], "{major}");
+        assert_eq!(clinic.lint(map), ["2 powerful-role", "3 powerful-role"], "{major}");
         let all = "corp alice orders_read\ncorp bob all\n";
         assert_eq!(clinic.lint(all), ["2 powerful-role"], "{major}");
         assert_eq!(clinic.lint("corp alice orders_read\n"), [""; 0], "{major}");
 
-        clinic
-            .dba("REVOKE ruler FROM orders_write; ALTER ROLE orders_write RENAME TO orders_wrote;");
+        // By a group its members are reached, however they came to be that.
+        clinic.dba("CREATE ROLE staff NOLOGIN; CREATE ROLE team NOLOGIN; GRANT staff TO team;");
+        let staff = "corp alice orders_read\ncorp carol +staff\n";
+        assert_eq!(clinic.lint(staff), [""; 0], "{major}");
+        clinic.dba("GRANT team TO orders_write;");
+        assert_eq!(clinic.lint(staff), ["2 powerful-role"], "{major}");
+
+        clinic.dba(
+            "REVOKE ruler, team FROM orders_write; ALTER ROLE orders_write RENAME TO orders_wrote;",
+        );
         assert_eq!(clinic.lint(map), ["2 role-missing", "3 group-missing"], "{major}");
     }
 }

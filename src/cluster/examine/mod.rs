@@ -36,7 +36,7 @@ use super::settings::ClusterSettings;
 use crate::clock::Clock;
 use crate::dial::Host;
 use crate::lease::MarkerKey;
-use crate::mapping::{Dialect, Profile};
+use crate::mapping::{Dialect, Memberships, Profile};
 use crate::names::{BrokerId, ClusterName, DatabaseName, RoleName, RolePrefix, Ttl, shortened};
 
 pub use self::expected::Expected;
@@ -83,6 +83,15 @@ impl StorePlace {
             *own_port == port && (own == host || (own.is_local() && host.is_local()))
         })
     }
+}
+
+/// What a cluster says of roles that somebody asks about.
+#[derive(Debug)]
+pub struct LookedAtRoles {
+    /// Those that it has, each with what it reaches that rules the cluster or the broker.
+    pub powers: BTreeMap<String, Vec<String>>,
+    /// The memberships of the roles that it lends.
+    pub members: Memberships,
 }
 
 /// One cluster, to be examined. Connects when it is.
@@ -156,26 +165,23 @@ impl Examination {
         (judge::inside(&self.expected, &facts), version)
     }
 
-    /// Which of these roles the cluster has, and what each of them reaches that rules the cluster or
-    /// the broker.
+    /// Which of these roles the cluster has, what each of them reaches that rules the cluster or
+    /// the broker, and which roles those that it lends are members of.
     ///
     /// # Errors
     /// A text for a person, when it cannot be asked.
-    pub async fn look_at_roles(
-        &self,
-        names: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, Vec<String>>, String> {
+    pub async fn look_at_roles(&self, names: &BTreeSet<String>) -> Result<LookedAtRoles, String> {
         let (connections, expected) = (&self.connections, &self.expected);
         let reader = read::Reader { connections, expected, examiner: &self.examiner };
-        let looked: Looked<BTreeMap<String, Vec<String>>> = async {
+        let looked: Looked<LookedAtRoles> = async {
             let client = connections.open(expected.maintenance.as_str()).await?;
-            let mut roles = BTreeMap::new();
+            let mut powers = BTreeMap::new();
             // The server would cut a longer name, and answer for another role.
             for name in names.iter().filter(|name| name.len() <= ROLE_BYTES) {
                 let reach = reader.reach(&client, name).await?;
-                roles.extend(reach.map(|powers| (name.clone(), powers)));
+                powers.extend(reach.map(|powers| (name.clone(), powers)));
             }
-            Ok(roles)
+            Ok(LookedAtRoles { powers, members: reader.members(&client).await? })
         }
         .await;
         looked.map_err(|failure| shortened(&failure.to_string(), 1000))

@@ -15,8 +15,10 @@ use super::{Examiner, Expected};
 use crate::clock::Clock;
 use crate::cluster::connect::{Connections, Query};
 use crate::cluster::error::Failure;
+use crate::cluster::members;
 use crate::cluster::row::{count, name_or_empty};
 use crate::lease::Marker;
+use crate::mapping::Memberships;
 use crate::names::RoleName;
 
 /// The parameters that are looked at.
@@ -161,6 +163,13 @@ impl Reader<'_> {
         let row = first(&rows)?;
         let is_known: bool = field(row, "known")?;
         is_known.then(|| field(row, "too_powerful")).transpose()
+    }
+
+    /// What the roles that are lent are members of.
+    pub(super) async fn members(&self, client: &ClientWrapper) -> Looked<Memberships> {
+        let names: Vec<&str> = self.expected.groups().map(RoleName::as_str).collect();
+        let rows = self.ask(client, include_str!("../sql/members.sql"), &[&names]).await?;
+        members::of_rows(&names, &rows).map_err(unreadable)
     }
 
     async fn databases(&self, client: &ClientWrapper) -> Looked<Vec<Database>> {

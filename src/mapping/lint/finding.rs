@@ -21,11 +21,11 @@ pub enum LintSeverity {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $severity:ident;)+) => {
+    ($(#[doc = $meaning:literal] $name:ident = $text:literal, $severity:ident;)+) => {
         /// What was found. The names are the same for people and programs, and stay.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum LintCode {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)+
+            $(#[doc = $meaning] #[serde(rename = $text)] $name,)+
         }
 
         impl LintCode {
@@ -37,6 +37,14 @@ macro_rules! codes {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
+                }
+            }
+
+            /// What it means, as a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => $meaning.trim_ascii(),)+
                 }
             }
 
@@ -78,8 +86,22 @@ codes! {
     CaseTwins = "case-twins", Warning;
     /// A name of bytes that no identity has.
     NotUtf8 = "not-utf8", Warning;
-    /// A group that is no distinguished name, where groups are those.
+    /// A group by a part of its distinguished name, where groups are whole ones.
     BareGroupName = "bare-group-name", Warning;
+    /// A literal with `*`, `.*` or `^` in it, which is no pattern without a `/`.
+    LiteralPattern = "literal-pattern", Warning;
+    /// `all` or `+group` as system user, where neither is special.
+    LiteralKeyword = "literal-keyword", Warning;
+    /// An empty name, which is nobody's.
+    EmptyName = "empty-name", Warning;
+    /// A fourth field, which is ignored without a word.
+    ExtraField = "extra-field", Warning;
+    /// A file that begins with a byte order mark, which is read as a part of the first name.
+    ByteOrderMark = "byte-order-mark", Error;
+    /// A distinguished name where accounts are matched.
+    AccountByDn = "account-by-dn", Warning;
+    /// `all` for whoever is in a group.
+    AllForGroup = "all-for-group", Warning;
     /// A map that nobody uses.
     UnusedMap = "unused-map", Warning;
     /// A map that is called almost like another.
@@ -148,6 +170,16 @@ impl fmt::Display for LintFinding {
         };
         write!(formatter, "{severity}: {} [{}]", self.message, self.code)
     }
+}
+
+/// That nobody uses a map, as it is said everywhere.
+pub(in crate::mapping) fn unused_map(map: &[u8]) -> String {
+    format!("nobody uses the map {}", shown(map))
+}
+
+/// That a role is not lent, as it is said everywhere.
+pub(in crate::mapping) fn not_lent(role: &[u8]) -> String {
+    format!("no cluster lends {}, so the line allows nothing", shown(role))
 }
 
 /// A name as it would stand in a map, safe to show: in quotes where it needs them.

@@ -5,6 +5,7 @@
 //! patterns  one pattern by itself: matches more than it seems to
 //! order     lines against those before them: never reached, never needed
 //! names     names and maps: those that are nobody's
+//! slips     fields that do not mean what they seem to
 //! roles     what is given: roles that nobody lends, that do not exist, that are too much
 //! ```
 //!
@@ -16,6 +17,7 @@ mod names;
 mod order;
 mod patterns;
 mod roles;
+mod slips;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +25,11 @@ use std::collections::BTreeMap;
 
 use super::automaton::Effort;
 use super::line::{Line, lines};
-use super::{Case, IdentMap, MapUse, MapUses};
+use super::{Case, IdentMap, MapUse, MapUses, Memberships};
 use crate::names::{ClusterName, MapName};
 
 pub use finding::{LintCode, LintFinding, LintSeverity};
-pub(super) use finding::{printed, shown};
+pub(super) use finding::{not_lent, printed, shown, unused_map};
 
 /// What is known beside the map.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +48,8 @@ pub struct ClusterRoles {
     /// The roles that it has, of those it was asked about; with what each reaches that rules the
     /// cluster or the broker.
     pub roles: BTreeMap<String, Vec<String>>,
+    /// The memberships that the roles it lends have.
+    pub members: Memberships,
 }
 
 /// One map, and what it is used for.
@@ -62,12 +66,14 @@ struct Checked<'a> {
 pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
     let mut effort = Effort::default();
     let mut findings = names::of_maps(map, context);
+    findings.extend(slips::of_files(map));
     for name in map.map_names() {
         let used = context.uses.and_then(|uses| uses.of_map(name));
         let checked = Checked { name, lines: lines(map, name).collect(), used, context };
         findings.extend(patterns::check(&checked, &mut effort));
         findings.extend(order::check(&checked, &mut effort));
         findings.extend(names::check(&checked, &mut effort));
+        findings.extend(slips::check(&checked));
         findings.extend(roles::check(&checked));
     }
     findings.sort();

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use strsim::damerau_levenshtein;
 
-use super::finding::{LintCode, LintFinding, printed, shown};
+use super::finding::{LintCode, LintFinding, printed, shown, unused_map};
 use super::{Checked, LintContext};
 use crate::mapping::automaton::{Effort, Language, Part, Words, words};
-use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::Line;
 use crate::mapping::{Case, DatabaseUserView, IdentMap, MapUses, RuleRef, SystemUserView};
 use crate::names::MapName;
@@ -27,7 +26,7 @@ pub(super) fn of_maps(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFind
 }
 
 fn unaskable(place: RuleRef) -> LintFinding {
-    let message = "no way in can name this map: its name is empty or not UTF-8";
+    let message = "nobody uses this map: its name is empty or not UTF-8";
     LintFinding::new(Some(place), LintCode::UnaskableMap, message, "give the map a name in UTF-8")
 }
 
@@ -36,21 +35,20 @@ fn first_line(map: &IdentMap, name: &MapName) -> Option<RuleRef> {
 }
 
 fn unused(map: &IdentMap, uses: &MapUses) -> Vec<LintFinding> {
-    let unused = map.map_names().filter(|name| uses.of_map(name).is_none());
+    let unused = map.map_names().filter(|name| uses.of_map(name).is_none() && !is_marked(name));
     let finding = |name: &MapName| {
         let place = first_line(map, name);
-        let written = shown(name.as_str().as_bytes());
+        let unused = unused_map(name.as_str().as_bytes());
         match uses.used_maps().find(|used| is_slip(name, used)) {
             Some(meant) => {
                 let meant = shown(meant.as_str().as_bytes());
-                let message =
-                    format!("nobody uses the map {written}; it is called almost like {meant}");
+                let message = format!("{unused}; it is called almost like {meant}");
                 LintFinding::new(place, LintCode::MapNameSlip, message, "correct the name")
             }
             None => LintFinding::new(
                 place,
                 LintCode::UnusedMap,
-                format!("nobody uses the map {written}"),
+                unused,
                 "name it in `map` or `group_map` of a way in, or leave its lines out",
             ),
         }
@@ -71,8 +69,9 @@ fn missing(map: &IdentMap, uses: &MapUses) -> Vec<LintFinding> {
 
 /// Without a configuration: of two maps that are called almost alike, the one with fewer lines.
 fn slips(map: &IdentMap) -> Vec<LintFinding> {
+    let names = map.map_names().filter(|name| !is_marked(name));
     let counted: Vec<(&MapName, usize)> =
-        map.map_names().map(|name| (name, map.rules(name).count())).collect();
+        names.map(|name| (name, map.rules(name).count())).collect();
     let finding = |(name, count): &(&MapName, usize)| {
         let larger = counted.iter().find(|(other, lines)| lines > count && is_slip(name, other));
         let (meant, _) = larger?;
@@ -83,6 +82,11 @@ fn slips(map: &IdentMap) -> Vec<LintFinding> {
         Some(LintFinding::new(first_line(map, name), LintCode::MapNameSlip, message, hint))
     };
     counted.iter().filter_map(finding).collect()
+}
+
+/// A name that a byte order mark is a part of is told with the file.
+fn is_marked(name: &MapName) -> bool {
+    name.as_str().starts_with('\u{feff}')
 }
 
 /// One letter more, less, another, or two changed about; or nothing but the case. Names that differ
@@ -168,20 +172,33 @@ fn literal_backreference(line: &Line<'_>) -> Option<LintFinding> {
     Some(LintFinding::new(Some(line.reference()), LintCode::LiteralBackreference, message, hint))
 }
 
-/// Groups are full distinguished names (RFC 4514), and each of those has an `=`.
+/// Groups are whole distinguished names (RFC 4514): each has an `=`, and a comma after its first
+/// value, for no group is the root of its directory.
 fn bare_group(line: &Line<'_>, effort: &mut Effort) -> Option<LintFinding> {
-    let (written, is_bare) = match line.system_user() {
-        SystemUserView::Literal(name) => (shown(name), !name.contains(&b'=')),
+    let (written, is_bare, is_begun) = match line.system_user() {
+        SystemUserView::Literal(name) => {
+            let holds = |byte: u8| name.contains(&byte);
+            (shown(name), !(holds(b'=') && holds(b',')), holds(b'='))
+        }
         SystemUserView::Pattern(pattern) => {
-            let dn = Language::of(&Part::Byte(ByteSet::single(b'=')).anywhere())?;
-            let is_bare = words(&[line.language()?, &dn], &[], 1, effort) == Words::None;
-            (format!("/{}", printed(pattern)), is_bare)
+            let holds = |byte: u8| Language::of(&Part::bytes(&[byte]).anywhere());
+            let (equals, comma) = (holds(b'=')?, holds(b',')?);
+            let own = line.language()?;
+            let mut is_none = |others: &[&Language]| {
+                words(&[&[own], others].concat(), &[], 1, effort) == Words::None
+            };
+            let is_bare = is_none(&[&equals, &comma]);
+            (format!("/{}", printed(pattern)), is_bare, is_bare && !is_none(&[&equals]))
         }
     };
     if !is_bare {
         return None;
     }
-    let message = format!("{written} is no distinguished name, and so no group");
+    let message = if is_begun {
+        format!("{written} is only the beginning of a distinguished name, and so no group")
+    } else {
+        format!("{written} is no distinguished name, and so no group")
+    };
     let hint = "write the whole name of the group: `\"cn=readers,ou=groups,dc=example,dc=test\"`";
     Some(LintFinding::new(Some(line.reference()), LintCode::BareGroupName, message, hint))
 }

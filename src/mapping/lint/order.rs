@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Checked;
 use super::finding::{LintCode, LintFinding, printed};
 use crate::mapping::automaton::{Effort, Language, Words, words};
-use crate::mapping::line::{Grant, Line, Meaning, compared};
+use crate::mapping::line::{Grant, Line, Meaning, compared, spelled};
 use crate::mapping::{Case, SystemUserView};
 
 /// Lines before a pattern that it is held against; more are passed over, and nothing is said.
@@ -100,7 +100,14 @@ impl<'l, 'a> Earlier<'l, 'a> {
             ));
         }
         let verdict = match line.system_user() {
-            SystemUserView::Literal(name) => self.on_name(line, name, case),
+            SystemUserView::Literal(name) => {
+                let spellings = spellings(name, case);
+                self.on_name(line, name, case, |earlier| match (&spellings, earlier.language()) {
+                    (None, _) => true,
+                    (Some(all), Some(own)) => words(&[all], &[own], 1, effort) == Words::None,
+                    (Some(_), None) => false,
+                })
+            }
             SystemUserView::Pattern(_) => {
                 self.on_words(line, case).or_else(|| self.on_pattern(line, case, effort))
             }
@@ -109,26 +116,37 @@ impl<'l, 'a> Earlier<'l, 'a> {
     }
 
     /// What the lines before make of one name: the first that decides it for all that the line
-    /// gives.
-    fn on_name(&self, line: &Line<'a>, name: &[u8], case: Case) -> Option<Verdict<'l, 'a>> {
+    /// gives. Of those with patterns only such count as `is_about_all` says.
+    fn on_name(
+        &self,
+        line: &Line<'a>,
+        name: &[u8],
+        case: Case,
+        mut is_about_all: impl FnMut(&Line<'a>) -> bool,
+    ) -> Option<Verdict<'l, 'a>> {
         let wanted = line.given_to(case, name).ok().flatten()?;
         let named = self.literals.get(&compared(name, case)).into_iter().flatten();
         let mut about: Vec<&Line<'a>> = named.chain(&self.patterns).copied().collect();
         about.sort_unstable_by_key(|line| line.index);
-        about.into_iter().find_map(|earlier| match earlier.given_to(case, name) {
-            Err(_) => Some(Verdict::Ended(earlier)),
-            Ok(given) => {
-                let covers = covers(&given?, &wanted, |role| earlier.allows(case, name, role));
-                covers.then_some(Verdict::Covered(earlier))
-            }
-        })
+        let mut verdicts = about.into_iter().filter_map(|earlier| {
+            let verdict = match earlier.given_to(case, name) {
+                Err(_) => Verdict::Ended(earlier),
+                Ok(given) => {
+                    let allows = |role: &[u8]| earlier.allows(case, name, role);
+                    covers(&given?, &wanted, allows).then_some(Verdict::Covered(earlier))?
+                }
+            };
+            Some((earlier, verdict))
+        });
+        let decides = verdicts.find(|(earlier, _)| !earlier.is_pattern() || is_about_all(earlier));
+        decides.map(|(_, verdict)| verdict)
     }
 
     /// A pattern of few words is looked at word by word; the last word's verdict stands for all.
     fn on_words(&self, line: &Line<'a>, case: Case) -> Option<Verdict<'l, 'a>> {
         let words = line.words()?;
         let verdicts: Option<Vec<_>> =
-            words.iter().map(|word| self.on_name(line, word, case)).collect();
+            words.iter().map(|word| self.on_name(line, word, case, |_| true)).collect();
         verdicts?.pop()
     }
 
@@ -157,6 +175,13 @@ impl<'l, 'a> Earlier<'l, 'a> {
         covering.sort_unstable_by_key(|line| line.index);
         last_of(line, &covering, effort).map(Verdict::Covered)
     }
+}
+
+/// The spellings of a name that a line names, where the case of letters is left out: a pattern may be
+/// about some of them only. Nothing where it is the one spelling.
+fn spellings(name: &[u8], case: Case) -> Option<Language> {
+    let is_one = case == Case::Sensitive || !name.iter().any(u8::is_ascii_alphabetic);
+    if is_one { None } else { Language::of(&spelled(name, case)) }
 }
 
 /// The last of the lines, if whoever the line is about is met by one of them.

@@ -52,15 +52,15 @@ fn not_lent(checked: &Checked<'_>, uses: &MapUses, line: &Line<'_>) -> Option<Li
     if is_among(checked, uses, role) {
         return None;
     }
-    let message = format!("no cluster lends {}, so the line allows nothing", shown(role));
+    let message = super::not_lent(role);
     let hint = "correct the role, or lend it with a [[cluster.profile]]";
     Some(LintFinding::new(Some(line.reference()), LintCode::RoleNotLent, message, hint))
 }
 
 fn is_among(checked: &Checked<'_>, uses: &MapUses, role: &[u8]) -> bool {
     let roles = uses.roles_of(checked.name).unwrap_or_default();
-    let case = checked.case();
-    roles.iter().any(|known| case.is_same(known.as_bytes(), role))
+    let cases = checked.used.map(|used| used.cases.as_slice()).unwrap_or_default();
+    roles.iter().any(|known| cases.iter().any(|case| case.is_same(known.as_bytes(), role)))
 }
 
 /// What a cluster says of the roles that a line gives.
@@ -79,11 +79,17 @@ fn on_cluster(
         DatabaseUserView::MemberOf(group) => {
             let is_known =
                 std::str::from_utf8(group).is_ok_and(|group| cluster.roles.contains_key(group));
-            let message =
-                format!("cluster {name} has no role {}, so nobody is its member", shown(group));
-            let hint = "correct the group, or make it: CREATE ROLE … NOLOGIN";
-            let finding = LintFinding::new(place(), LintCode::GroupMissing, message, hint);
-            Some(finding).filter(|_| !is_known).into_iter().collect()
+            if !is_known {
+                let message =
+                    format!("cluster {name} has no role {}, so nobody is its member", shown(group));
+                let hint = "correct the group, or make it: CREATE ROLE … NOLOGIN";
+                return vec![LintFinding::new(place(), LintCode::GroupMissing, message, hint)];
+            }
+            let is_member = |role: &&RoleName| {
+                lends(role) && cluster.members.is_member(role.as_str().as_bytes(), group)
+            };
+            let members = uses.lent().keys().filter(is_member);
+            members.filter_map(|role| of_role(cluster, role, line)).collect()
         }
         given => {
             let is_named = matches!(given, DatabaseUserView::Literal(_));

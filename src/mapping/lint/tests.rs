@@ -136,6 +136,11 @@ fn users_that_differ_in_case_only() {
     let uses = MapUses::new(&ways, &Maps::default(), lent);
     let context = LintContext { uses: Some(&uses), clusters: &[] };
     assert_eq!(found(b"m Alice r\nm alice r\n", &context), ["2 shadowed-line"]);
+    // A pattern leaves out no case, so the line behind it is for the other spellings.
+    assert_eq!(found(b"m /^alice$ r\nm alice r\n", &context), [""; 0]);
+    assert_eq!(found(b"m /(?i)^alice$ r\nm alice r\n", &context), ["2 shadowed-line"]);
+    assert_eq!(found(b"m /^1$ r\nm 1 r\n", &context), ["2 shadowed-line"]);
+    assert_eq!(found(b"m alice R\n", &context), [""; 0]);
 }
 
 #[test]
@@ -181,10 +186,68 @@ fn a_role_that_nobody_lends() {
 
 #[test]
 fn a_group_by_its_bare_name() {
-    check_used("g readers a\n", &["4 bare-group-name"], "g cn=readers a\n");
-    check_used("g /^read[a-z]*$ a\n", &["4 bare-group-name"], "g /^cn=read[a-z]*$ a\n");
+    check_used("g readers a\n", &["4 bare-group-name"], "g \"cn=readers,dc=t\" a\n");
+    check_used("g cn=readers a\n", &["4 bare-group-name"], "g \"CN=readers,DC=t\" a\n");
+    check_used("g /^read[a-z]*$ a\n", &["4 bare-group-name"], "g \"/^cn=read[^=]*,.*$\" a\n");
+    check_used("g /^cn=read[a-z]*$ a\n", &["4 bare-group-name"], "g \"/^cn=read[a-z]*,dc=t$\" a\n");
     // A person is no group.
     check_used("m readers a\n", &[], "m readers a\n");
+}
+
+#[test]
+fn a_fourth_field_is_ignored_without_a_word() {
+    check("m alice r s\n", &["1 extra-field"], "m alice r # s\n");
+    check("m Alice Smith r\n", &["1 extra-field"], "m \"Alice Smith\" r\n");
+}
+
+#[test]
+fn a_keyword_where_there_is_none() {
+    check("m all r\n", &["1 literal-keyword"], "m \"all\" r\n");
+    check("m +staff r\n", &["1 literal-keyword"], "m \"+staff\" r\n");
+    check("m +staff r\n", &["1 literal-keyword"], "m x +staff\n");
+}
+
+#[test]
+fn a_name_that_looks_like_a_pattern() {
+    check("m svc_* r\n", &["1 literal-pattern"], "m /^svc_.*$ r\n");
+    check("m *@corp r\n", &["1 literal-pattern"], "m \"*@corp\" r\n");
+    check("m ^svc_[a-z]+$ r\n", &["1 literal-pattern"], "m /^svc_[a-z]+$ r\n");
+    check("m x orders_*\n", &["1 literal-pattern"], "m x /^orders_.*$\n");
+    check("m \"svc *\" r\n", &["1 literal-pattern"], "m \"svc \\*\" r\n");
+    // A computer of Active Directory.
+    check("m (?i)host r\n", &["1 literal-pattern"], "m host$ r\n");
+}
+
+#[test]
+fn a_name_that_is_empty() {
+    check("m \"\" r\n", &["1 empty-name"], "m \" \" r\n");
+    check("m x \"\"\n", &["1 empty-name"], "m x r\n");
+    check("m x +\n", &["1 empty-name"], "m x +r\n");
+    check("\"\" x r\n", &["1 unaskable-map"], "m x r\n");
+}
+
+#[test]
+fn a_group_is_not_given_every_role() {
+    check_used("g \"cn=y,dc=t\" all\n", &["4 all-for-group"], "g \"cn=y,dc=t\" b\n");
+    check_used("g \"/^cn=y,.*$\" /^.*$\n", &["4 all-for-group"], "m bob all\n");
+}
+
+#[test]
+fn a_group_where_accounts_are_meant() {
+    check_used("m \"CN=Alice,DC=t\" a\n", &["4 account-by-dn"], "g \"CN=Alice,DC=t\" a\n");
+    check_used("m \"/^cn=(.*),dc=t$\" a\n", &["4 account-by-dn"], "m /^cn_(.*)$ a\n");
+    check_used("m \"uid=x, dc=t\" a\n", &["4 account-by-dn"], "m dc1 a\n");
+}
+
+#[test]
+fn a_file_that_begins_with_a_byte_order_mark() {
+    let context = LintContext::default();
+    assert_eq!(found(b"\xEF\xBB\xBFm x r\nm y r\nm z r\n", &context), ["1 byte-order-mark"]);
+    assert_eq!(found(b"m \xEF\xBB\xBFx r\n", &context), [""; 0]);
+    let uses = uses();
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    let marked = [b"\xEF\xBB\xBFm x a\n", USED.as_bytes()].concat();
+    assert_eq!(found(&marked, &context), ["1 byte-order-mark"]);
 }
 
 #[test]
@@ -194,18 +257,26 @@ fn a_role_that_the_cluster_does_not_have_or_that_rules_it() {
         let roles = roles.iter().map(|(role, powers)| {
             ((*role).to_owned(), powers.iter().map(|power| (*power).to_owned()).collect())
         });
-        ClusterRoles { cluster: "c".parse().unwrap(), roles: roles.collect() }
+        let members = Memberships::of_edges(["a", "b"], [("b", "team"), ("team", "people")]);
+        ClusterRoles { cluster: "c".parse().unwrap(), roles: roles.collect(), members }
     };
     let lines = |cluster: ClusterRoles, map: &str| {
         let context = LintContext { uses: Some(&uses), clusters: &[cluster] };
         found(format!("{USED}{map}").as_bytes(), &context)
     };
-    let good = || cluster(&[("a", &[]), ("b", &[]), ("people", &[])]);
+    let good = || cluster(&[("a", &[]), ("b", &[]), ("people", &[]), ("others", &[])]);
     assert_eq!(lines(good(), "m x b\nm x +people\nm y all\n"), [""; 0]);
     let without_b = cluster(&[("a", &[])]);
     assert_eq!(lines(without_b, "m x b\nm y all\n"), ["4 role-missing"]);
     assert_eq!(lines(good(), "m x +nobody\n"), ["4 group-missing"]);
-    let ruling = || cluster(&[("a", &[]), ("b", &["postgres is a superuser"])]);
+    let ruling = || {
+        let powers: &[&str] = &["postgres is a superuser"];
+        cluster(&[("a", &[]), ("b", powers), ("people", &[]), ("others", powers)])
+    };
+    // By a group its members are given, and not what the group itself reaches.
+    assert_eq!(lines(ruling(), "m x +people\n"), ["4 powerful-role"]);
+    assert_eq!(lines(ruling(), "m x +b\n"), ["4 powerful-role"]);
+    assert_eq!(lines(ruling(), "m x +others\nm y +a\n"), [""; 0]);
     assert_eq!(lines(ruling(), "m x b\n"), ["4 powerful-role"]);
     assert_eq!(lines(ruling(), "m x all\n"), ["4 powerful-role"]);
     assert_eq!(lines(ruling(), "m x /^[ab]$\n"), ["4 powerful-role"]);
