@@ -1,5 +1,6 @@
 //! `pgbridge map`, run as people and their scripts run it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::Stdio;
 
 use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
-use pgbridge::mapping::{Dialect, IdentMap};
+use pgbridge::mapping::{Dialect, IdentMap, LintCode, LintSeverity, MapRevision};
 use pgbridge::store::sqlite::SqliteStore;
 use pgbridge::store::{Change, Store, StoredMap};
 use serde_json::{Value, json};
@@ -200,9 +201,12 @@ fn diff_says_who_gains_and_who_loses_with_the_exit_codes_of_diff() {
     put(&machine, "new/people.conf", "# moved\ncorp \"alice\" r\ncorp bob r\n");
     let outcome = machine.run(&["map", "diff", &old, &new]);
     outcome.check(1, "");
-    let expected = "+ corp: bob may now act as r (people.conf:3)\n\
-                    + corp: whoever matches /^svc_.+$ may now act as s (pg_ident.conf:2), for \
-                    example svc_0\n";
+    let people = Path::new(&new).with_file_name("people.conf");
+    let expected = format!(
+        "+ corp: bob may now act as r ({}:3)\n\
+         + corp: whoever matches /^svc_.+$ may now act as s ({new}:2), for example svc_0\n",
+        people.display()
+    );
     assert_eq!(outcome.stdout, expected);
     let outcome = machine.run(&["map", "diff", &new, &old, "--json"]);
     outcome.check(1, "");
@@ -244,10 +248,19 @@ fn diff_knows_what_the_configuration_lends_and_needs_no_secret_for_it() {
     let new = put(&machine, "new.conf", &format!("{both}duties bob auditor\n"));
     let outcome = machine.run(&["map", "diff", &old, &new, "--config", &config]);
     outcome.check(1, "");
-    let expected = "+ corp: alice may now act as orders_write (new.conf:2)\n\
-                    - groups: whoever is in \"cn=writers,dc=test\" may no longer act as orders_write \
-                    (pg_ident.conf:2)\n";
+    let expected = format!(
+        "+ corp: alice may now act as orders_write ({new}:2)\n\
+         - groups: whoever is in \"cn=writers,dc=test\" may no longer act as orders_write ({old}:2)\n"
+    );
     assert_eq!(outcome.stdout, expected);
+    // What nobody lends or uses gives nobody anything; that it is new is told beside.
+    let idle = put(&machine, "idle.conf", &format!("{GOOD}corp eve orders_raed\nother eve all\n"));
+    let outcome = machine.run(&["map", "diff", &old, &idle, "--config", &config]);
+    outcome
+        .check(0, &format!("no cluster lends orders_raed, so the line allows nothing ({idle}:4)"));
+    outcome.check(0, &format!("nobody uses the map other ({idle}:5)"));
+    assert!(outcome.stdout.is_empty(), "{}", outcome.stdout);
+    machine.run(&["map", "diff", &old, &idle]).check(1, "");
     // `all` is what is lent.
     let both = put(&machine, "both.conf", both);
     let all = put(&machine, "all.conf", "corp alice all\n");
@@ -263,9 +276,10 @@ fn diff_compares_the_people_whom_it_is_given_one_by_one() {
     let people = put(&machine, "people", "alice\nanne\r\n\nbob\n");
     let outcome = machine.run(&["map", "diff", &old, &new, "--identities", &people]);
     outcome.check(1, "");
-    let expected = "- corp: alice may no longer act as r (old.conf:1)\n\
-                    - corp: whoever matches /^a.*$ may no longer act as r (old.conf:1), for example \
-                    a\n";
+    let expected = format!(
+        "- corp: alice may no longer act as r ({old}:1)\n\
+         - corp: whoever matches /^a.*$ may no longer act as r ({old}:1), for example a\n"
+    );
     assert_eq!(outcome.stdout, expected);
 }
 
@@ -280,8 +294,10 @@ fn lint_ends_with_what_a_pipeline_can_tell_apart() {
     let wide = put(&machine, "wide.conf", &format!("{GOOD}corp /^(.*)@CORP.TEST$ \\1\n"));
     let outcome = machine.run(&["map", "lint", &wide]);
     outcome.check(1, "");
-    let finding = "wide.conf:4: warning: a dot in `/^(.*)@CORP.TEST$` matches any character \
-                   [unescaped-dot]\n    write `\\.` for a dot\n0 errors, 1 warnings\n";
+    let finding = format!(
+        "{wide}:4: warning: a dot in `/^(.*)@CORP.TEST$` matches any character [unescaped-dot]\n    \
+         write `\\.` for a dot\n0 errors, 1 warning\n"
+    );
     assert_eq!(outcome.stdout, finding);
     machine.run(&["map", "lint", &wide, "--fail-on", "error"]).check(0, "");
 
@@ -306,9 +322,9 @@ fn lint_holds_the_map_against_the_configuration_without_its_secrets() {
     let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
     let findings = value["findings"].as_array().expect("a list");
     let codes: Vec<_> = findings.iter().map(|finding| &finding["code"]).collect();
-    assert_eq!(codes, ["role-not-lent", "bare-group-name", "map-name-slip"]);
-    assert_eq!((&value["warnings"], &value["errors"]), (&json!(3), &json!(0)));
-    assert_eq!(findings[0]["file"], "other.conf");
+    assert_eq!(codes, ["role-not-lent", "bare-group-name", "map-name-slip", "literal-keyword"]);
+    assert_eq!((&value["warnings"], &value["errors"]), (&json!(4), &json!(0)));
+    assert_eq!(findings[0]["file"], map.as_str());
     assert_eq!(findings[0]["line"], 1);
     // The clusters cannot be asked without the secrets.
     machine.run(&["map", "lint", "--clusters", "--config", &config]).check(2, "does not exist");
@@ -331,16 +347,134 @@ async fn diff_compares_with_a_map_that_was_in_force() {
     let revision = former.revision().as_str();
     let outcome = machine.run(&["map", "diff", revision, &map, "--config", &config]);
     outcome.check(1, "");
-    let expected = "+ corp: alice may now act as orders_read (pg_ident.conf:1)\n\
-                    - corp: carol may no longer act as orders_read (pg_ident.conf:1)\n\
-                    + duties: bob may now act as auditor (pg_ident.conf:3)\n\
-                    + groups: whoever is in \"cn=writers,dc=test\" may now act as orders_write \
-                    (pg_ident.conf:2)\n";
+    let digits = &revision[..12];
+    let expected = format!(
+        "+ corp: alice may now act as orders_read ({map}:1)\n\
+         - corp: carol may no longer act as orders_read ({digits}:pg_ident.conf:1)\n\
+         + duties: bob may now act as auditor ({map}:3)\n\
+         + groups: whoever is in \"cn=writers,dc=test\" may now act as orders_write ({map}:2)\n"
+    );
     assert_eq!(outcome.stdout, expected);
     machine.run(&["map", "diff", revision, revision, "--config", &config]).check(0, "");
-    let unknown = "0".repeat(64);
-    let outcome = machine.run(&["map", "diff", &unknown, &map, "--config", &config]);
-    outcome.check(2, "the store has no map of the revision 0000");
-    // Without a configuration it can only be a file.
-    machine.run(&["map", "diff", revision, &map]).check(2, "cannot be read");
+    for unknown in ["0".repeat(64), "0".repeat(8)] {
+        let outcome = machine.run(&["map", "diff", &unknown, &map, "--config", &config]);
+        outcome.check(2, &format!("the store has no map of the revision {unknown}"));
+    }
+    // Without a configuration, or by fewer digits, it can only be a file.
+    machine.run(&["map", "diff", revision, &map]).check(2, "with the --config whose store has it");
+    let few = ["map", "diff", &revision[..7], &map, "--config", &config];
+    machine.run(&few).check(2, "named by 8 digits or more");
+}
+
+#[tokio::test]
+async fn a_revision_is_named_by_as_many_of_its_digits_as_name_no_other() {
+    let (machine, map, config) = machine(GOOD);
+    let former = IdentMap::parse(Dialect::default(), "pg_ident.conf", b"corp carol orders_read\n");
+    let former = former.expect("a map");
+    let revision = former.revision().as_str();
+    // One that begins alike, as chance would take too long to make.
+    let last = if revision.ends_with('0') { '1' } else { '0' };
+    let alike = MapRevision::from_hex(&format!("{}{last}", &revision[..63])).expect("a revision");
+    let store = SqliteStore::open(&machine.0.path().join("pgbridge.db")).expect("a store");
+    let keep = async |revision: MapRevision| {
+        let (dialect, text) = (former.dialect(), former.text().clone());
+        let kept = StoredMap { revision, dialect, text, first_used_at: Clock::system().now() };
+        let record = Record::new(Clock::system().now(), Action::BrokerStarted, Subject::Broker);
+        store.commit(vec![Change::KeepMap(Box::new(kept))], vec![record]).await.expect("kept");
+    };
+    let diff = |digits: usize| {
+        machine.run(&["map", "diff", &revision[..digits], &map, "--config", &config])
+    };
+    keep(former.revision().clone()).await;
+    diff(8).check(1, "");
+    diff(63).check(1, "");
+    keep(alike.clone()).await;
+    diff(8).check(2, "several revisions of the map begin with");
+    diff(63).check(2, alike.as_str());
+    diff(63).check(2, revision);
+    diff(64).check(1, "");
+    // A file that is called so comes first.
+    let file = put(&machine, &revision[..8], GOOD);
+    machine.run(&["map", "diff", &file, &map]).check(0, "");
+}
+
+/// Every key of an object in the JSON, however deep.
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            found.insert(key.clone());
+            keys(value, found);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+/// The fields that a part of the help describes: the first word of each line, and what stands in
+/// quotes.
+fn documented(help: &str) -> BTreeSet<String> {
+    let begin = help.find("What --json prints:").expect("a description");
+    let lines = help[begin..].lines().skip(1).take_while(|line| !line.is_empty());
+    let mut fields = BTreeSet::new();
+    for line in lines {
+        let indented = line.len() - line.trim_start().len();
+        if indented <= 4 {
+            let names = line.trim().split("  ").next().unwrap_or_default();
+            fields.extend(names.split(", ").map(str::to_owned));
+        }
+        fields.extend(line.split('"').skip(1).step_by(2).map(str::to_owned));
+    }
+    fields
+}
+
+#[test]
+fn the_help_of_diff_names_every_field_of_its_json_and_no_other() {
+    let (machine, _, config) = machine(GOOD);
+    let mut found = BTreeSet::new();
+    let mut compare = |old: &str, new: &str, arguments: &[&str]| {
+        let (old, new) = (put(&machine, "a.conf", old), put(&machine, "b.conf", new));
+        let arguments = [&["map", "diff", &old, &new, "--json"], arguments].concat();
+        let outcome = machine.run(&arguments);
+        keys(&serde_json::from_str(&outcome.stdout).expect("JSON"), &mut found);
+    };
+    compare("", "m /^(.*)@T$ \\1\nm x all\n", &[]);
+    compare("m x all\n", "m x /^r\nm y +g\n", &[]);
+    compare("", "corp x orders_raed\ngroups \"cn=x,dc=t\" all\nn x y\n", &["--config", &config]);
+    let bytes = machine.0.path().join("b.conf");
+    fs::write(&bytes, b"m \xFF r\n").expect("written");
+    let old = put(&machine, "a.conf", "");
+    let of_bytes = machine.run(&["map", "diff", &old, bytes.to_str().expect("UTF-8"), "--json"]);
+    keys(&serde_json::from_str(&of_bytes.stdout).expect("JSON"), &mut found);
+    let help = machine.run(&["map", "diff", "--help"]);
+    assert_eq!(documented(&help.stdout), found);
+}
+
+#[test]
+fn the_help_of_lint_names_every_field_of_its_json_and_every_finding() {
+    let machine = Machine::new();
+    let map = put(&machine, "map.conf", "m /^.*$ all\nm Alice r\nm alice r\n");
+    let outcome = machine.run(&["map", "lint", &map, "--json"]);
+    outcome.check(1, "");
+    let mut found = BTreeSet::new();
+    keys(&serde_json::from_str(&outcome.stdout).expect("JSON"), &mut found);
+    let help = machine.run(&["map", "lint", "--help"]).stdout;
+    assert_eq!(documented(&help), found);
+    for code in LintCode::ALL {
+        let is_told = |line: &str| {
+            let rest = line.trim_start_matches(['*', ' ']).strip_prefix(code.as_str());
+            let is_error = code.severity() == LintSeverity::Error;
+            line.starts_with('*') == is_error
+                && rest.is_some_and(|rest| rest.starts_with(' ') && rest.trim_start().len() > 10)
+        };
+        assert!(help.lines().any(is_told), "{code}:\n{help}");
+    }
+    for (command, codes) in [("diff", 3), ("lint", 3), ("eval", 3)] {
+        for option in ["--help", "-h"] {
+            let help = machine.run(&["map", command, option]).stdout;
+            let exits = help.lines().skip_while(|line| !line.starts_with("Exit codes"));
+            let told = exits.skip(1).take_while(|line| !line.is_empty());
+            let told = told.filter(|line| line.trim_start().starts_with(['0', '1', '2'])).count();
+            assert_eq!(told, codes, "{command} {option}");
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! What can be done with a map file, with its options and its help.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
-use crate::mapping::Dialect;
+use crate::mapping::{Dialect, LintCode, LintSeverity};
 
 /// What can be done with a map file. None of it needs a broker that runs.
 #[derive(Debug, Subcommand)]
@@ -44,8 +45,21 @@ Example:
     ///
     /// Not a comparison of texts: order, comments, quotes, included files, and a pattern in the place
     /// of two lines are no difference, unless they let somebody in or keep somebody out. `+` is what
-    /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared.
-    #[command(after_help = "\
+    /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared or where
+    /// it turns on who is a member of a group. With --config a role that no cluster lends and a map that
+    /// nobody uses give nobody anything; a new line that names one is told on standard error.
+    #[command(after_help = DIFF_HELP, after_long_help = format!("{DIFF_JSON}\n\n{DIFF_HELP}"))]
+    Diff(MapDiff),
+    /// Find what is probably not meant
+    ///
+    /// Patterns that match more than they seem to, lines that can decide nothing, roles that nobody
+    /// lends, maps that nobody uses. Each finding has its place, a name that stays the same, and what
+    /// to do about it.
+    #[command(after_help = LINT_HELP, after_long_help = lint_help())]
+    Lint(MapLint),
+}
+
+const DIFF_HELP: &str = "\
 Exit codes, as those of diff:
   0  nobody gains or loses anything
   1  somebody does, or may
@@ -53,14 +67,28 @@ Exit codes, as those of diff:
 
 Examples:
   pgbridge map diff pg_ident.conf pg_ident.conf.new
-  pgbridge map diff --config pgbridge.toml REVISION pg_ident.conf")]
-    Diff(MapDiff),
-    /// Find what is probably not meant
-    ///
-    /// Patterns that match more than they seem to, lines that can decide nothing, roles that nobody
-    /// lends, maps that nobody uses. Each finding has its place, a name that stays the same, and what
-    /// to do about it.
-    #[command(after_help = "\
+  pgbridge map diff --config pgbridge.toml 3f2a9c01 pg_ident.conf";
+
+const DIFF_JSON: &str = "\
+What --json prints:
+  old, new     the revisions
+  same         true: nobody gains or loses anything
+  changes      what changes, each with
+    map        the map
+    who        {\"name\": an account}, {\"group\": whoever is in it}, or {\"pattern\": whoever matches,
+               \"example\": somebody who does, \"example_role\": what is gained or lost then}; beside a
+               name that is no UTF-8 stands \"hex\"
+    change     gains or loses
+    certain    false: it may be, as `?` says
+    turns_on_members_of
+               the groups on whose members it turns, if it does
+    roles      each {\"role\": …}, {\"all\": true}, {\"members_of\": a group} or {\"pattern\": …} with the
+               \"file\" and the \"line\" that gives or gave it; \"but\" lists what of it is no change
+    text       the same for people
+  idle         new lines that allow nothing, each with \"map\", \"file\", \"line\", \"text\", and
+    why        unused-map; or role-not-lent, with the \"role\"";
+
+const LINT_HELP: &str = "\
 Exit codes:
   0  nothing was found, or nothing as severe as --fail-on
   1  something was
@@ -68,8 +96,29 @@ Exit codes:
 
 Examples:
   pgbridge map lint pg_ident.conf
-  pgbridge map lint --config pgbridge.toml --clusters --fail-on error")]
-    Lint(MapLint),
+  pgbridge map lint --config pgbridge.toml --clusters --fail-on error";
+
+const LINT_JSON: &str = "\
+What --json prints:
+  findings     what was found, each with
+    file       where; neither that nor a line when it is about what is not there
+    line       the line, from 1
+    code       its name, one of those below
+    severity   warning or error
+    message    what is seen
+    hint       what to do about it
+  errors       how many of them are errors
+  warnings     how many are warnings";
+
+/// All that can be found, with what it means.
+fn lint_help() -> String {
+    let mut help = format!("{LINT_JSON}\n\nWhat is found (* is an error):\n");
+    for code in LintCode::ALL {
+        let mark = if code.severity() == LintSeverity::Error { '*' } else { ' ' };
+        // Writing to a String cannot fail.
+        let _ = writeln!(help, "{mark} {:<22} {}", code.as_str(), code.meaning());
+    }
+    format!("{help}\n{LINT_HELP}")
 }
 
 /// Options of `map eval`.
@@ -86,7 +135,8 @@ pub struct MapEval {
 /// Options of `map diff`.
 #[derive(Debug, Args)]
 pub struct MapDiff {
-    /// The map before: a file, or, with --config, the revision of one that was in force
+    /// The map before: a file, or, with --config, the revision of one that was in force, at least
+    /// its first 8 digits
     #[arg(value_name = "OLD", value_hint = ValueHint::FilePath)]
     pub old: PathBuf,
     /// The map after, likewise

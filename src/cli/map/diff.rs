@@ -1,5 +1,6 @@
 //! `pgbridge map diff`: who gains and who loses what.
 
+use std::io;
 use std::path::Path;
 
 use super::files::{self, MapError};
@@ -7,9 +8,12 @@ use crate::cli::args::MapDiff;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::operate::{OperateError, store_of};
-use crate::cli::terminal::{self, Shown, note, safe_json};
-use crate::mapping::{Dialect, DiffContext, IdentMap, MapRevision, diff};
+use crate::cli::terminal::{self, Shown, note, safe_json, warn};
+use crate::mapping::{Dialect, DiffContext, IdentMap, MapDifference, RevisionBeginning, diff};
 use crate::store;
+
+/// Digits of a revision before the name of a file that is no file any more.
+const SHOWN_DIGITS: usize = 12;
 
 /// Compares two maps.
 pub(super) async fn run(command: &MapDiff) -> Result<Exit, Failure> {
@@ -27,37 +31,67 @@ pub(super) async fn run(command: &MapDiff) -> Result<Exit, Failure> {
     if command.json {
         let json = safe_json(&format!("{:#}", difference.to_json()));
         terminal::answer(&json).map_err(Failure::Output)?;
-    } else if difference.is_empty() {
-        note("nobody gains or loses anything");
     } else {
-        let lines: Vec<String> =
-            difference.changes().iter().map(|change| Shown::new(change).to_string()).collect();
-        terminal::answer(&lines.join("\n")).map_err(Failure::Output)?;
+        say(&difference).map_err(Failure::Output)?;
     }
     Ok(if difference.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// The map in a file; or one that the broker of the configuration has had in force, by its revision.
-async fn map(named: &Path, dialect: Dialect, command: &MapDiff) -> Result<IdentMap, Failure> {
-    let revision = named.to_str().and_then(MapRevision::from_hex);
-    match (&command.config, revision) {
-        (Some(config), Some(revision)) if !named.exists() => {
-            stored(config, &revision, command.postgres).await
-        }
-        _ => files::map(named, dialect),
+/// What changes is the answer; what decides nothing is told beside it.
+fn say(difference: &MapDifference) -> io::Result<()> {
+    for idle in difference.idle() {
+        warn(Shown::new(idle));
     }
+    if difference.is_empty() {
+        note("nobody gains or loses anything");
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        difference.changes().iter().map(|change| Shown::new(change).to_string()).collect();
+    terminal::answer(&lines.join("\n"))
+}
+
+/// The map in a file; or one that the broker of the configuration has had in force, by the beginning
+/// of its revision.
+async fn map(named: &Path, dialect: Dialect, command: &MapDiff) -> Result<IdentMap, Failure> {
+    let digits = named.to_str().filter(|named| is_hex(named) && !Path::new(named).exists());
+    match (&command.config, digits.map(|digits| (digits, RevisionBeginning::from_hex(digits)))) {
+        (Some(config), Some((_, Some(beginning)))) => {
+            stored(config, beginning, command.postgres).await
+        }
+        (_, Some((digits, _))) => {
+            Err(MapError::NeitherFileNorRevision { named: Shown::new(digits) }.into())
+        }
+        (_, None) => files::map(named, dialect),
+    }
+}
+
+/// Whether it may be meant as a revision.
+fn is_hex(named: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    !named.is_empty() && named.bytes().all(is_digit)
 }
 
 /// A map of the store, read as it was then unless another release is named.
 async fn stored(
     config: &Path,
-    revision: &MapRevision,
+    beginning: RevisionBeginning,
     postgres: Option<Dialect>,
 ) -> Result<IdentMap, Failure> {
     let store = store::open_read_only(store_of(config)?).await.map_err(OperateError::Store)?;
-    let found = store.map_revision(revision).await.map_err(OperateError::Store)?;
-    let found = found.ok_or_else(|| MapError::NoRevision { revision: revision.clone() })?;
-    let dialect = postgres.unwrap_or(found.dialect);
-    let map = IdentMap::load(dialect, found.text.main(), &found.text);
-    map.map_err(|mistakes| files::refused(Path::new(revision.as_str()), &mistakes))
+    let mut found = store.map_revisions(&beginning).await.map_err(OperateError::Store)?;
+    let Some(revision) = found.pop() else {
+        return Err(MapError::NoRevision { beginning }.into());
+    };
+    if !found.is_empty() {
+        found.push(revision);
+        return Err(MapError::ManyRevisions { beginning, found }.into());
+    }
+    let kept = store.map_revision(&revision).await.map_err(OperateError::Store)?;
+    let kept = kept.ok_or(MapError::NoRevision { beginning })?;
+    let dialect = postgres.unwrap_or(kept.dialect);
+    let map = IdentMap::load(dialect, kept.text.main(), &kept.text);
+    let map = map.map_err(|mistakes| files::refused(Path::new(revision.as_str()), &mistakes))?;
+    let digits: String = revision.as_str().chars().take(SHOWN_DIGITS).collect();
+    Ok(map.shown_at(|file| format!("{digits}:{file}")))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::failure::Failure;
 use crate::cli::terminal::{Shown, warn};
 use crate::config::{self, MapDisk, MapSettings};
-use crate::mapping::{Dialect, IdentMap, MapMistake, MapRevision};
+use crate::mapping::{Dialect, IdentMap, MapMistake, MapRevision, RevisionBeginning};
 
 /// Bytes of a file of identities: a million of them.
 const IDENTITIES_BYTES_MAX: u64 = 64 << 20;
@@ -16,8 +16,18 @@ const IDENTITIES_BYTES_MAX: u64 = 64 << 20;
 pub(in crate::cli) enum MapError {
     #[error("the map {path} cannot be read (mistakes: {mistakes})")]
     Map { path: Shown, mistakes: usize },
-    #[error("the store has no map of the revision {revision}")]
-    NoRevision { revision: MapRevision },
+    #[error("the store has no map of the revision {beginning}")]
+    NoRevision { beginning: RevisionBeginning },
+    #[error(
+        "several revisions of the map begin with {beginning}: {found}; give more digits",
+        found = listed(.found)
+    )]
+    ManyRevisions { beginning: RevisionBeginning, found: Vec<MapRevision> },
+    #[error(
+        "there is no file {named}; a revision of the map is named by 8 digits or more, with the \
+         --config whose store has it"
+    )]
+    NeitherFileNorRevision { named: Shown },
     #[error("the configuration {path} cannot be used")]
     Config { path: Shown },
     #[error("the identities {path} cannot be read: {why}")]
@@ -34,12 +44,19 @@ pub(super) fn load(path: &Path, dialect: Dialect) -> Result<IdentMap, Vec<MapMis
     IdentMap::load(dialect, path, &MapDisk)
 }
 
-/// The same for commands that need the map.
+/// The same for commands that need the map. Its lines are told to stand where whoever named the
+/// file would look for them.
 ///
 /// # Errors
 /// When it has mistakes; all of them are on standard error by then.
 pub(super) fn map(path: &Path, dialect: Dialect) -> Result<IdentMap, Failure> {
-    load(path, dialect).map_err(|mistakes| refused(path, &mistakes))
+    let map = load(path, dialect).map_err(|mistakes| refused(path, &mistakes))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(map.shown_at(|file| directory.join(file).display().to_string()))
+}
+
+fn listed(revisions: &[MapRevision]) -> String {
+    revisions.iter().map(MapRevision::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Tells every mistake of the map in `path`, and gives what is said last.

@@ -13,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::operate::configuration;
 use crate::cli::terminal::{self, Shown, note, safe_json};
+use crate::cluster::LookedAtRoles;
 use crate::config::MapSettings;
 use crate::mapping::{
     ClusterRoles, DatabaseUserView, IdentMap, LintContext, LintFinding, LintSeverity, MapUses, lint,
@@ -62,11 +63,12 @@ async fn ask_clusters(
     let mut clusters = Vec::new();
     for one in examinations {
         let cluster = one.cluster().clone();
-        let roles = one.look_at_roles(&names).await.map_err(|why| MapError::Cluster {
+        let looked = one.look_at_roles(&names).await.map_err(|why| MapError::Cluster {
             cluster: cluster.to_string(),
             why: Shown::new(why),
         })?;
-        clusters.push(ClusterRoles { cluster, roles });
+        let LookedAtRoles { powers, members } = looked;
+        clusters.push(ClusterRoles { cluster, roles: powers, members });
     }
     Ok(clusters)
 }
@@ -88,7 +90,9 @@ fn as_text(findings: &[LintFinding]) -> String {
         let _ = writeln!(text, "{}\n    {}", Shown::new(finding), finding.hint);
     }
     let [errors, warnings] = counted(findings);
-    let _ = writeln!(text, "{errors} errors, {warnings} warnings");
+    let of =
+        |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let _ = writeln!(text, "{}, {}", of(errors, "error"), of(warnings, "warning"));
     text
 }
 
