@@ -3,6 +3,7 @@
 //! Of the servers here only Debian's can take a ticket; how 16 and newer compare is the same, but
 //! for `+role` and expressions in the place of the role, which they have and 15 has not.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::thread;
 
@@ -56,7 +57,7 @@ impl Realm {
             server.admit(&format!(
                 "hostssl k{index} all 127.0.0.1/32 gss map=m{index} include_realm=1"
             ));
-            text += &format!("m{index} {line}\n");
+            let _ = writeln!(text, "m{index} {line}");
         }
         assert!(matches!(server.load(text.as_bytes()), Loaded::Whole), "the lines are a map");
         Self { kdc, server, text }
