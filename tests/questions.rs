@@ -124,6 +124,9 @@ async fn a_question_that_does_not_fit_says_so() {
         path("/v1/who-can", &[("cluster", "nowhere"), ("role", "orders_read")]),
         path("/v1/what-can", &[("user", "bob"), ("user", "alice")]),
         path("/v1/what-can", &[("user", "bob"), ("way", "nowhere")]),
+        path("/v1/what-can", &[("user", &"b".repeat(257))]),
+        with(&[("duty", "auditor")]),
+        path("/v1/who-can", &[("duty", "owner")]),
     ] {
         let refused = get(&bed, &carol, &bad).await;
         assert_eq!(refused.status, 422, "{bad}: {refused:?}");
@@ -292,4 +295,65 @@ fn who_can_names_the_people_of_the_directory_and_an_outage_is_no_shorter_list() 
     assert!(stderr.contains("no part of the answer is shown"), "{stderr}");
     // Without the directory the lines still say who may.
     assert_eq!(ask(&bed, &who_can[..4]).0, Some(0));
+}
+
+#[tokio::test]
+async fn an_auditor_asks_for_the_duties_of_the_broker_as_for_roles() {
+    let bed = TestBed::start(16);
+    let carol = bed.login("carol").await;
+    let asked = [("user", "carol"), ("duty", "auditor")];
+    let alone = get(&bed, &carol, &path("/v1/explain", &asked)).await.json();
+    assert_eq!(alone.pointer("/explanations/0/verdict"), Some(&json!("denied")), "{alone:#}");
+    // By her groups she has it: she could not have asked otherwise.
+    let duties = get(&bed, &carol, "/v1/whoami").await.json();
+    assert_eq!(duties["duties"]["auditor"], true, "{duties:#}");
+    let groups = duties["groups"].as_array().expect("groups").clone();
+    let groups: Vec<_> = groups.iter().map(|group| group.as_str().unwrap_or_default()).collect();
+    let groups: Vec<_> = groups.into_iter().map(|group| ("group", group)).collect();
+    let told =
+        get(&bed, &carol, &path("/v1/explain", &[&asked[..], &groups].concat())).await.json();
+    let told = &told["explanations"][0];
+    assert_eq!((&told["verdict"], &told["role"]), (&json!("allowed"), &json!("auditor")));
+    assert!(told.get("cluster").is_none() && told.get("terms").is_none(), "{told:#}");
+    let asked = [&[("user", "carol")][..], &groups].concat();
+    let what = get(&bed, &carol, &path("/v1/what-can", &asked)).await.json();
+    assert_eq!(what.pointer("/people/0/duties/0/duty"), Some(&json!("auditor")), "{what:#}");
+    let who = get(&bed, &carol, &path("/v1/who-can", &[("duty", "auditor")])).await.json();
+    assert_eq!(who["lines"][0]["line"], told["rule"]["line"], "{who:#}");
+    let unknown = get(&bed, &carol, "/v1/who-can?cluster=order&role=orders_read").await;
+    assert!(unknown.text("/detail").contains("did you mean `orders`?"), "{unknown:?}");
+}
+
+#[test]
+fn the_groups_of_one_person_are_those_of_the_directory_or_there_is_no_answer() {
+    let mut bed = TestBed::start(16);
+    let explain = |bed: &TestBed, user: &str, more: &[&str]| {
+        let asked = ["explain", user, "--cluster", "orders", "--role", "orders_write"];
+        ask(bed, &[&asked[..], more].concat())
+    };
+    let (code, stdout, stderr) = explain(&bed, "bob", &["--resolve"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains(&format!("group `{WRITERS}`")), "{stdout}");
+    assert_eq!(explain(&bed, "alice", &["--resolve"]).0, Some(1));
+    assert_eq!(explain(&bed, "bob", &[]).0, Some(1));
+    let (code, stdout, stderr) = ask(&bed, &["what-can", "bob", "--resolve", "--json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let told: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(told.pointer("/people/0/groups"), Some(&json!([READERS, WRITERS])), "{told:#}");
+    let (code, stdout, stderr) = ask(&bed, &["explain", "carol", "--duty", "auditor", "--resolve"]);
+    assert_eq!(code, Some(0), "{stdout}\n{stderr}");
+    for (user, why) in [
+        ("dave", "the account is locked"),
+        ("mallory", "no entry has this name"),
+        ("Bob", "the account is called `bob` now"),
+    ] {
+        let (code, stdout, stderr) = explain(&bed, user, &["--resolve"]);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{user}: {stderr}");
+        let said = format!("nobody of this name could log in; way in corp: {why}");
+        assert!(stderr.contains(&said), "{user}: {stderr}");
+    }
+    bed.directory.stop();
+    let (code, stdout, stderr) = explain(&bed, "bob", &["--resolve"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+    assert!(stderr.contains("it cannot be said which groups they are in"), "{stderr}");
 }

@@ -54,7 +54,7 @@ pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
 pub use in_force::MapHealth;
 pub use issue::{Credential, IssueError, Wish};
-pub use questions::{AskedDecision, AskedPerson, QuestionError};
+pub use questions::{AskedDecision, AskedPerson, AskedRole, QuestionError};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
 pub use revoke::{Rehearsal, Selection};

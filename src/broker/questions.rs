@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::members::by_cluster;
 use super::review::LeaseError;
@@ -12,10 +14,14 @@ use super::{Broker, Caller, Request};
 use crate::audit::{Record, cut};
 use crate::lease::{self, LeaseExplanation, holder_of};
 use crate::mapping::{
-    Explanation, Inquiry, InquiryError, KnownMembers, Policy, UnverifiedPerson, WhatCan, WhoCan,
+    Duty, Explanation, Inquiries, Inquiry, InquiryError, KnownMembers, Policy, UnverifiedNames,
+    WhatCan, WhoCan,
 };
 use crate::names::{ClusterName, LeaseId, RoleName, WayName};
 use crate::store::kept_map;
+
+/// How long a question waits for those before it.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a question to the map was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +29,12 @@ pub enum QuestionError {
     /// The caller may not ask, or nobody can say whether they may.
     #[error(transparent)]
     Access(#[from] LeaseError),
-    /// It asks about what is not configured.
+    /// It asks about what is not configured, or about whom there cannot be.
     #[error(transparent)]
     Inquiry(#[from] InquiryError),
+    /// Others are being answered, and that takes long.
+    #[error("the auditors' desk is busy with the questions of others; ask again soon")]
+    Busy,
     /// Whoever was finding it out has died.
     #[error("the task that was to answer has died")]
     Interrupted,
@@ -37,87 +46,133 @@ pub enum QuestionError {
 pub(super) struct Desk(Arc<Mutex<()>>);
 
 impl Desk {
-    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more.
+    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more; it
+    /// is over when finding out fails in whatever way.
     async fn answer<Answer: Send + 'static>(
         &self,
-        find: impl FnOnce() -> Result<Answer, InquiryError> + Send + 'static,
+        find: impl FnOnce() -> Answer + Send + 'static,
     ) -> Result<Answer, QuestionError> {
-        let turn = Arc::clone(&self.0).lock_owned().await;
+        let turn = self.turn().await?;
         let found = tokio::task::spawn_blocking(move || {
             let found = find();
             drop(turn);
             found
         });
-        Ok(found.await.map_err(|_| QuestionError::Interrupted)??)
+        found.await.map_err(|_| QuestionError::Interrupted)
+    }
+
+    /// Waits for a turn. First come, first served.
+    async fn turn(&self) -> Result<OwnedMutexGuard<()>, QuestionError> {
+        let turn = Arc::clone(&self.0).lock_owned();
+        timeout(TURN_WITHIN, turn).await.map_err(|_| QuestionError::Busy)
     }
 }
 
 /// Somebody who is asked about. Nobody has proven who they are.
 #[derive(Clone, Debug)]
 pub struct AskedPerson {
-    /// The name.
-    pub user: String,
+    /// Their name, and the groups that they would be in.
+    pub names: UnverifiedNames,
     /// The way in by which they would come; each, when it is not named.
     pub way: Option<WayName>,
-    /// The groups that they would be in.
-    pub groups: Vec<String>,
 }
 
-/// May somebody act as a role there?
+/// What is asked about somebody.
 #[derive(Clone, Debug)]
-pub struct AskedDecision {
-    /// Who.
-    pub person: AskedPerson,
-    /// On which cluster.
-    pub cluster: ClusterName,
-    /// As which role; each that is lent there, when it is not named.
-    pub role: Option<RoleName>,
-    /// Where they would ask from, if that is to count.
-    pub address: Option<IpAddr>,
+pub enum AskedDecision {
+    /// May they act as a role of a cluster?
+    Role {
+        /// On which cluster.
+        cluster: ClusterName,
+        /// As which role; each that is lent there, when it is not named.
+        role: Option<RoleName>,
+        /// Where they would ask from, if that is to count.
+        address: Option<IpAddr>,
+    },
+    /// Have they a duty of the broker's own?
+    Duty(Duty),
+}
+
+/// What it is asked who may act as.
+#[derive(Clone, Debug)]
+pub enum AskedRole {
+    /// A role of a cluster.
+    Role {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The role.
+        role: RoleName,
+    },
+    /// A duty of the broker's own.
+    Duty(Duty),
 }
 
 impl Broker {
-    /// Explains whether somebody may act as a role, by each way in and role that is meant: for
-    /// auditors.
+    /// Explains whether somebody may act as a role, by each way in and role that is meant, or whether
+    /// they have a duty: for auditors.
     ///
     /// # Errors
     /// When the caller is no auditor, nobody can say whether they still are, the record cannot be
-    /// written, or cluster or way in are not configured.
+    /// written, or cluster or way in are not configured. [`QuestionError::Busy`] when others are
+    /// being answered for too long.
     pub async fn explain(
         &self,
         request: &Request,
         caller: &Caller,
+        person: AskedPerson,
         asked: AskedDecision,
     ) -> Result<Vec<Explanation>, QuestionError> {
-        let AskedDecision { person, cluster, role, address } = asked;
-        let about = |record: Record| Record {
-            cluster: Some(cluster.clone()),
-            role: role.as_ref().map(ToString::to_string),
-            ..record
-        };
-        self.need_auditor(request, caller, &person.asked_by("explain"), about).await?;
-        let policy = self.policy();
-        let roles = match role {
-            Some(role) => vec![role],
-            None => policy.lent_on(&cluster)?,
-        };
-        let known = self.known_members(&policy, Some(&cluster)).await;
-        let people = person.by_each_way(&policy)?;
-        let explain = move || {
-            let members = known.on(&cluster);
-            let mut explanations = Vec::new();
-            for person in &people {
-                for role in &roles {
-                    let inquiry = Inquiry { person, cluster: &cluster, role, members, address };
-                    explanations.push(policy.explain(&inquiry)?);
-                }
+        let (cluster, word) = match &asked {
+            AskedDecision::Role { cluster, role, .. } => {
+                (Some(cluster.clone()), role.as_ref().map(ToString::to_string))
             }
-            Ok(explanations)
+            AskedDecision::Duty(duty) => (None, Some(duty.to_string())),
         };
+        let about = |record: Record| Record { cluster, role: word, ..record };
+        self.need_auditor(request, caller, &person.asked_by("explain"), about).await?;
+        match asked {
+            AskedDecision::Role { cluster, role, address } => {
+                self.explain_roles(person, cluster, role, address).await
+            }
+            AskedDecision::Duty(duty) => self.explain_duty(person, duty).await,
+        }
+    }
+
+    async fn explain_roles(
+        &self,
+        AskedPerson { names, way }: AskedPerson,
+        cluster: ClusterName,
+        role: Option<RoleName>,
+        address: Option<IpAddr>,
+    ) -> Result<Vec<Explanation>, QuestionError> {
+        let policy = self.policy();
+        let people = policy.by_each_way(&names, way.as_ref())?;
+        let ways = people.iter().map(|person| person.way());
+        let known = self.known_members(&policy, ways, Some(&cluster)).await;
+        let explain = move || {
+            policy.explain_each(&Inquiries {
+                people: &people,
+                cluster: &cluster,
+                role: role.as_ref(),
+                members: known.on(&cluster),
+                address,
+            })
+        };
+        Ok(self.0.desk.answer(explain).await??)
+    }
+
+    async fn explain_duty(
+        &self,
+        AskedPerson { names, way }: AskedPerson,
+        duty: Duty,
+    ) -> Result<Vec<Explanation>, QuestionError> {
+        let policy = self.policy();
+        policy.meant(way.as_ref())?;
+        let explain = move || vec![policy.explain_duty(&names, way.as_ref(), duty)];
         self.0.desk.answer(explain).await
     }
 
-    /// Who may act as a role, as the lines of the map say it: for auditors.
+    /// Who may act as a role, or has a duty, as the lines of the map say it: for auditors.
     ///
     /// # Errors
     /// As [`Self::explain`].
@@ -125,19 +180,23 @@ impl Broker {
         &self,
         request: &Request,
         caller: &Caller,
-        cluster: &ClusterName,
-        role: &RoleName,
+        asked: AskedRole,
     ) -> Result<WhoCan, QuestionError> {
-        let about = |record: Record| Record {
-            cluster: Some(cluster.clone()),
-            role: Some(role.to_string()),
-            ..record
+        let (cluster, word) = match &asked {
+            AskedRole::Role { cluster, role } => (Some(cluster.clone()), role.to_string()),
+            AskedRole::Duty(duty) => (None, duty.to_string()),
         };
+        let about = |record: Record| Record { cluster, role: Some(word), ..record };
         self.need_auditor(request, caller, "who-can", about).await?;
         let policy = self.policy();
-        let known = self.known_members(&policy, Some(cluster)).await;
-        let (cluster, role) = (cluster.clone(), role.clone());
-        self.0.desk.answer(move || policy.who_can(&cluster, &role, known.on(&cluster))).await
+        match asked {
+            AskedRole::Role { cluster, role } => {
+                let known = self.known_members(&policy, policy.ways.keys(), Some(&cluster)).await;
+                let find = move || policy.who_can(&cluster, &role, known.on(&cluster));
+                Ok(self.0.desk.answer(find).await??)
+            }
+            AskedRole::Duty(duty) => self.0.desk.answer(move || policy.who_has(duty)).await,
+        }
     }
 
     /// All that somebody may act as, by each way in that is meant: for auditors.
@@ -151,14 +210,15 @@ impl Broker {
         person: AskedPerson,
     ) -> Result<Vec<WhatCan>, QuestionError> {
         self.need_auditor(request, caller, &person.asked_by("what-can"), |record| record).await?;
+        let AskedPerson { names, way } = person;
         let policy = self.policy();
-        let known = self.known_members(&policy, None).await;
-        let people = person.by_each_way(&policy)?;
-        let find = move || {
+        let people = policy.by_each_way(&names, way.as_ref())?;
+        let known = self.known_members(&policy, people.iter().map(|one| one.way()), None).await;
+        let find = move || -> Result<Vec<WhatCan>, InquiryError> {
             let people = people.iter();
             people.map(|person| policy.what_can(person, |cluster| known.on(cluster))).collect()
         };
-        self.0.desk.answer(find).await
+        Ok(self.0.desk.answer(find).await??)
     }
 }
 
@@ -193,22 +253,31 @@ impl Broker {
         let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
         let map = kept_map(self.store(), &lease.revision).await.map_err(LeaseError::Store)?;
         let policy = self.policy();
-        let known = self.known_members(&policy, Some(&lease.cluster)).await;
-        let now = policy.explain(&Inquiry {
-            person: &holder_of(&lease),
-            cluster: &lease.cluster,
-            role: &lease.role,
-            members: known.on(&lease.cluster),
-            address: Some(lease.client),
-        });
-        Ok(lease::explain(&lease, map.as_ref(), now.ok()))
+        let way = lease.principal.issuer();
+        let known = self.known_members(&policy, [way], Some(&lease.cluster)).await;
+        let explain = move || {
+            let now = policy.explain(&Inquiry {
+                person: &holder_of(&lease),
+                cluster: &lease.cluster,
+                role: &lease.role,
+                members: known.on(&lease.cluster),
+                address: Some(lease.client),
+            });
+            lease::explain(&lease, map.as_ref(), now.ok())
+        };
+        self.0.desk.answer(explain).await
     }
 
-    /// What the clusters say of the memberships of what they lend, on `only` or on all, if the map
-    /// asks for any.
-    async fn known_members(&self, policy: &Policy, only: Option<&ClusterName>) -> Known {
+    /// What the clusters say of the memberships of what they lend, on `only` or on all. None is
+    /// asked when no line of the maps of `ways` turns on it.
+    async fn known_members<'w>(
+        &self,
+        policy: &Policy,
+        ways: impl IntoIterator<Item = &'w WayName>,
+        only: Option<&ClusterName>,
+    ) -> Known {
         let otherwise = KnownMembers::nothing();
-        if policy.map.asked_groups().is_empty() {
+        if !policy.asks_members(ways) {
             return Known { on: BTreeMap::new(), otherwise };
         }
         let targets = policy.targets.iter();
@@ -230,21 +299,76 @@ impl Broker {
 impl AskedPerson {
     /// What was asked about them, for the audit: nobody has proven the name.
     fn asked_by(&self, what: &str) -> String {
-        format!("{what}: {}", cut(&self.user))
+        format!("{what}: {}", cut(self.names.system_user()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use futures::poll;
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+
+    /// What is handed to such a runtime is done one after another, in the order in which it came: so
+    /// whoever is done shows that those before were done or never came.
+    fn of_one_hand() -> Runtime {
+        Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap()
     }
 
-    /// The same person by each way in that is meant.
-    fn by_each_way(self, policy: &Policy) -> Result<Vec<UnverifiedPerson>, InquiryError> {
-        let Self { user, way, groups } = self;
-        let ways = match way {
-            Some(way) => vec![way],
-            None => policy.ways.keys().cloned().collect(),
-        };
-        let person = |way: WayName| UnverifiedPerson::new(way, user.clone(), groups.clone());
-        let known = |way: &WayName| policy.ways.contains_key(way);
-        match ways.iter().find(|way| !known(way)) {
-            Some(unknown) => Err(InquiryError::UnknownWay(unknown.clone())),
-            None => Ok(ways.into_iter().map(person).collect()),
-        }
+    #[test]
+    fn questions_are_answered_one_at_a_time() {
+        of_one_hand().block_on(async {
+            let (desk, begun) = (Desk::default(), Arc::new(AtomicBool::new(false)));
+            let first = desk.turn().await.unwrap();
+            let begin = Arc::clone(&begun);
+            let mut second = Box::pin(desk.answer(move || begin.store(true, Ordering::SeqCst)));
+            assert!(poll!(&mut second).is_pending());
+            spawn_blocking(|| ()).await.unwrap();
+            assert!(!begun.load(Ordering::SeqCst), "the second began beside the first");
+            drop(first);
+            second.await.unwrap();
+            assert!(begun.load(Ordering::SeqCst));
+        });
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_leaves_the_desk_to_the_next() {
+        let desk = Desk::default();
+        let (finish, finished) = mpsc::channel::<()>();
+        let mut gone = Box::pin(desk.answer(move || finished.recv()));
+        assert!(poll!(&mut gone).is_pending());
+        drop(gone);
+        let mut next = Box::pin(desk.answer(|| "answer"));
+        assert!(poll!(&mut next).is_pending());
+        // One who goes away while waiting takes no turn either.
+        let mut waiting = Box::pin(desk.answer(|| ()));
+        assert!(poll!(&mut waiting).is_pending());
+        drop(waiting);
+        drop(finish);
+        assert_eq!(next.await.unwrap(), "answer");
+        assert_eq!(desk.answer(|| "another").await.unwrap(), "another");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_dies_leaves_the_desk_to_the_next() {
+        let desk = Desk::default();
+        let died = desk.answer(|| -> () { panic!("in a test") }).await;
+        assert!(matches!(died, Err(QuestionError::Interrupted)), "{died:?}");
+        assert_eq!(desk.answer(|| "answer").await.unwrap(), "answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever_for_their_turn() {
+        let desk = Desk::default();
+        let first = desk.turn().await.unwrap();
+        let refused = desk.answer(|| ()).await;
+        assert!(matches!(refused, Err(QuestionError::Busy)), "{refused:?}");
+        drop(first);
+        desk.answer(|| ()).await.unwrap();
     }
 }

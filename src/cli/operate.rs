@@ -34,9 +34,9 @@ pub(super) async fn run(command: OperatorCommand, clock: &Clock) -> Result<Exit,
     match command {
         OperatorCommand::Check(file) => check(&file.config),
         OperatorCommand::Doctor(command) => doctor::run(command, clock).await,
-        OperatorCommand::Explain(command) => questions::explain(command).await,
+        OperatorCommand::Explain(command) => questions::explain(command, clock).await,
         OperatorCommand::WhoCan(command) => questions::who_can(command, clock).await,
-        OperatorCommand::WhatCan(command) => questions::what_can(command).await,
+        OperatorCommand::WhatCan(command) => questions::what_can(command, clock).await,
         OperatorCommand::Map(command) => map::run(command).await,
         OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
             export(&config.config, after).await
@@ -81,7 +81,8 @@ pub(super) fn configuration(path: &Path) -> Result<Config, OperateError> {
     config::load(path).map_err(|diagnostics| told(path, &diagnostics))
 }
 
-fn told(path: &Path, diagnostics: &[Diagnostic]) -> OperateError {
+/// Tells every mistake of the configuration in `path`, and gives what is said last.
+pub(super) fn told(path: &Path, diagnostics: &[Diagnostic]) -> OperateError {
     warn(listed(diagnostics).trim_end());
     let path = Shown::new(path.display());
     OperateError::Config { path, mistakes: diagnostics.len() }

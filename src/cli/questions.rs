@@ -1,8 +1,10 @@
-//! What auditors ask the map: `explain`, `who-can`, `what-can`. Each reads the configuration and
-//! the map; servers are asked only for what the answer turns on.
+//! What auditors ask the map: `explain`, `who-can`, `what-can`. Each reads the map and what the
+//! configuration says of it; servers, and the secrets for them, are asked for only when the answer
+//! turns on them.
 
 mod members;
 mod people;
+mod source;
 mod text;
 
 use std::fmt::Display;
@@ -12,19 +14,20 @@ use serde::Serialize;
 use super::args::{About, Explain, Members, WhatCan, WhoCan};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::operate::{OperateError, configuration};
+use super::operate::{OperateError, store_of};
 use super::terminal::{self, safe_json};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::lease::{self, Again, holder_of};
 use crate::mapping::{
-    Explanation, Inquiry, InquiryError, PersonCan, Policy, RoleAnswer, UnverifiedPerson, Verdict,
+    Duty, Explanation, Inquiries, Inquiry, InquiryError, PersonCan, UnverifiedNames,
+    UnverifiedPerson, Verdict,
 };
-use crate::names::{LeaseId, WayName};
+use crate::names::{ClusterName, LeaseId, RoleName, WayName};
 use crate::store;
 
 use members::Clusters;
-use people::LeftOut;
+use people::{LeftOut, NotThere};
+use source::Source;
 
 pub(super) use people::PeopleError;
 
@@ -40,8 +43,8 @@ pub(super) enum QuestionError {
 }
 
 /// Explains decisions of the map.
-pub(super) async fn explain(command: Explain) -> Result<Exit, Failure> {
-    unanswered(try_explain(command).await)
+pub(super) async fn explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
+    unanswered(try_explain(command, clock).await)
 }
 
 /// Says who may act as a role.
@@ -50,8 +53,8 @@ pub(super) async fn who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Fail
 }
 
 /// Says as what somebody may act.
-pub(super) async fn what_can(command: WhatCan) -> Result<Exit, Failure> {
-    unanswered(try_what_can(command).await)
+pub(super) async fn what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> {
+    unanswered(try_what_can(command, clock).await)
 }
 
 /// Whatever fails here, there is no answer: the exit code must not be that of a no.
@@ -63,50 +66,56 @@ fn unanswered(outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
 #[derive(Serialize)]
 struct Explanations {
     explanations: Vec<Explanation>,
+    /// Ways in by which nobody of the name could log in, when the directories were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<NotThere>,
 }
 
-async fn try_explain(command: Explain) -> Result<Exit, Failure> {
-    let Explain { config, user, cluster, role, about, from, lease, json } = command;
-    let mut config = configuration(&config.config)?;
+async fn try_explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
+    let Explain { config, user, cluster, role, duty, about, from, lease, json } = command;
+    let source = Source::read(config.config)?;
     if let Some(lease) = lease {
-        return explain_lease(config, lease, json).await;
+        return explain_lease(source, lease, json).await;
     }
-    let (Some(user), Some(cluster)) = (user, cluster) else { return Ok(Exit::Usage) };
-    let roles = match role {
-        Some(role) => vec![role],
-        None => config.policy.lent_on(&cluster).map_err(QuestionError::from)?,
-    };
-    let people = people_of(&config.policy, &user, &about)?;
-    let clusters = Clusters::ask(&mut config, &about.members, Some(&cluster)).await;
-    let members = clusters.known(&cluster);
-    let mut explanations = Vec::new();
-    for person in &people {
-        for role in &roles {
-            let cluster = &cluster;
-            let inquiry = Inquiry { person, cluster, role, members, address: from };
-            let explained = config.policy.explain(&inquiry).map_err(QuestionError::from)?;
-            explanations.push(explained);
+    let Some(user) = user else { return Ok(Exit::Usage) };
+    let somebody = Somebody::find(&source, user, &about, clock).await?;
+    let explanations = match (cluster, duty) {
+        (Some(cluster), _) => {
+            let ways = somebody.ways();
+            let clusters = Clusters::ask(&source, &about.members, &ways, Some(&cluster)).await;
+            let explained = source.policy.explain_each(&Inquiries {
+                people: &somebody.people,
+                cluster: &cluster,
+                role: role.as_ref(),
+                members: clusters.known(&cluster),
+                address: from,
+            });
+            explained.map_err(QuestionError::from)?
         }
-    }
+        (None, Some(duty)) => somebody.explain_duty(&source, &about, duty),
+        (None, None) => return Ok(Exit::Usage),
+    };
     let exit = exit_of(explanations.iter().map(|explanation| explanation.verdict));
+    let answer = Explanations { explanations, left_out: somebody.not_there };
     if json {
-        print_json(&Explanations { explanations })?;
+        print_json(&answer)?;
     } else {
-        let texts: Vec<String> = explanations.iter().map(text::explanation).collect();
-        print(texts.join("\n"))?;
+        print(text::explanations(&answer))?;
     }
     Ok(exit)
 }
 
 /// Explains from the store why a lease was issued. The answer is that of the map of its time.
-async fn explain_lease(mut config: Config, id: LeaseId, json: bool) -> Result<Exit, Failure> {
-    let clusters = Clusters::ask(&mut config, &Members::default(), None).await;
-    let Config { store, policy, .. } = config;
-    let store = store::open_read_only(store).await.map_err(OperateError::Store)?;
+async fn explain_lease(source: Source, id: LeaseId, json: bool) -> Result<Exit, Failure> {
+    let store = store::open_read_only(store_of(source.path())?).await;
+    let store = store.map_err(OperateError::Store)?;
     let lease = store.lease(id).await.map_err(OperateError::Store)?;
     let lease = lease.ok_or(QuestionError::NoLease(id))?;
     let map = store::kept_map(&*store, &lease.revision).await.map_err(OperateError::Store)?;
-    let now = policy.explain(&Inquiry {
+    let ways = [lease.principal.issuer()];
+    let nothing_said = Members::default();
+    let clusters = Clusters::ask(&source, &nothing_said, &ways, Some(&lease.cluster)).await;
+    let now = source.policy.explain(&Inquiry {
         person: &holder_of(&lease),
         cluster: &lease.cluster,
         role: &lease.role,
@@ -126,17 +135,51 @@ async fn explain_lease(mut config: Config, id: LeaseId, json: bool) -> Result<Ex
     })
 }
 
-/// The same person by each way in that may be meant.
-fn people_of(
-    policy: &Policy,
-    user: &str,
-    about: &About,
-) -> Result<Vec<UnverifiedPerson>, QuestionError> {
-    let person = |way: WayName| UnverifiedPerson::new(way, user.to_owned(), about.groups.clone());
-    match &about.way {
-        Some(way) if policy.ways.contains_key(way) => Ok(vec![person(way.clone())]),
-        Some(way) => Err(InquiryError::UnknownWay(way.clone()).into()),
-        None => Ok(policy.ways.keys().cloned().map(person).collect()),
+/// Whoever is asked about, by each way in that may be meant.
+struct Somebody {
+    names: UnverifiedNames,
+    people: Vec<UnverifiedPerson>,
+    not_there: Vec<NotThere>,
+}
+
+impl Somebody {
+    /// Who it is: as it was typed, or as the directories say.
+    ///
+    /// # Errors
+    /// When the way in is not configured, nobody can have such names, or a directory cannot say.
+    async fn find(
+        source: &Source,
+        user: String,
+        about: &About,
+        clock: &Clock,
+    ) -> Result<Self, Failure> {
+        let policy = &source.policy;
+        let meant = policy.meant(about.way.as_ref()).map_err(QuestionError::from)?;
+        let names = UnverifiedNames::typed(user, about.groups.clone());
+        let names = names.map_err(|error| QuestionError::from(InquiryError::from(error)))?;
+        if about.resolve {
+            let ways = source.config()?.ways;
+            let found = people::named(ways, &meant, names.system_user(), clock.now()).await;
+            let people::Named { people, not_there } = found.map_err(QuestionError::from)?;
+            return Ok(Self { names, people, not_there });
+        }
+        let people = policy.by_each_way(&names, about.way.as_ref()).map_err(QuestionError::from)?;
+        Ok(Self { names, people, not_there: Vec::new() })
+    }
+
+    fn ways(&self) -> Vec<&WayName> {
+        self.people.iter().map(UnverifiedPerson::way).collect()
+    }
+
+    /// One explanation, or one for each way in whose directory has said which groups they are in.
+    fn explain_duty(&self, source: &Source, about: &About, duty: Duty) -> Vec<Explanation> {
+        let policy = &source.policy;
+        if about.resolve {
+            let people = self.people.iter();
+            let each = people.map(|one| policy.explain_duty(one.names(), Some(one.way()), duty));
+            return each.collect();
+        }
+        vec![policy.explain_duty(&self.names, about.way.as_ref(), duty)]
     }
 }
 
@@ -166,18 +209,27 @@ struct WhoAnswer {
 }
 
 async fn try_who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
-    let WhoCan { config, role, cluster, resolve, members, json } = command;
-    let mut config = configuration(&config.config)?;
-    let clusters = Clusters::ask(&mut config, &members, Some(&cluster)).await;
-    let known = clusters.known(&cluster);
-    let who = config.policy.who_can(&cluster, &role, known).map_err(QuestionError::from)?;
-    let mut answer = WhoAnswer { who, people: None, left_out: None };
-    if resolve {
-        let found = people::all(config.ways, clock.now()).await.map_err(QuestionError::from)?;
-        let may = config.policy.who_of(&cluster, &role, known, &found.people);
-        answer.people = Some(may.map_err(QuestionError::from)?);
-        answer.left_out = Some(found.left_out);
-    }
+    let WhoCan { config, role, cluster, duty, resolve, members, json } = command;
+    let source = Source::read(config.config)?;
+    let everybody = if resolve {
+        let found = people::all(source.config()?.ways, clock.now()).await;
+        Some(found.map_err(QuestionError::from)?)
+    } else {
+        None
+    };
+    let people = everybody.as_ref().map(|found| found.people.as_slice());
+    let (who, people) = match (role.zip(cluster), duty) {
+        (Some((role, cluster)), _) => {
+            let may = who_can_be(&source, &cluster, &role, &members, people).await;
+            may.map_err(QuestionError::from)?
+        }
+        (None, Some(duty)) => {
+            let policy = &source.policy;
+            (policy.who_has(duty), people.map(|people| policy.who_of_duty(duty, people)))
+        }
+        (None, None) => return Ok(Exit::Usage),
+    };
+    let answer = WhoAnswer { who, people, left_out: everybody.map(|found| found.left_out) };
     let exit = exit_of_who(&answer);
     if json {
         print_json(&answer)?;
@@ -187,11 +239,28 @@ async fn try_who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Who may act as a role of a cluster, by the lines, and of `people` if they are named.
+async fn who_can_be(
+    source: &Source,
+    cluster: &ClusterName,
+    role: &RoleName,
+    said: &Members,
+    people: Option<&[UnverifiedPerson]>,
+) -> Result<(crate::mapping::WhoCan, Option<Vec<PersonCan>>), InquiryError> {
+    let policy = &source.policy;
+    let ways: Vec<&WayName> = policy.ways.keys().collect();
+    let clusters = Clusters::ask(source, said, &ways, Some(cluster)).await;
+    let known = clusters.known(cluster);
+    let who = policy.who_can(cluster, role, known)?;
+    let people = people.map(|people| policy.who_of(cluster, role, known, people)).transpose()?;
+    Ok((who, people))
+}
+
 fn exit_of_who(answer: &WhoAnswer) -> Exit {
     if let Some(people) = &answer.people {
-        return exit_of(people.iter().map(|person| person.verdict));
+        return exit_of(people.iter().map(|person| person.answer.verdict));
     }
-    let may = if answer.who.terms.is_some() { answer.who.lines.as_slice() } else { &[] };
+    let may = if answer.who.not_lent.is_none() { answer.who.lines.as_slice() } else { &[] };
     exit_of(may.iter().map(|line| match line.if_member_of {
         None => Verdict::Allowed,
         Some(_) => Verdict::Unknown,
@@ -202,25 +271,29 @@ fn exit_of_who(answer: &WhoAnswer) -> Exit {
 #[derive(Serialize)]
 struct WhatAnswer {
     people: Vec<crate::mapping::WhatCan>,
+    /// Ways in by which nobody of the name could log in, when the directories were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<NotThere>,
 }
 
-async fn try_what_can(command: WhatCan) -> Result<Exit, Failure> {
+async fn try_what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> {
     let WhatCan { config, user, about, json } = command;
-    let mut config = configuration(&config.config)?;
-    let people = people_of(&config.policy, &user, &about)?;
-    let clusters = Clusters::ask(&mut config, &about.members, None).await;
-    let mut answer = WhatAnswer { people: Vec::new() };
-    for person in &people {
-        let can = config.policy.what_can(person, |cluster| clusters.known(cluster));
-        answer.people.push(can.map_err(QuestionError::from)?);
-    }
-    let roles = answer.people.iter().flat_map(|person| &person.roles);
-    let exit = exit_of(roles.map(|RoleAnswer { verdict, .. }| *verdict));
+    let source = Source::read(config.config)?;
+    let somebody = Somebody::find(&source, user, &about, clock).await?;
+    let clusters = Clusters::ask(&source, &about.members, &somebody.ways(), None).await;
+    let people = somebody.people.iter();
+    let people = people.map(|one| source.policy.what_can(one, |cluster| clusters.known(cluster)));
+    let people: Result<_, InquiryError> = people.collect();
+    let people = people.map_err(QuestionError::from)?;
+    let answer = WhatAnswer { people, left_out: somebody.not_there };
+    let exit = exit_of(answer.people.iter().flat_map(|person| {
+        let roles = person.roles.iter().map(|role| role.answer.verdict);
+        roles.chain(person.duties.iter().map(|duty| duty.answer.verdict))
+    }));
     if json {
         print_json(&answer)?;
     } else {
-        let texts: Vec<String> = answer.people.iter().map(text::what_can).collect();
-        print(texts.join("\n"))?;
+        print(text::what_they_can(&answer))?;
     }
     Ok(exit)
 }

@@ -71,6 +71,24 @@ pub(super) fn read(
     Some((ClusterEntry { settings, client: client?, postgres }, target))
 }
 
+/// What one cluster lends. What it takes to reach it is not looked at, and none of its secrets is
+/// read.
+pub(super) fn read_target(
+    table: &Table<'_>,
+    names: &mut Unique<ClusterName>,
+    dialects: &mut Vec<Dialect>,
+) -> Option<Target> {
+    let name = table.required("name", &form::label());
+    if let Some(name) = &name {
+        names.claim(table, "name", name);
+    }
+    dialects.extend(table.optional("postgres", &form::number::<Dialect>(13, 18)));
+    let roles = roles(table);
+    let user = table.defaulted("user", "\"pgbridge\"", &form::role());
+    let profiles = profiles(table, &roles, user.as_ref());
+    Some(Target { cluster: name?, profiles: profiles? })
+}
+
 fn place(table: &Table<'_>) -> Option<(Host, u16)> {
     let host = table.required("host", &form::host_or_socket());
     let port = table.defaulted("port", "5432", &form::port());

@@ -30,6 +30,7 @@ mod lockout;
 mod log;
 mod map;
 mod map_settings;
+mod policy;
 mod reader;
 mod server;
 mod session;
@@ -117,6 +118,16 @@ pub fn store_only(path: &Path) -> Result<StoreSettings, Vec<Diagnostic>> {
 /// When the file cannot be read or is not TOML, or one of those keys is missing or wrong.
 pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
     settled(path, read(path, bytes_of(path)?, |root| map_settings::read(&root)))
+}
+
+/// Reads what questions to the map need: the map, which way in uses which, and what is lent. The
+/// map's files are opened and no other, so none of the secrets has to be there.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, or the map
+/// has a mistake.
+pub fn policy_only(path: &Path) -> Result<Policy, Vec<Diagnostic>> {
+    settled(path, read(path, bytes_of(path)?, |root| policy::read(&root)))
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {

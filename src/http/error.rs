@@ -66,6 +66,9 @@ impl From<QuestionError> for Problem {
         match error {
             QuestionError::Access(error) => error.into(),
             QuestionError::Inquiry(error) => Self::new(Kind::QueryUnfit, error.to_string()),
+            QuestionError::Busy => {
+                Self::new(Kind::DeskBusy, error.to_string()).retry_after(PARTY_AWAY_SECONDS)
+            }
             QuestionError::Interrupted => Self::new(Kind::Internal, error.to_string())
                 .because("the task that was to answer has died"),
         }

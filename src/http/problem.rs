@@ -59,6 +59,7 @@ pub(super) enum Kind {
     ClusterAway,
     DirectoryAway,
     NotReady,
+    DeskBusy,
     TimedOut,
     Other(StatusCode),
 }
@@ -138,6 +139,7 @@ impl Kind {
                 (S::SERVICE_UNAVAILABLE, "directory-away", "The directory cannot be asked now")
             }
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "The cluster is not ready yet"),
+            Self::DeskBusy => (S::SERVICE_UNAVAILABLE, "desk-busy", "The auditors' desk is busy"),
             Self::TimedOut => (S::SERVICE_UNAVAILABLE, "timed-out", "The answer took too long"),
             Self::Other(status) => {
                 (status, "other", status.canonical_reason().unwrap_or("The request failed"))

@@ -1,292 +1,67 @@
 //! Why somebody may act as a role, or may not: every line that was asked, and what it said.
+//!
+//! ```text
+//! inquiry    what is asked, of whom
+//!   -> here  the way down the lines, as a decision takes it
+//!   -> minutes, outcome    what each line said; what follows
+//!   -> answer  what is told
+//! ```
 
-use std::net::IpAddr;
+mod answer;
+mod inquiry;
+mod minutes;
+mod outcome;
+#[cfg(test)]
+pub(super) mod stand;
+#[cfg(test)]
+mod tests;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use super::near::{self, Near};
-use super::scan::{Arrival, Asked, Course, KnownMembers, MapLine, Of, Said, Step, readable};
-use super::{
-    Because, DatabaseUserView, IdentMap, Maps, Matched, Memberships, Policy, Profile, ReasonRule,
-    RuleView, Target,
+pub use answer::{
+    AskedLine, AskedMap, Cause, Explanation, LentTerms, LineSaid, NameOf, NearMiss, NetworkSaid,
+    Verdict,
 };
-use crate::names::{ClusterName, RoleName, WayName};
+pub use inquiry::{Inquiries, Inquiry, InquiryError};
 
-/// Most lines that one explanation lists. All are asked, however many there are.
+pub(super) use minutes::Telling;
+
+use super::near::Nearby;
+use super::scan::{Arrival, Asked, Course, KnownMembers, MapLine, Of, Said, Step};
+use super::{Because, Duty, IdentMap, Maps, Matched, Memberships, Policy, UnverifiedNames};
+use crate::names::{RoleName, WayName};
+use minutes::Minutes;
+use outcome::Outcome;
+
+/// Most lines that one answer lists. All are asked, however many there are.
 const LISTED_MAX: usize = 10_000;
 /// Most near misses that are told.
 const NEAR_MAX: usize = 5;
 
-/// A question: may this person act as this role there? Nobody has proven who the person is.
+/// Said where nobody looked for near misses.
+const NEAR_UNSOUGHT: &str =
+    "name one role (`role`, `--role`) to be told which lines nearly let them in";
+
+/// What somebody would act as, and what is known of its memberships.
 #[derive(Clone, Copy, Debug)]
-pub struct Inquiry<'a> {
-    /// The person.
-    pub person: &'a UnverifiedPerson,
-    /// The cluster.
-    pub cluster: &'a ClusterName,
-    /// The role.
-    pub role: &'a RoleName,
-    /// What is known of the memberships there.
+pub(super) struct Sought<'a> {
+    /// A role of a cluster, or a duty.
+    pub role: &'a str,
     pub members: &'a KnownMembers,
-    /// Where they would ask from, if that is to count.
-    pub address: Option<IpAddr>,
 }
 
-/// Somebody as a person describes them who asks about them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnverifiedPerson {
-    way: WayName,
-    system_user: String,
-    groups: Vec<String>,
+/// How much is told beside the answer.
+#[derive(Clone, Copy)]
+enum Detail {
+    /// Every line, and which lines nearly let them in.
+    All,
+    /// So many lines, since it is one explanation of many.
+    Lines(usize),
 }
 
-impl UnverifiedPerson {
-    /// Somebody who would come by `way` as `system_user` and be in `groups`.
-    #[must_use]
-    pub fn new(way: WayName, system_user: String, mut groups: Vec<String>) -> Self {
-        // As a login has them.
-        groups.sort();
-        groups.dedup();
-        Self { way, system_user, groups }
-    }
-
-    /// The way in.
-    #[must_use]
-    pub fn way(&self) -> &WayName {
-        &self.way
-    }
-
-    /// What the map is asked about.
-    #[must_use]
-    pub fn system_user(&self) -> &str {
-        &self.system_user
-    }
-
-    /// Their groups, in order, each once.
-    #[must_use]
-    pub fn groups(&self) -> &[String] {
-        &self.groups
-    }
-}
-
-impl Maps {
-    /// The map of groups, when `person` names no group to ask it about.
-    pub(super) fn unasked_group_map(&self, person: &UnverifiedPerson) -> Option<String> {
-        let map = self.group_map.as_ref().filter(|_| person.groups.is_empty());
-        map.map(ToString::to_string)
-    }
-}
-
-/// Whether somebody may act as a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// They may.
-    Allowed,
-    /// They may not.
-    Denied,
-    /// It depends on memberships that are not known.
-    Unknown,
-}
-
-/// Why: one stable word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// A line of the map lets them in.
-    Mapped,
-    /// No line of the map does.
-    NotMapped,
-    /// A line of the map ended in an error, which denies.
-    MapFailed,
-    /// The cluster does not lend the role.
-    NoProfile,
-    /// The role is not issued to the address.
-    Network,
-    /// It depends on the members of a group role, and they are not known.
-    MembersUnknown,
-}
-
-/// Why somebody may act as a role on a cluster, or may not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Explanation {
-    /// The answer.
-    pub verdict: Verdict,
-    /// Why, as one word.
-    pub cause: Cause,
-    /// Why, as a sentence.
-    #[schema(
-        example = "pg_ident.conf:3 lets group `cn=readers,ou=groups,dc=example,dc=test` act as `orders_read`"
-    )]
-    pub reason: String,
-    /// The way in.
-    #[schema(example = "corp")]
-    pub way: String,
-    /// The name that the maps were asked about.
-    #[schema(example = "alice")]
-    pub system_user: String,
-    /// The groups that the maps were asked about, in order.
-    #[schema(example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
-    pub groups: Vec<String>,
-    /// The cluster.
-    #[schema(example = "orders")]
-    pub cluster: String,
-    /// The role.
-    #[schema(example = "orders_read")]
-    pub role: String,
-    /// The line that decided; left out when none did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<MapLine>,
-    /// The group that it decided for; left out when that was the person's own name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "cn=readers,ou=groups,dc=example,dc=test")]
-    pub by_group: Option<String>,
-    /// Lines that would decide if the role were a member of their group role, which is not known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undecided: Vec<MapLine>,
-    /// Each map that was asked, in order, with each name that it was asked about.
-    pub asked: Vec<AskedMap>,
-    /// Lines asked that are not listed, since there are too many.
-    #[schema(example = 0)]
-    pub unlisted_lines: usize,
-    /// The map of groups, when no group was named to ask it about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "corp-groups")]
-    pub unasked_group_map: Option<String>,
-    /// Lines that nearly let them in, when no line did.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub near: Vec<NearMiss>,
-    /// The terms on which the cluster lends the role; left out when it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub terms: Option<LentTerms>,
-    /// Which PostgreSQL's reading of the map: its major version.
-    #[schema(example = 16)]
-    pub postgres: u32,
-    /// Which content of the map.
-    pub map_revision: String,
-}
-
-/// One map that was asked about one name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct AskedMap {
-    /// The map.
-    #[schema(example = "corp")]
-    pub map: String,
-    /// Whose name it is.
-    pub of: NameOf,
-    /// The name.
-    #[schema(example = "alice")]
-    pub name: String,
-    /// Its lines, in order, up to the one that decided.
-    pub lines: Vec<AskedLine>,
-}
-
-/// Whose name a map was asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NameOf {
-    /// The person's own.
-    Person,
-    /// That of a group of theirs.
-    Group,
-}
-
-/// One line, and what it said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct AskedLine {
-    /// The line.
-    #[serde(flatten)]
-    pub line: MapLine,
-    /// What it said.
-    pub said: LineSaid,
-    /// What group 1 of its regular expression matched.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "alice")]
-    pub capture: Option<String>,
-    /// The role that it gives with that, or the role, group or expression that it names, when it is
-    /// not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "orders_read")]
-    pub gives: Option<String>,
-    /// Why it ended in an error, in PostgreSQL's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// What a line said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LineSaid {
-    /// It is about another name.
-    OtherUser,
-    /// It is about this name, and gives another role.
-    OtherRole,
-    /// It lets them in.
-    Allows,
-    /// It ended in an error, which denies; no later line was asked.
-    Fails,
-    /// It lets the members of a group role in, and whether the role is one is not known.
-    Unknown,
-}
-
-/// A line that nearly let somebody in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct NearMiss {
-    /// The line.
-    #[serde(flatten)]
-    pub line: MapLine,
-    /// What is different.
-    pub differs: Near,
-    /// The same as a sentence.
-    pub detail: String,
-}
-
-/// The terms on which a cluster lends a role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct LentTerms {
-    /// The databases it is lent for.
-    #[schema(example = json!(["orders"]))]
-    pub databases: Vec<String>,
-    /// How long a lease lives when nothing is asked.
-    #[schema(example = 3600)]
-    pub ttl_seconds: u32,
-    /// How long a lease may live with all renewals.
-    #[schema(example = 28800)]
-    pub max_ttl_seconds: u32,
-    /// Whether a reason must be given.
-    pub reason_required: bool,
-    /// The networks it is issued to; left out when that is any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["10.0.0.0/8"]))]
-    pub networks: Option<Vec<String>>,
-    /// What that says of the address that was named.
-    pub network: NetworkSaid,
-}
-
-/// What the networks of a role say of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkSaid {
-    /// It is issued to any.
-    Any,
-    /// It is issued to this one.
-    Admitted,
-    /// It is not issued to this one.
-    NotAdmitted,
-    /// No address was named.
-    NotAsked,
-}
-
-/// Why nothing can be explained.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InquiryError {
-    /// No cluster of this name is configured.
-    #[error("no cluster `{0}` is configured")]
-    UnknownCluster(ClusterName),
-    /// No way in of this name is configured.
-    #[error("no way in `{0}` is configured")]
-    UnknownWay(WayName),
+/// What was found out before it is known for what it is told.
+struct Findings {
+    asked: Vec<AskedMap>,
+    unlisted: usize,
+    arrival: Arrival,
 }
 
 impl Policy {
@@ -296,18 +71,107 @@ impl Policy {
     /// # Errors
     /// When cluster or way in are not configured.
     pub fn explain(&self, inquiry: &Inquiry<'_>) -> Result<Explanation, InquiryError> {
-        let target = self.target(inquiry.cluster)?;
-        let maps = self.maps_of(inquiry.person.way())?;
-        let profile = target.profiles.iter().find(|profile| profile.role == *inquiry.role);
-        let Inquiry { person, role, members, .. } = *inquiry;
-        let mut minutes = Minutes { role, asked: Vec::new(), listed: 0, unlisted: 0 };
-        let arrival = self.arrive(maps, person, role, members, |telling| minutes.take(telling));
-        let outcome = Outcome::of(&arrival, profile.map(AsRef::as_ref), inquiry);
-        let near = match outcome.cause {
-            Cause::NotMapped => self.near_misses(maps, inquiry),
-            _ => Vec::new(),
+        self.explain_in(inquiry, Detail::All)
+    }
+
+    /// The same by each way in and for each role that is meant. When that is every role, nobody
+    /// looks for lines that nearly let them in, and the lines that are listed are fewer for each:
+    /// together no more than for one.
+    ///
+    /// # Errors
+    /// When the cluster or a way in are not configured.
+    pub fn explain_each(&self, asked: &Inquiries<'_>) -> Result<Vec<Explanation>, InquiryError> {
+        let Inquiries { people, cluster, role, members, address } = *asked;
+        let lent = &self.target(cluster)?.profiles;
+        let (roles, detail) = match role {
+            Some(role) => (vec![role], Detail::All),
+            None => {
+                let count = lent.len().saturating_mul(people.len()).max(1);
+                (
+                    lent.iter().map(|profile| &profile.role).collect(),
+                    Detail::Lines(LISTED_MAX / count),
+                )
+            }
         };
-        let (rule, open) = match arrival {
+        let each = people.iter().flat_map(|person| roles.iter().map(move |role| (person, *role)));
+        let explained = each.map(|(person, role)| {
+            self.explain_in(&Inquiry { person, cluster, role, members, address }, detail)
+        });
+        explained.collect()
+    }
+
+    fn explain_in(
+        &self,
+        inquiry: &Inquiry<'_>,
+        detail: Detail,
+    ) -> Result<Explanation, InquiryError> {
+        let Inquiry { person, cluster, role, members, address } = *inquiry;
+        let target = self.target(cluster)?;
+        let maps = self.maps_of(person.way())?;
+        let profile = target.lends(role);
+        let terms = profile.as_ref().ok().map(|profile| LentTerms::of(profile, address));
+        let sought = Sought { role: role.as_str(), members };
+        let found = self.go_down(maps, person.names(), sought, detail);
+        let outcome = Outcome::of_role(&found.arrival, profile, address, sought);
+        let explanation = self.write_up(maps, person.names(), sought, detail, (outcome, found));
+        Ok(Explanation {
+            way: Some(person.way().to_string()),
+            cluster: Some(cluster.to_string()),
+            terms,
+            ..explanation
+        })
+    }
+
+    /// Explains whether somebody of these `names` has a duty of the broker's own, as
+    /// [`Policy::duties`] decides it. Its maps are the same for every way in; `way` is told when the
+    /// names are known by one.
+    #[must_use]
+    pub fn explain_duty(
+        &self,
+        names: &UnverifiedNames,
+        way: Option<&WayName>,
+        duty: Duty,
+    ) -> Explanation {
+        let members = KnownMembers::all(Memberships::none());
+        let sought = Sought { role: duty.as_str(), members: &members };
+        let found = self.go_down(&self.access, names, sought, Detail::All);
+        let outcome = Outcome::of_map(&found.arrival, sought);
+        let explanation = self.write_up(&self.access, names, sought, Detail::All, (outcome, found));
+        Explanation { way: way.map(ToString::to_string), ..explanation }
+    }
+
+    fn go_down(
+        &self,
+        maps: &Maps,
+        names: &UnverifiedNames,
+        sought: Sought<'_>,
+        detail: Detail,
+    ) -> Findings {
+        let most = match detail {
+            Detail::All => LISTED_MAX,
+            Detail::Lines(most) => most,
+        };
+        let mut minutes = Minutes::new(&self.map, sought.role, most);
+        let arrival = self.arrive(maps, names, sought, |telling| minutes.take(telling));
+        let (asked, unlisted) = minutes.finish();
+        Findings { asked, unlisted, arrival }
+    }
+
+    /// The explanation, without what is to be said of way in, cluster and terms.
+    fn write_up(
+        &self,
+        maps: &Maps,
+        names: &UnverifiedNames,
+        sought: Sought<'_>,
+        detail: Detail,
+        (outcome, found): (Outcome, Findings),
+    ) -> Explanation {
+        let (near, near_unsought) = match (outcome.cause, detail) {
+            (Cause::NotMapped, Detail::All) => (self.near_misses(maps, names, sought), None),
+            (Cause::NotMapped, Detail::Lines(_)) => (Vec::new(), Some(NEAR_UNSOUGHT)),
+            _ => (Vec::new(), None),
+        };
+        let (rule, open) = match found.arrival {
             Arrival::Allowed { by, or_earlier } => (Some(by), or_earlier),
             Arrival::Failed { at, .. } => (Some(at), Vec::new()),
             Arrival::NoMatch => (None, Vec::new()),
@@ -315,65 +179,46 @@ impl Policy {
         };
         let mut undecided: Vec<MapLine> = open.into_iter().map(|step| step.line).collect();
         undecided.dedup();
-        Ok(Explanation {
+        Explanation {
             verdict: outcome.verdict,
             cause: outcome.cause,
             reason: outcome.reason,
-            way: person.way.to_string(),
-            system_user: person.system_user.clone(),
-            groups: person.groups.clone(),
-            cluster: inquiry.cluster.to_string(),
-            role: inquiry.role.to_string(),
+            way: None,
+            system_user: names.system_user().to_owned(),
+            groups: names.groups().to_vec(),
+            cluster: None,
+            role: sought.role.to_owned(),
             by_group: rule.clone().and_then(Step::group),
             rule: rule.map(|step| step.line),
             undecided,
-            asked: minutes.asked,
-            unlisted_lines: minutes.unlisted,
-            unasked_group_map: maps.unasked_group_map(person),
+            asked: found.asked,
+            unlisted_lines: found.unlisted,
+            unasked_group_map: maps.unasked_group_map(names),
             near,
-            terms: profile.map(|profile| LentTerms::of(profile, inquiry.address)),
+            near_unsought,
+            terms: None,
             postgres: self.map.dialect().major(),
             map_revision: self.map.revision().to_string(),
-        })
+        }
     }
 
-    /// The roles that `cluster` lends, in the order of the configuration.
-    ///
-    /// # Errors
-    /// When the cluster is not configured.
-    pub fn lent_on(&self, cluster: &ClusterName) -> Result<Vec<RoleName>, InquiryError> {
-        let target = self.target(cluster)?;
-        Ok(target.profiles.iter().map(|profile| profile.role.clone()).collect())
-    }
-
-    pub(super) fn target(&self, cluster: &ClusterName) -> Result<&Target, InquiryError> {
-        let target = self.targets.iter().find(|target| target.cluster == *cluster);
-        target.ok_or_else(|| InquiryError::UnknownCluster(cluster.clone()))
-    }
-
-    pub(super) fn maps_of(&self, way: &WayName) -> Result<&Maps, InquiryError> {
-        self.ways.get(way).ok_or_else(|| InquiryError::UnknownWay(way.clone()))
-    }
-
-    /// Where somebody comes to who asks for `role`. Each line is shown to `tell` with what it said,
-    /// and whether that decided.
-    pub(super) fn arrive(
-        &self,
-        maps: &Maps,
-        person: &UnverifiedPerson,
-        role: &RoleName,
-        members: &KnownMembers,
-        mut tell: impl FnMut(Telling<'_, '_>),
+    /// Where somebody comes to who asks for a role. Each line that may be about them is shown to
+    /// `tell` with what it said, and whether that decided: all others are about others.
+    pub(super) fn arrive<'m>(
+        &'m self,
+        maps: &'m Maps,
+        names: &'m UnverifiedNames,
+        sought: Sought<'_>,
+        mut tell: impl FnMut(Telling<'_, 'm>),
     ) -> Arrival {
-        let groups = person.groups.iter().map(String::as_str);
         let mut course = Course::default();
-        for asked in maps.asked(&person.system_user, groups) {
+        for asked in maps.asked_about(names) {
             tell(Telling::Asks(&asked));
-            let question = asked.question(role.as_str(), members.memberships());
-            for rule in self.map.rules(asked.map) {
-                let said = Said::by(rule, &question, members);
+            let question = asked.question(sought.role, sought.members.memberships());
+            for (place, rule) in self.map.rules_about(asked.map, asked.name.as_bytes()) {
+                let said = Said::by(rule, &question, sought.members);
                 let end = course.take(&asked, rule, &said);
-                tell(Telling::Says { rule, said, decides: end.is_break() });
+                tell(Telling::Says { place, rule, said, decides: end.is_break() });
                 if end.is_break() {
                     return course.arrive();
                 }
@@ -384,16 +229,23 @@ impl Policy {
 
     /// The lines that would let somebody in if one thing about their name, or the role's, were
     /// different.
-    fn near_misses(&self, maps: &Maps, inquiry: &Inquiry<'_>) -> Vec<NearMiss> {
-        let person = inquiry.person;
-        let groups = person.groups.iter().map(String::as_str);
-        let mut found = Vec::new();
-        for asked in maps.asked(&person.system_user, groups) {
-            let question = asked.question(inquiry.role.as_str(), inquiry.members.memberships());
-            for rule in self.map.rules(asked.map) {
-                let Some((differs, detail)) = near::miss(rule, &question) else { continue };
+    fn near_misses(
+        &self,
+        maps: &Maps,
+        names: &UnverifiedNames,
+        sought: Sought<'_>,
+    ) -> Vec<NearMiss> {
+        let mut found: Vec<NearMiss> = Vec::new();
+        let mut nearby: Option<Nearby<'_>> = None;
+        for asked in maps.asked_about(names) {
+            let question = asked.question(sought.role, sought.members.memberships());
+            let nearby = match &mut nearby {
+                Some(nearby) if nearby.name() == asked.map => nearby,
+                other => other.insert(Nearby::of(&self.map, asked.map)),
+            };
+            for (rule, differs, detail) in nearby.misses(&question) {
                 let line = MapLine::of(rule);
-                if found.iter().all(|known: &NearMiss| known.line != line) {
+                if found.iter().all(|known| known.line != line) {
                     found.push(NearMiss { line, differs, detail });
                 }
                 if found.len() == NEAR_MAX {
@@ -410,196 +262,27 @@ impl Because {
     /// in, with what each says, and the one that allows it, if one does.
     #[must_use]
     pub fn explain(&self, map: &IdentMap, role: &RoleName) -> (AskedMap, Option<MapLine>) {
-        let members = self.members.clone().unwrap_or_else(Memberships::none);
-        let (of, members) = match &self.matched {
-            Matched::Name(_) => (Of::Person, KnownMembers::all(members)),
-            Matched::Group(_) => (Of::Group, KnownMembers::all(members)),
+        let members = KnownMembers::all(self.members.clone().unwrap_or_else(Memberships::none));
+        let of = match &self.matched {
+            Matched::Name(_) => Of::Person,
+            Matched::Group(_) => Of::Group,
         };
         let asked = Asked { map: &self.map, of, name: self.matched.as_str(), case: self.case };
         let question = asked.question(role.as_str(), members.memberships());
-        let mut minutes = Minutes { role, asked: Vec::new(), listed: 0, unlisted: 0 };
+        let mut minutes = Minutes::new(map, role.as_str(), LISTED_MAX);
         minutes.take(Telling::Asks(&asked));
         let mut allowed = None;
-        for rule in map.rules(asked.map) {
+        for (place, rule) in map.rules_about(asked.map, asked.name.as_bytes()) {
             let said = Said::by(rule, &question, &members);
             let is_allowed = matches!(said, Said::Allows { .. });
             let decides = is_allowed || matches!(said, Said::Fails { .. });
-            minutes.take(Telling::Says { rule, said, decides });
+            minutes.take(Telling::Says { place, rule, said, decides });
             if decides {
                 allowed = is_allowed.then(|| MapLine::of(rule));
                 break;
             }
         }
-        let nothing = || AskedMap::begin(&asked);
-        (minutes.asked.pop().unwrap_or_else(nothing), allowed)
+        let (mut told, _) = minutes.finish();
+        (told.pop().unwrap_or_else(|| AskedMap::begin(&asked)), allowed)
     }
 }
-
-/// The answer, with its reason.
-struct Outcome {
-    verdict: Verdict,
-    cause: Cause,
-    reason: String,
-}
-
-impl Outcome {
-    /// What follows: the profile is asked for before the map, the address after it, as whoever asks
-    /// for a lease is judged.
-    fn of(arrival: &Arrival, profile: Option<&Profile>, inquiry: &Inquiry<'_>) -> Self {
-        let Inquiry { cluster, role, .. } = inquiry;
-        let Some(profile) = profile else {
-            let reason = format!("cluster `{cluster}` does not lend role `{role}`");
-            return Self { verdict: Verdict::Denied, cause: Cause::NoProfile, reason };
-        };
-        let turned_away = inquiry.address.filter(|address| !profile.admits(*address));
-        match (arrival, turned_away) {
-            (Arrival::NoMatch, _) => {
-                let reason = format!("no line lets them act as `{role}`");
-                Self { verdict: Verdict::Denied, cause: Cause::NotMapped, reason }
-            }
-            (Arrival::Failed { at, reason }, _) => {
-                let rule = &at.line;
-                let reason = format!("{rule} ends in an error, which denies: {reason}");
-                Self { verdict: Verdict::Denied, cause: Cause::MapFailed, reason }
-            }
-            (_, Some(address)) => {
-                let reason = format!("role `{role}` is not issued to {address}");
-                Self { verdict: Verdict::Denied, cause: Cause::Network, reason }
-            }
-            (Arrival::Open(open), None) => {
-                let mut rules: Vec<String> =
-                    open.iter().map(|step| step.line.to_string()).collect();
-                rules.dedup();
-                let reason = format!(
-                    "it depends on the members of a group role, which are not known: {}",
-                    rules.join(", ")
-                );
-                Self { verdict: Verdict::Unknown, cause: Cause::MembersUnknown, reason }
-            }
-            (Arrival::Allowed { by, .. }, None) => {
-                let reason = match by.of {
-                    Of::Person => format!("{} lets `{}` act as `{role}`", by.line, by.name),
-                    Of::Group => {
-                        format!("{} lets group `{}` act as `{role}`", by.line, by.name)
-                    }
-                };
-                Self { verdict: Verdict::Allowed, cause: Cause::Mapped, reason }
-            }
-        }
-    }
-}
-
-/// What happens on the way down the lines.
-pub(super) enum Telling<'t, 'm> {
-    /// A map is asked about a name.
-    Asks(&'t Asked<'t>),
-    /// A line of it says this.
-    Says { rule: RuleView<'m>, said: Said, decides: bool },
-}
-
-/// What is written down on the way.
-struct Minutes<'r> {
-    role: &'r RoleName,
-    asked: Vec<AskedMap>,
-    listed: usize,
-    unlisted: usize,
-}
-
-impl Minutes<'_> {
-    fn take(&mut self, telling: Telling<'_, '_>) {
-        match telling {
-            Telling::Asks(asked) => self.asked.push(AskedMap::begin(asked)),
-            Telling::Says { rule, said, decides } => {
-                // The line that decided, and those that may have, are listed in any case.
-                let matters = decides || matches!(said, Said::Unknown { .. });
-                if self.listed >= LISTED_MAX && !matters {
-                    self.unlisted += 1;
-                    return;
-                }
-                self.listed += 1;
-                if let Some(asked) = self.asked.last_mut() {
-                    asked.lines.push(AskedLine::of(rule, said, self.role));
-                }
-            }
-        }
-    }
-}
-
-impl AskedMap {
-    fn begin(asked: &Asked<'_>) -> Self {
-        Self {
-            map: asked.map.to_string(),
-            of: asked.of.into(),
-            name: asked.name.to_owned(),
-            lines: Vec::new(),
-        }
-    }
-}
-
-impl AskedLine {
-    fn of(rule: RuleView<'_>, said: Said, role: &RoleName) -> Self {
-        let line = MapLine::of(rule);
-        let plain =
-            |said| Self { line: line.clone(), said, capture: None, gives: None, error: None };
-        let with = |said, capture: Option<Vec<u8>>| {
-            let gives =
-                Some(gives(rule, capture.as_deref())).filter(|gives| gives != role.as_str());
-            let capture = capture.as_deref().map(readable);
-            Self { capture, gives, ..plain(said) }
-        };
-        match said {
-            Said::OtherUser => plain(LineSaid::OtherUser),
-            Said::OtherRole { capture } => with(LineSaid::OtherRole, capture),
-            Said::Allows { capture } => with(LineSaid::Allows, capture),
-            Said::Fails { reason } => Self { error: Some(reason), ..plain(LineSaid::Fails) },
-            Said::Unknown { .. } => with(LineSaid::Unknown, None),
-        }
-    }
-}
-
-/// What a line gives to whom it is about.
-fn gives(rule: RuleView<'_>, capture: Option<&[u8]>) -> String {
-    match rule.database_user() {
-        DatabaseUserView::All => "all".to_owned(),
-        DatabaseUserView::MemberOf(group) => format!("+{}", readable(group)),
-        DatabaseUserView::Pattern(pattern) => format!("/{}", readable(pattern)),
-        DatabaseUserView::Literal(role) => readable(role),
-        DatabaseUserView::WithCapture { before, after } => {
-            readable(&[before, capture.unwrap_or_default(), after].concat())
-        }
-    }
-}
-
-impl From<Of> for NameOf {
-    fn from(of: Of) -> Self {
-        match of {
-            Of::Person => Self::Person,
-            Of::Group => Self::Group,
-        }
-    }
-}
-
-impl LentTerms {
-    pub(super) fn of(profile: &Profile, address: Option<IpAddr>) -> Self {
-        let network = match (&profile.networks, address) {
-            (None, _) => NetworkSaid::Any,
-            (Some(_), None) => NetworkSaid::NotAsked,
-            (Some(_), Some(address)) if profile.admits(address) => NetworkSaid::Admitted,
-            (Some(_), Some(_)) => NetworkSaid::NotAdmitted,
-        };
-        let networks = profile.networks.as_ref();
-        Self {
-            databases: profile.databases.iter().map(ToString::to_string).collect(),
-            ttl_seconds: profile.ttl.seconds(),
-            max_ttl_seconds: profile.max_ttl.seconds(),
-            reason_required: profile.reason == ReasonRule::Required,
-            networks: networks.map(|all| all.iter().map(ToString::to_string).collect()),
-            network,
-        }
-    }
-}
-
-#[cfg(test)]
-pub(super) mod stand;
-#[cfg(test)]
-mod tests;

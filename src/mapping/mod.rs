@@ -8,13 +8,16 @@ mod backwards;
 mod because;
 mod bytes;
 mod diff;
+mod duty;
 mod entitlement;
 mod eval;
 mod explain;
 mod ident;
+mod instead;
 mod line;
 mod lint;
 mod near;
+mod person;
 mod policy;
 mod profile;
 mod scan;
@@ -22,18 +25,20 @@ mod source;
 mod uses;
 
 pub use backwards::{
-    Earlier, LineEnds, LineLetsIn, LineNever, PersonCan, RoleAnswer, WhatCan, Who, WhoCan,
+    DutyAnswer, Earlier, LineAnswer, LineEnds, LineLetsIn, LineNever, PersonCan, PlacedLine,
+    RoleAnswer, WhatCan, Who, WhoCan,
 };
 pub use because::{Because, Matched};
 pub use diff::{
     Certainty, ChangedFor, DiffContext, Direction, Example, Given, IdleLine, MapChange,
     MapDifference, WhyIdle, diff,
 };
+pub use duty::{Duty, DutyError};
 pub use entitlement::{Duties, Entitlement, Members, Offers, Refusal};
 pub use eval::{EvalAnswer, EvalDecision, Evaluated, QUESTION_BYTES, evaluate, load_error};
 pub use explain::{
-    AskedLine, AskedMap, Cause, Explanation, Inquiry, InquiryError, LentTerms, LineSaid, NameOf,
-    NearMiss, NetworkSaid, UnverifiedPerson, Verdict,
+    AskedLine, AskedMap, Cause, Explanation, Inquiries, Inquiry, InquiryError, LentTerms, LineSaid,
+    NameOf, NearMiss, NetworkSaid, Verdict,
 };
 pub use ident::{
     Case, Considered, DatabaseUserView, Dialect, DialectError, IdentMap, MapDecision, MapFiles,
@@ -43,6 +48,7 @@ pub use ident::{
 pub use line::Grant;
 pub use lint::{ClusterRoles, LintCode, LintContext, LintFinding, LintSeverity, lint};
 pub use near::Near;
+pub use person::{NamesError, UnverifiedNames, UnverifiedPerson};
 pub use policy::{AccessMaps, Maps, Policy, Target};
 pub use profile::{ObjectPolicy, Profile, ReasonRule};
 pub use scan::{KnownMembers, MapLine};

@@ -1,11 +1,14 @@
 //! Near misses: what is different between a name and the line that was probably meant for it.
 //! Nobody is let in by this; it is told to whoever asks why nobody was.
 
+use std::collections::{BTreeSet, HashMap};
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::scan::readable;
-use super::{Considered, DatabaseUserView, Question, RuleView, SystemUserView};
+use super::{Considered, DatabaseUserView, IdentMap, Question, RuleView, SystemUserView};
+use crate::names::MapName;
 
 /// What is different between what a line says and what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -21,6 +24,88 @@ pub enum Near {
     Blanks,
     /// The role is written in other letters, upper or lower case.
     RoleCase,
+}
+
+/// The lines of one map, by what a name that is nearly theirs has in common with it: somebody may be
+/// in a thousand groups, and a map have a hundred thousand lines.
+pub(super) struct Nearby<'m> {
+    map: &'m IdentMap,
+    name: &'m MapName,
+    named: HashMap<Likeness, Vec<usize>>,
+}
+
+/// What two names have in common of which one may have been meant by the other.
+#[derive(PartialEq, Eq, Hash)]
+enum Likeness {
+    Folded(Vec<u8>),
+    WithoutBlanks(Vec<u8>),
+    WithoutRealm(Vec<u8>),
+    FirstValue(Vec<u8>),
+}
+
+impl Likeness {
+    /// What a name has in common with others that are nearly the same, each written in full.
+    fn of(name: &[u8]) -> [Self; 3] {
+        [
+            Self::Folded(folded(name)),
+            Self::WithoutBlanks(folded(&without_blanks(name))),
+            Self::WithoutRealm(folded(without_realm(name))),
+        ]
+    }
+
+    /// What a name in a line has in common with those that may be written for it.
+    fn of_line(name: &[u8]) -> impl Iterator<Item = Self> {
+        let first = first_value(name).map(|value| Self::FirstValue(folded(value)));
+        Self::of(name).into_iter().chain(first)
+    }
+
+    /// What a name that was asked about has in common with those that may be meant by it.
+    fn of_asked(name: &[u8]) -> impl Iterator<Item = Self> {
+        let first = first_value(name).map(|value| Self::Folded(folded(value)));
+        let whole = Self::FirstValue(folded(name));
+        Self::of(name).into_iter().chain(first).chain([whole])
+    }
+}
+
+impl<'m> Nearby<'m> {
+    pub(super) fn of(map: &'m IdentMap, name: &'m MapName) -> Self {
+        let mut named: HashMap<Likeness, Vec<usize>> = HashMap::new();
+        for (place, rule) in map.rules(name).enumerate() {
+            if let SystemUserView::Literal(literal) = rule.system_user() {
+                for likeness in Likeness::of_line(literal) {
+                    named.entry(likeness).or_default().push(place);
+                }
+            }
+        }
+        Self { map, name, named }
+    }
+
+    /// The map.
+    pub(super) fn name(&self) -> &MapName {
+        self.name
+    }
+
+    /// The lines that nearly let somebody in, in order, each with what keeps it from that.
+    pub(super) fn misses(
+        &self,
+        question: &Question<'_>,
+    ) -> impl Iterator<Item = (RuleView<'m>, Near, String)> {
+        let name = question.system_user;
+        let mut places: BTreeSet<usize> = Likeness::of_asked(name)
+            .flat_map(|likeness| self.named.get(&likeness))
+            .flatten()
+            .copied()
+            .collect();
+        let written = variants(name).into_iter().map(|(_, variant)| variant);
+        for variant in written.chain([name.to_vec()]) {
+            places.extend(self.map.rules_about(self.name, &variant).map(|(place, _)| place));
+        }
+        let rules = places.into_iter().filter_map(|place| self.map.rules(self.name).nth(place));
+        rules.filter_map(|rule| {
+            let (near, detail) = miss(rule, question)?;
+            Some((rule, near, detail))
+        })
+    }
 }
 
 /// What keeps `rule` from letting somebody in, if it is only that; and that as a sentence.

@@ -10,9 +10,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Case, Considered, DatabaseUserView, Maps, Members, Memberships, Question, RuleRef, RuleView,
+    Case, Considered, DatabaseUserView, Maps, Members, Memberships, Policy, Question, RuleRef,
+    RuleView, UnverifiedNames,
 };
-use crate::names::{ClusterName, MapName};
+use crate::names::{ClusterName, MapName, WayName};
 
 /// One name that a map is asked about: the person's own, or that of a group of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,14 @@ impl<'a> Asked<'a> {
 }
 
 impl Maps {
+    /// All that is asked about somebody of these names.
+    pub(super) fn asked_about<'a>(
+        &'a self,
+        names: &'a UnverifiedNames,
+    ) -> impl Iterator<Item = Asked<'a>> {
+        self.asked(names.system_user(), names.groups().iter().map(String::as_str))
+    }
+
     /// All that is asked about somebody, in order: their own map about them first, then the map of
     /// groups about each group, in the order that they are given in.
     pub(super) fn asked<'a>(
@@ -112,11 +121,34 @@ impl KnownMembers {
         &self.memberships
     }
 
+    /// Whether it is known who is a member of `group`. Of no name, and of one that is not UTF-8,
+    /// nobody is, so that no cluster is asked.
     pub(super) fn tells(&self, group: &[u8]) -> bool {
+        if !may_have_members(group) {
+            return true;
+        }
         match &self.told {
             Told::All => true,
             Told::Only(groups) => groups.contains(group),
         }
+    }
+}
+
+fn may_have_members(group: &[u8]) -> bool {
+    !group.is_empty() && std::str::from_utf8(group).is_ok()
+}
+
+impl Policy {
+    /// Whether a line of the maps of these `ways` turns on who is a member of what. Where none does,
+    /// no cluster need be asked.
+    #[must_use]
+    pub fn asks_members<'w>(&self, ways: impl IntoIterator<Item = &'w WayName>) -> bool {
+        let maps = ways.into_iter().filter_map(|way| self.ways.get(way)).flat_map(Maps::each);
+        let mut rules = maps.flat_map(|(map, _)| self.map.rules(map));
+        rules.any(|rule| match rule.database_user() {
+            DatabaseUserView::MemberOf(group) => may_have_members(group),
+            _ => false,
+        })
     }
 }
 

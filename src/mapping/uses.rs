@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AccessMaps, Case, Maps, Policy};
+use super::{AccessMaps, Case, Duty, Maps, Policy};
 use crate::names::{ClusterName, MapName, RoleName, WayName};
-
-/// The broker's own roles, as `[access]` maps give them.
-const DUTIES: [&str; 2] = ["auditor", "operator"];
 
 /// Which maps the configuration uses, and what the clusters lend.
 #[derive(Clone, Debug, Default)]
@@ -119,7 +116,7 @@ impl MapUses {
             roles.extend(self.lent.keys().map(RoleName::as_str));
         }
         if used.duties || used.group_duties {
-            roles.extend(DUTIES);
+            roles.extend(Duty::ALL.map(Duty::as_str));
         }
         Some(roles)
     }

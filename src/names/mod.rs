@@ -44,7 +44,7 @@ pub use limits::{
     ScramIterationsError,
 };
 pub use postgres::{DatabaseName, DatabaseNameError, RoleName, RoleNameError, RoleOid};
-pub use principal::{AccountKey, Group, Method, Principal};
+pub use principal::{ACCOUNT_BYTES, AccountKey, GROUPS_MAX, Group, Method, Principal};
 pub use quoting::{identifier, literal, printable, printable_sql, shortened, steers};
 pub use secret::{LoginPassword, Password, SessionToken, TokenHash, Verifier};
 pub use text::{

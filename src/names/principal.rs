@@ -7,6 +7,13 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::WayName;
 
+/// Longest name of an account, in bytes: longer than any, and short enough for every directory.
+/// Nobody logs in by a longer one.
+pub const ACCOUNT_BYTES: usize = 256;
+
+/// Most groups of one person. Nobody logs in who is in more.
+pub const GROUPS_MAX: usize = 10_000;
+
 /// How a principal was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

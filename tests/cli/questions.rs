@@ -11,6 +11,10 @@ use super::{Machine, Outcome};
 const CONFIG: &str = r#"[map]
 file = "pg_ident.conf"
 
+[access]
+map = "duties"
+group_map = "duty-groups"
+
 [[ldap]]
 name = "corp"
 map = "corp"
@@ -56,6 +60,9 @@ corp-groups  "cn=orders-readers,ou=groups,dc=example,dc=test"  orders_read
 corp-groups  cn=admins                                         all
 partner      /^.*$                                             orders_read
 partner      eve                                               orders_read
+duties       carol                                             auditor
+duties       /^(?:tmp)?root$                                   \1
+duty-groups  cn=operators                                      operator
 "#;
 
 const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
@@ -226,4 +233,101 @@ fn what_was_typed_cannot_steer_the_terminal() {
     assert!(!told.stdout.contains("\nYES"), "{}", told.stdout);
     let what = answer(1, &["what-can", hostile, "--way", "corp", "--member", "staff="]);
     assert!(!what.stdout.contains('\u{1b}') && !what.stdout.contains("\nYES"), "{}", what.stdout);
+}
+
+#[test]
+fn the_brokers_own_duties_are_asked_like_roles() {
+    let story = [
+        answer(0, &["explain", "carol", "--duty", "auditor"]).stdout,
+        answer(1, &["explain", "Carol", "--duty", "auditor"]).stdout,
+        answer(0, &["explain", "eve", "--duty", "operator", "--groups", "cn=operators"]).stdout,
+        answer(0, &["who-can", "--duty", "auditor"]).stdout,
+        answer(0, &["what-can", "carol", "--way", "corp", "--member", "staff="]).stdout,
+        answer(1, &["what-can", "root", "--way", "corp", "--member", "staff="]).stdout,
+    ];
+    insta::assert_snapshot!(story.join("\n"));
+    let told = json(0, &["who-can", "--duty", "operator"]);
+    assert_eq!(told.pointer("/lines/0/who/name"), Some(&"cn=operators".into()), "{told:#}");
+    assert!(told.get("cluster").is_none() && told.pointer("/lines/0/way").is_none(), "{told:#}");
+    let told = json(0, &["explain", "carol", "--duty", "auditor"]);
+    assert_eq!(told["explanations"].as_array().map(Vec::len), Some(1), "{told:#}");
+}
+
+#[test]
+fn no_secret_is_read_unless_a_server_must_be_asked() {
+    let (machine, directory) = office();
+    fs::remove_file(directory.join("orders.password")).expect("removed");
+    let ask = |arguments: &[&str]| run(&machine, &directory, arguments);
+    let alice = ["explain", "alice", "--cluster", "orders", "--way", "corp"];
+    let said = ask(&[&alice[..], &["--member", "staff="]].concat());
+    said.check(0, "");
+    ask(&["what-can", "eve", "--way", "partner"]).check(0, "");
+    ask(&["who-can", "orders_read", "--cluster", "orders", "--member", "staff="]).check(0, "");
+    ask(&["who-can", "--duty", "auditor"]).check(0, "");
+    // Who is in `staff` only the cluster knows, and for it the password is needed.
+    let dora = ["explain", "dora", "--cluster", "orders", "--way", "corp", "--role", "orders_read"];
+    let unknown = ask(&dora);
+    assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
+    assert!(unknown.stdout.starts_with("UNKNOWN: `dora`"), "{}", unknown.stdout);
+    assert!(unknown.stderr.contains("no cluster can be asked"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("password_file"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_cluster_is_asked_only_where_a_line_turns_on_its_members() {
+    // Only the map of `corp` has a line with `+staff`, and nothing listens where the cluster is.
+    let eve = ["eve", "--cluster", "orders", "--role", "orders_read"];
+    let partner = answer(0, &[&["explain"][..], &eve, &["--way", "partner"]].concat());
+    assert_eq!(partner.stderr, "");
+    let corp = answer(1, &[&["explain"][..], &eve, &["--way", "corp"]].concat());
+    assert!(corp.stderr.contains("cluster orders does not say"), "{}", corp.stderr);
+}
+
+#[test]
+fn a_map_with_a_mistake_is_told_with_its_place_and_not_taken_for_the_one_in_force() {
+    let (machine, directory) = office();
+    fs::write(directory.join("pg_ident.conf"), format!("{MAP}corp /^(a$ orders_read\n"))
+        .expect("written");
+    let place = format!("{}:14:", directory.join("pg_ident.conf").display());
+    for question in [
+        &["explain", "alice", "--cluster", "orders"][..],
+        &["who-can", "orders_read", "--cluster", "orders"],
+        &["what-can", "alice"],
+    ] {
+        let outcome = run(&machine, &directory, question);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{}", outcome.stderr);
+        for said in [place.as_str(), "keeps the map that it had in force", "GET /v1/explain"] {
+            assert!(outcome.stderr.contains(said), "{said} is not in: {}", outcome.stderr);
+        }
+    }
+    // A mistake in the configuration says nothing of the map in force.
+    let (machine, directory) =
+        self::machine(&CONFIG.replace("role = \"orders_read\"", "role = \"none\""));
+    fs::write(directory.join("pg_ident.conf"), MAP).expect("written");
+    let outcome = run(&machine, &directory, &["what-can", "alice"]);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("in force"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_is_not_known_gets_what_may_have_been_meant() {
+    let ask = |arguments: &[&str]| answer(2, &[arguments, &["--member", "staff="]].concat()).stderr;
+    let way = ask(&["what-can", "alice", "--way", "crop"]);
+    assert!(way.contains("no way in `crop` is configured; did you mean `corp`?"), "{way}");
+    let cluster = ask(&["who-can", "orders_read", "--cluster", "nowhere"]);
+    assert!(cluster.contains("there is `orders`"), "{cluster}");
+    let long = "a".repeat(257);
+    assert!(ask(&["what-can", &long]).contains("257 bytes"));
+    answer(1, &["what-can", &long[1..], "--way", "corp", "--member", "staff="]);
+    let group = "g".repeat(8193);
+    assert!(ask(&["what-can", "alice", "--groups", &group]).contains("8193 bytes"));
+}
+
+#[test]
+fn lines_that_nearly_let_in_are_told_when_one_role_is_named() {
+    let all = answer(1, &explain(&["Alice", "--member", "staff="])).stdout;
+    assert!(!all.contains("nearly\n") && all.contains("name one role"), "{all}");
+    let one =
+        answer(1, &explain(&["Alice", "--role", "orders_write", "--member", "staff="])).stdout;
+    assert!(one.contains("nearly\n") && !one.contains("name one role"), "{one}");
 }

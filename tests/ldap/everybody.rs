@@ -49,15 +49,7 @@ async fn everybody_who_could_log_in_is_shown_with_their_groups_and_nobody_else()
 async fn more_people_than_fit_on_a_page_are_all_shown_and_more_than_the_bound_are_an_error() {
     let directory =
         Directory::start_with("sizelimit size.soft=500 size.hard=500 size.prtotal=unlimited");
-    let mut many = String::new();
-    for number in 0..1100 {
-        let _ = write!(
-            many,
-            "dn: uid=u{number},{PEOPLE}\nchangetype: add\nobjectClass: inetOrgPerson\n\
-             uid: u{number}\ncn: u\nsn: u\n\n"
-        );
-    }
-    directory.change(&many);
+    add_people(&directory, 1100);
     let wide = SearchBounds { people: 1110, ..BOUNDS };
     let all = everybody(clear(&directory), wide).await.unwrap();
     assert_eq!(all.people.len(), 1107);
@@ -66,6 +58,37 @@ async fn more_people_than_fit_on_a_page_are_all_shown_and_more_than_the_bound_ar
     let narrow = SearchBounds { people: 1109, ..BOUNDS };
     let refused = everybody(clear(&directory), narrow).await.unwrap_err();
     assert!(matches!(refused, SearchError::TooMany(1109)), "{refused}");
+}
+
+fn add_people(directory: &Directory, count: usize) {
+    let mut many = String::new();
+    for number in 0..count {
+        let _ = write!(
+            many,
+            "dn: uid=u{number},{PEOPLE}\nchangetype: add\nobjectClass: inetOrgPerson\n\
+             uid: u{number}\ncn: u\nsn: u\n\n"
+        );
+    }
+    directory.change(&many);
+}
+
+/// As OpenLDAP is installed it shows 500 entries; the README says which lines lift that for the
+/// service account alone.
+#[tokio::test]
+async fn openldap_shows_all_to_the_service_account_once_its_limits_are_lifted() {
+    let asked = |limits: &'static str| async move {
+        let directory = Directory::start_with_database(limits);
+        add_people(&directory, 600);
+        everybody(clear(&directory), BOUNDS).await.map(|all| all.people.len())
+    };
+    let refused = asked("").await.unwrap_err();
+    assert!(matches!(refused, SearchError::Limited { .. }), "{refused}");
+    for limits in [
+        "limits dn.exact=\"cn=pgbridge,ou=services,dc=example,dc=test\" size.prtotal=unlimited",
+        "limits dn.exact=\"cn=pgbridge,ou=services,dc=example,dc=test\" size=unlimited",
+    ] {
+        assert_eq!(asked(limits).await.ok(), Some(607), "{limits}");
+    }
 }
 
 #[tokio::test]

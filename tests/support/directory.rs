@@ -49,9 +49,18 @@ impl Directory {
 
     /// The same, with more global lines before the seed's own (slapd.conf(5)).
     pub fn start_with(lines: &str) -> Self {
+        Self::start_as(lines, "")
+    }
+
+    /// The same, with more lines in the section of the database.
+    pub fn start_with_database(lines: &str) -> Self {
+        Self::start_as("", lines)
+    }
+
+    fn start_as(global: &str, database: &str) -> Self {
         let user = ServiceUser::to_become("openldap");
         let scratch = Scratch::new("ldap");
-        write_own_files(&scratch, user, lines);
+        write_own_files(&scratch, user, (global, database));
         for _ in 0..5 {
             let ports = Ports { ldap: free_port(), ldaps: free_port() };
             let mut daemon = run(&scratch, user, ports);
@@ -147,7 +156,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Certificates, `slapd.conf` and an empty database.
-fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, lines: &str) {
+fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, (global, database): (&str, &str)) {
     give(scratch.path(), user);
     let ca = TestCa::shared();
     let server = ca.server_certificate();
@@ -157,8 +166,9 @@ fn write_own_files(scratch: &Scratch, user: Option<ServiceUser>, lines: &str) {
     let place = scratch.path().display().to_string();
     let config = read(&seed_directory().join("slapd.conf.in"))
         .replace("@DIR@", &place)
-        .replace("@ROOT_PASSWORD@", ROOT_PASSWORD);
-    scratch.write("slapd.conf", &format!("{lines}\n{config}"), user);
+        .replace("@ROOT_PASSWORD@", ROOT_PASSWORD)
+        .replace("\ndbnosync\n", &format!("\ndbnosync\n{database}\n"));
+    scratch.write("slapd.conf", &format!("{global}\n{config}"), user);
     scratch.make_directory("data", user);
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ldap3::{LdapResult, Scope, SearchEntry};
 
-use crate::names::Group;
+use crate::names::{GROUPS_MAX, Group};
 
 use super::checked::{Checked, Server};
 use super::link::{Found, Link, Query, Want, values};
@@ -11,8 +11,6 @@ use super::names::TypedName;
 use super::refusal::{DirectoryAnswer, Ended, LdapRefusal, OutageReason};
 use super::state;
 
-/// Most groups of one person. More is an error, never a part of them.
-const GROUPS_MAX: usize = 10_000;
 /// Asks for no attribute at all (RFC 4511 section 4.5.1.8).
 pub(super) const NO_ATTRIBUTES: &str = "1.1";
 /// Every entry.

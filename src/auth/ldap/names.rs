@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use ldap3::{dn_escape, ldap_escape, parse_filter};
 
 use super::refusal::LdapRefusal;
+use crate::names::ACCOUNT_BYTES;
 
-/// Longest name in bytes. Longer than any account, and short enough for every directory.
-const NAME_MAX: usize = 256;
 /// Longest filter in bytes, and how deep its parentheses may nest: its parser is recursive.
 const FILTER_MAX: usize = 4096;
 const FILTER_DEPTH_MAX: usize = 32;
@@ -26,7 +25,7 @@ pub(super) struct TypedName<'a>(&'a str);
 
 impl<'a> TypedName<'a> {
     pub(super) fn new(typed: &'a str) -> Result<Self, LdapRefusal> {
-        let fits = typed.len() <= NAME_MAX && !typed.trim().is_empty();
+        let fits = typed.len() <= ACCOUNT_BYTES && !typed.trim().is_empty();
         if fits && !typed.chars().any(char::is_control) {
             Ok(Self(typed))
         } else {

@@ -31,20 +31,24 @@ pub enum OperatorCommand {
     Doctor(Doctor),
     /// Explain why somebody may act as a role, or may not
     ///
-    /// Reads the configuration and the map and asks no server, but for the members of a group role
-    /// that a line names as `+GROUP`: these the cluster is asked for, unless `--member` says them.
-    /// Shows each line that is asked, in order, first with the person's own name, then with each of
-    /// their groups, and what it says. Nobody is proven by this: it answers what would be if the
-    /// name and the groups were theirs.
+    /// Reads the map and what the configuration says of it, none of the secrets, and asks no server,
+    /// but for the members of a group role that a line names as `+GROUP`: these the cluster is asked
+    /// for, unless `--member` says them; and with `--resolve` the directories. Shows each line that is
+    /// asked, in order, first with the person's own name, then with each of their groups, and what it
+    /// says. Nobody is proven by this: it answers what would be if the name and the groups were
+    /// theirs. It is answered from the files as they are now. A running broker keeps the map before
+    /// while they have a mistake: what is in force then is known by asking it, `GET /v1/explain`.
     #[command(after_help = "Exit codes:
   0  allowed: by one way in, as one role at least
   1  denied
-  2  no answer: members are not known, or something failed
+  2  no answer: members are not known, the files have a mistake, or something failed
 
 Examples:
   pgbridge explain alice --cluster orders --role orders_read --config pgbridge.toml
   pgbridge explain alice --cluster orders --config pgbridge.toml \\
       --groups cn=orders-readers,ou=groups,dc=example,dc=test --json
+  pgbridge explain alice --cluster orders --role orders_read --resolve --config pgbridge.toml
+  pgbridge explain carol --duty auditor --config pgbridge.toml
   pgbridge explain --lease abcdefghijklmnop --config pgbridge.toml
 
 JSON: `{\"explanations\": […]}`, each as `GET /v1/explain` answers it (see /openapi.json).")]
@@ -52,23 +56,29 @@ JSON: `{\"explanations\": […]}`, each as `GET /v1/explain` answers it (see /op
     /// List who may act as a role, and by which lines
     ///
     /// With `--resolve` the directories are searched, as for a login, for everybody who could log
-    /// in, and those who may act as the role are named; one that does not show all is an error.
+    /// in, and those who may act as the role are named; one that does not show all is an error. An
+    /// OpenLDAP server shows no more than its size limit, unless `limits` lifts it for the service
+    /// account: see the README.
     #[command(after_help = "Exit codes:
   0  somebody may
   1  nobody may
-  2  no answer: members are not known, or something failed
+  2  no answer: members are not known, the files have a mistake, or something failed
 
 Examples:
   pgbridge who-can orders_write --cluster orders --config pgbridge.toml
-  pgbridge who-can orders_write --cluster orders --config pgbridge.toml --resolve --json")]
+  pgbridge who-can orders_write --cluster orders --config pgbridge.toml --resolve --json
+  pgbridge who-can --duty auditor --config pgbridge.toml")]
     WhoCan(WhoCan),
     /// List the roles that somebody may act as, and by which lines
+    ///
+    /// The duties of the broker's own, auditor and operator, are listed with them.
     #[command(after_help = "Exit codes:
-  0  they may act as a role at least
+  0  they may act as a role at least, or have a duty
   1  they may act as none
-  2  no answer: members are not known, or something failed
+  2  no answer: members are not known, the files have a mistake, or something failed
 
-Example:
+Examples:
+  pgbridge what-can alice --resolve --config pgbridge.toml
   pgbridge what-can alice --config pgbridge.toml \\
       --groups cn=orders-readers,ou=groups,dc=example,dc=test")]
     WhatCan(WhatCan),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::ConfigFile;
+use crate::mapping::Duty;
 use crate::names::{ClusterName, LeaseId, RoleName, WayName};
 
 /// Options of `explain`.
@@ -18,11 +19,16 @@ pub struct Explain {
     #[arg(value_name = "USER", required_unless_present = "lease")]
     pub user: Option<String>,
     /// On which cluster
-    #[arg(long, value_name = "CLUSTER", required_unless_present = "lease")]
+    #[arg(long, value_name = "CLUSTER", required_unless_present_any = ["lease", "duty"])]
     pub cluster: Option<ClusterName>,
-    /// As which role [default: every role that is lent there]
+    /// As which role [default: every role that is lent there, and then no line is looked for that
+    /// nearly lets them in]
     #[arg(long, value_name = "ROLE")]
     pub role: Option<RoleName>,
+    /// Whether they have this duty of the broker's own, in place of a role of a cluster: auditor or
+    /// operator, as the maps of `[access]` give it
+    #[arg(long, value_name = "DUTY", conflicts_with_all = ["cluster", "role", "members", "from"])]
+    pub duty: Option<Duty>,
     /// How they would be asked about.
     #[command(flatten)]
     pub about: About,
@@ -32,7 +38,9 @@ pub struct Explain {
     /// Explain the decision by which this lease was issued, from the map of that time, and what
     /// today's map says; ends with 0 when the decision comes out the same again, with 1 when not
     #[arg(long, value_name = "LEASE")]
-    #[arg(conflicts_with_all = ["user", "cluster", "role", "way", "groups", "members", "from"])]
+    #[arg(conflicts_with_all = [
+        "user", "cluster", "role", "duty", "way", "groups", "resolve", "members", "from",
+    ])]
     pub lease: Option<LeaseId>,
     /// Print the answer as JSON
     #[arg(long)]
@@ -48,6 +56,10 @@ pub struct About {
     /// A group that they are in, as the directory names it in full; once for each
     #[arg(long = "groups", alias = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
+    /// Ask the directory of each way in which groups they are in, in place of `--groups`; a way in by
+    /// which they could not log in is left out, and a directory that cannot say is an error
+    #[arg(long, conflicts_with = "groups")]
+    pub resolve: bool,
     /// What is known of the memberships.
     #[command(flatten)]
     pub members: Members,
@@ -96,11 +108,15 @@ pub struct WhoCan {
     #[command(flatten)]
     pub config: ConfigFile,
     /// The role
-    #[arg(value_name = "ROLE")]
-    pub role: RoleName,
+    #[arg(value_name = "ROLE", required_unless_present = "duty", requires = "cluster")]
+    pub role: Option<RoleName>,
     /// On which cluster
-    #[arg(long, value_name = "CLUSTER")]
-    pub cluster: ClusterName,
+    #[arg(long, value_name = "CLUSTER", required_unless_present = "duty", requires = "role")]
+    pub cluster: Option<ClusterName>,
+    /// Who has this duty of the broker's own, in place of a role of a cluster: auditor or operator,
+    /// as the maps of `[access]` give it
+    #[arg(long, value_name = "DUTY", conflicts_with_all = ["role", "cluster", "members"])]
+    pub duty: Option<Duty>,
     /// Ask the directories for everybody who could log in, and name who of them may
     #[arg(long)]
     pub resolve: bool,

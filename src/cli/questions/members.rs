@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::source::Source;
 use crate::cli::args::Members;
 use crate::cli::in_one_line;
 use crate::cli::terminal::{Shown, warn};
 use crate::cluster::{Cluster, ClusterError};
-use crate::config::Config;
+use crate::config::{ClusterEntry, Config};
 use crate::lease::MarkerKey;
 use crate::mapping::{KnownMembers, Memberships, Policy};
-use crate::names::ClusterName;
+use crate::names::{ClusterName, WayName};
 
 /// What is known of the memberships, cluster by cluster.
 pub(super) struct Clusters {
@@ -21,11 +22,12 @@ pub(super) struct Clusters {
 }
 
 impl Clusters {
-    /// What is known of the memberships on the cluster `only`, or on all. They are asked when the
-    /// map names a group role at all, and nothing was said of its members.
+    /// What is known of the memberships on the cluster `only`, or on all. They are asked when a line
+    /// of the maps of `ways` turns on it, and nothing was said of it.
     pub(super) async fn ask(
-        config: &mut Config,
+        source: &Source,
         said: &Members,
+        ways: &[&WayName],
         only: Option<&ClusterName>,
     ) -> Self {
         let mut clusters = Self { known: BTreeMap::new(), otherwise: KnownMembers::nothing() };
@@ -33,20 +35,30 @@ impl Clusters {
             clusters.otherwise = as_said(said);
             return clusters;
         }
-        if config.policy.map.asked_groups().is_empty() {
+        if !source.policy.asks_members(ways.iter().copied()) {
             return clusters;
         }
-        for entry in std::mem::take(&mut config.clusters) {
-            let name = entry.settings.name.clone();
+        let config = match source.config() {
+            Ok(config) => config,
+            Err(unusable) => {
+                warn(format!(
+                    "no cluster can be asked who is a member of what, see `--member`: {}",
+                    in_one_line(&unusable)
+                ));
+                return clusters;
+            }
+        };
+        let Config { clusters: entries, broker, .. } = config;
+        for ClusterEntry { settings, .. } in entries {
+            let name = settings.name.clone();
             if only.is_some_and(|only| *only != name) {
                 continue;
             }
-            let broker = config.broker.id.clone();
-            let prefix = config.broker.terms.role_prefix.clone();
+            let prefix = broker.terms.role_prefix.clone();
             // No mark is read or made with it.
             let key = Arc::new(MarkerKey::random(&mut rand::rng()));
-            let asked = match Cluster::new(entry.settings, broker, key, prefix) {
-                Ok(cluster) => memberships(&cluster, &config.policy).await,
+            let asked = match Cluster::new(settings, broker.id.clone(), key, prefix) {
+                Ok(cluster) => memberships(&cluster, &source.policy).await,
                 Err(unusable) => Err(unusable),
             };
             match asked {

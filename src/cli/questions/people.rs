@@ -1,4 +1,4 @@
-//! Everybody who could log in, by every way in.
+//! What directories say of people: of everybody who could log in, or of one.
 
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::auth::ldap::{
     Everybody, LdapSettings, LdapSettingsError, LdapWay, SearchBounds, SearchError,
 };
-use crate::mapping::UnverifiedPerson;
-use crate::names::{Group, WayName};
+use crate::auth::way::{Reason, Standing};
+use crate::cli::terminal::Shown;
+use crate::mapping::{NamesError, UnverifiedNames, UnverifiedPerson};
+use crate::names::{Group, Principal, WayName};
 
 /// How much one directory is asked for.
 const BOUNDS: SearchBounds = SearchBounds { people: 200_000, time: Duration::from_mins(10) };
@@ -21,6 +23,19 @@ pub(in crate::cli) enum PeopleError {
     Settings(#[from] LdapSettingsError),
     #[error("way in {way}: {source}; no part of the answer is shown")]
     Search { way: WayName, source: SearchError },
+    #[error("way in {way}: it cannot be said which groups they are in: {why}")]
+    Unknown { way: WayName, why: Shown },
+    #[error("way in {way}: {}; name the groups with `--groups`", SearchError::OnlyBinds)]
+    OnlyBinds { way: WayName },
+    #[error("nobody of this name could log in{}", listed(.0))]
+    Nobody(Vec<NotThere>),
+    #[error(transparent)]
+    Names(#[from] NamesError),
+}
+
+fn listed(not_there: &[NotThere]) -> String {
+    let ways = not_there.iter().map(|one| format!("; way in {}: {}", one.way, one.detail));
+    ways.collect()
 }
 
 /// Everybody, and how many entries are of nobody.
@@ -39,6 +54,24 @@ pub(super) struct LeftOut {
     pub(super) why: &'static str,
     /// How many.
     pub(super) entries: usize,
+}
+
+/// Somebody, by each way in by which they could log in.
+#[derive(Default)]
+pub(super) struct Named {
+    pub(super) people: Vec<UnverifiedPerson>,
+    pub(super) not_there: Vec<NotThere>,
+}
+
+/// A way in by which nobody of the name could log in.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct NotThere {
+    /// The way in.
+    pub(super) way: String,
+    /// Why, in the audit's word for such a login.
+    pub(super) why: &'static str,
+    /// The same for a reader.
+    pub(super) detail: String,
 }
 
 /// Asks every directory for everybody who could log in at `now`.
@@ -65,4 +98,39 @@ pub(super) async fn all(ways: Vec<LdapSettings>, now: Timestamp) -> Result<Found
         }));
     }
     Ok(found)
+}
+
+/// Asks the directories of the ways in that are `meant` who `user` is at `now`, and in which groups.
+///
+/// # Errors
+/// When one of them cannot say, or none has somebody of that name who could log in.
+pub(super) async fn named(
+    ways: Vec<LdapSettings>,
+    meant: &[&WayName],
+    user: &str,
+    now: Timestamp,
+) -> Result<Named, PeopleError> {
+    // What no login sends, no directory is asked.
+    UnverifiedNames::typed(user.to_owned(), Vec::new())?;
+    let mut found = Named::default();
+    for settings in ways.into_iter().filter(|settings| meant.contains(&&settings.name)) {
+        let directory = LdapWay::new(settings)?;
+        let way = directory.name().clone();
+        let principal = Principal::Ldap { directory: way.clone(), account: user.to_owned() };
+        match directory.look_again(&principal, now).await {
+            Standing::Good(identity) => {
+                let groups = identity.groups().iter().map(|group| group.as_str().to_owned());
+                found.people.push(UnverifiedPerson::new(way, user.to_owned(), groups.collect()));
+            }
+            Standing::Gone(reason) | Standing::Missing(reason) => {
+                let Reason { word: why, detail } = reason;
+                found.not_there.push(NotThere { way: way.to_string(), why, detail });
+            }
+            Standing::Unknown(Reason { detail, .. }) => {
+                return Err(PeopleError::Unknown { way, why: Shown::new(detail) });
+            }
+            Standing::OnlyAtLogin => return Err(PeopleError::OnlyBinds { way }),
+        }
+    }
+    if found.people.is_empty() { Err(PeopleError::Nobody(found.not_there)) } else { Ok(found) }
 }

@@ -2,20 +2,43 @@
 
 use std::fmt::Write as _;
 
-use super::WhoAnswer;
+use super::people::NotThere;
+use super::{Explanations, WhatAnswer, WhoAnswer};
 use crate::cli::table::{self, columns};
 use crate::cli::terminal::Shown;
 use crate::lease::{Again, LeaseExplanation};
 use crate::mapping::{
-    AskedLine, AskedMap, Cause, Earlier, Explanation, LentTerms, LineSaid, MapLine, NameOf,
-    NetworkSaid, RoleAnswer, Verdict, WhatCan, Who, WhoCan,
+    AskedLine, AskedMap, Cause, DutyAnswer, Earlier, Explanation, LentTerms, LineAnswer, LineSaid,
+    MapLine, NameOf, NetworkSaid, PlacedLine, RoleAnswer, Verdict, WhatCan, Who, WhoCan,
 };
 
 /// Digits of a revision that are enough to tell two apart.
 const REVISION_DIGITS: usize = 12;
 
+/// Each explanation, and by which ways in nobody of the name could log in.
+pub(super) fn explanations(answer: &Explanations) -> String {
+    let texts = answer.explanations.iter().map(explanation);
+    joined(texts, &answer.left_out)
+}
+
+/// All that somebody may act as by each way in, and by which nobody of the name could log in.
+pub(super) fn what_they_can(answer: &WhatAnswer) -> String {
+    joined(answer.people.iter().map(what_can), &answer.left_out)
+}
+
+fn joined(texts: impl Iterator<Item = String>, not_there: &[NotThere]) -> String {
+    let not_there = not_there.iter().map(|NotThere { way, detail, .. }| {
+        format!(
+            "way in {}: nobody of this name could log in: {}\n",
+            Shown::new(way),
+            Shown::new(detail)
+        )
+    });
+    texts.chain(not_there).collect::<Vec<_>>().join("\n")
+}
+
 /// One explanation: the answer first, then what was asked on the way.
-pub(super) fn explanation(answer: &Explanation) -> String {
+fn explanation(answer: &Explanation) -> String {
     let Explanation { system_user, way, role, cluster, .. } = answer;
     let (yes, may) = match answer.verdict {
         Verdict::Allowed => ("YES", "may act as"),
@@ -23,8 +46,12 @@ pub(super) fn explanation(answer: &Explanation) -> String {
         Verdict::Unknown => ("UNKNOWN", "may or may not act as"),
     };
     let mut text = String::new();
-    let who = Shown::new(format!("`{system_user}` (way in {way})"));
-    let _ = writeln!(text, "{yes}: {who} {may} `{role}` on {cluster}");
+    let who = Shown::new(match way {
+        Some(way) => format!("`{system_user}` (way in {way})"),
+        None => format!("`{system_user}` (by any way in)"),
+    });
+    let place = place(cluster.as_deref());
+    let _ = writeln!(text, "{yes}: {who} {may} `{}` {place}", Shown::new(role));
     let _ = writeln!(text, "  because {}", Shown::new(&answer.reason));
     for asked in &answer.asked {
         text.push_str(&asked_map(asked));
@@ -33,11 +60,16 @@ pub(super) fn explanation(answer: &Explanation) -> String {
         let _ =
             writeln!(text, "  {} more lines were asked and are not listed", answer.unlisted_lines);
     }
-    if let (Some(map), Cause::NotMapped) = (&answer.unasked_group_map, answer.cause) {
+    if let (Some(map), Cause::NotMapped | Cause::MembersUnknown) =
+        (&answer.unasked_group_map, answer.cause)
+    {
         text.push_str(&unasked(map));
     }
     let near: Vec<_> = answer.near.iter().map(|miss| with_line(&miss.line, &miss.detail)).collect();
     text.push_str(&section("nearly", &near));
+    if let Some(how) = answer.near_unsought {
+        let _ = writeln!(text, "  {how}");
+    }
     if let Some(terms) = &answer.terms {
         let _ = writeln!(text, "  lent {}", Shown::new(terms_text(terms)));
         if terms.network == NetworkSaid::NotAsked && answer.verdict == Verdict::Allowed {
@@ -123,13 +155,14 @@ fn said(line: &AskedLine) -> String {
 /// Who may act as a role.
 pub(super) fn who_can(answer: &WhoAnswer) -> String {
     let WhoAnswer { who, people, left_out } = answer;
-    let mut text = format!("`{}` on {}", Shown::new(&who.role), Shown::new(&who.cluster));
-    match &who.terms {
-        Some(terms) => {
-            let _ = writeln!(text, ", lent {}", Shown::new(terms_text(terms)));
-        }
-        None => text.push_str(" is not lent, so nobody may act as it\n"),
+    let mut text = format!("`{}` {}", Shown::new(&who.role), place(who.cluster.as_deref()));
+    if let Some(terms) = &who.terms {
+        let _ = write!(text, ", lent {}", Shown::new(terms_text(terms)));
     }
+    if let Some(reason) = &who.not_lent {
+        let _ = write!(text, ": nobody may act as it, since {}", Shown::new(reason));
+    }
+    text.push('\n');
     text.push_str(&lines_of(who));
     if let Some(people) = people {
         let rows: Vec<_> = people
@@ -137,8 +170,8 @@ pub(super) fn who_can(answer: &WhoAnswer) -> String {
             .map(|person| {
                 let name = format!("{} (way in {})", person.system_user, person.way);
                 let mut row = vec![Shown::new(name)];
-                row.extend(with_line(&person.line, &by(person.group.as_deref())));
-                if person.verdict == Verdict::Unknown {
+                row.extend(by_line(&person.answer));
+                if person.answer.verdict == Verdict::Unknown {
                     row.push(Shown::new("perhaps: its members are not known"));
                 }
                 row
@@ -163,13 +196,16 @@ pub(super) fn who_can(answer: &WhoAnswer) -> String {
 }
 
 fn lines_of(who: &WhoCan) -> String {
-    let place = |way: &str, map: &str| Shown::new(format!("way in {way}, map {map}"));
+    let asked = |at: &PlacedLine| match &at.way {
+        Some(way) => Shown::new(format!("way in {way}, map {}", at.map)),
+        None => Shown::new(format!("map {}", at.map)),
+    };
     let lets_in: Vec<_> = who
         .lines
         .iter()
         .map(|line| {
-            let mut row = vec![whom(&line.who, line.of), place(&line.way, &line.map)];
-            row.extend(with_line(&line.line, &condition(line)));
+            let mut row = vec![whom(&line.who, line.at.of), asked(&line.at)];
+            row.extend(with_line(&line.at.line, &condition(line)));
             row
         })
         .collect();
@@ -177,8 +213,8 @@ fn lines_of(who: &WhoCan) -> String {
         .ends
         .iter()
         .map(|line| {
-            let mut row = vec![whom(&line.who, line.of), place(&line.way, &line.map)];
-            row.extend(with_line(&line.line, "where \\1 has nothing to stand for"));
+            let mut row = vec![whom(&line.who, line.at.of), asked(&line.at)];
+            row.extend(with_line(&line.at.line, "where \\1 has nothing to stand for"));
             row
         })
         .collect();
@@ -190,7 +226,7 @@ fn lines_of(who: &WhoCan) -> String {
                 Earlier::LetsIn => format!("{} lets them in already", line.because_of),
                 Earlier::EndsTheScan => format!("{} denies before it", line.because_of),
             };
-            with_line(&line.line, &earlier)
+            with_line(&line.at.line, &earlier)
         })
         .collect();
     let mut text = if lets_in.is_empty() {
@@ -198,7 +234,7 @@ fn lines_of(who: &WhoCan) -> String {
     } else {
         section("lines that let in", &lets_in)
     };
-    text.push_str(&section("lines that end the scan, which denies", &ends));
+    text.push_str(&section("lines that end the scan, which denies, whatever else lets in", &ends));
     text.push_str(&section("lines that never decide", &never));
     text
 }
@@ -239,39 +275,62 @@ fn condition(line: &crate::mapping::LineLetsIn) -> String {
 
 fn unasked(map: &str) -> String {
     let map = Shown::new(map);
-    format!("  map {map} was not asked: no group was named, see `--groups`\n")
+    format!("  map {map} was not asked: no group was named, see `--groups` and `--resolve`\n")
 }
 
 /// All that somebody may act as.
-pub(super) fn what_can(answer: &WhatCan) -> String {
+fn what_can(answer: &WhatCan) -> String {
     let who = format!("`{}` (way in {})", answer.system_user, answer.way);
     let who = Shown::new(who);
     let unasked = answer.unasked_group_map.as_deref().map(unasked).unwrap_or_default();
     let revision = revision(&answer.map_revision, answer.postgres);
-    if answer.roles.is_empty() {
+    if answer.roles.is_empty() && answer.duties.is_empty() {
         let by = if unasked.is_empty() { "" } else { " by this name alone" };
         return format!("{who} may act as nothing{by}\n{unasked}{revision}");
     }
-    let rows: Vec<Vec<Shown>> = answer.roles.iter().map(role).collect();
+    let roles = answer.roles.iter().map(role);
+    let rows: Vec<Vec<Shown>> = roles.chain(answer.duties.iter().map(duty)).collect();
     let headings = ["CLUSTER", "ROLE", "ANSWER", "LINE", "", "BY"];
     format!("{who}\n{}{unasked}{revision}", indented(&table::table(&headings, &rows)))
 }
 
 fn role(answer: &RoleAnswer) -> Vec<Shown> {
-    let verdict = match answer.verdict {
-        Verdict::Allowed => match answer.terms.network {
-            NetworkSaid::Any | NetworkSaid::Admitted => "yes".to_owned(),
-            NetworkSaid::NotAsked | NetworkSaid::NotAdmitted => {
-                let networks = answer.terms.networks.as_deref().unwrap_or_default();
-                format!("yes, from {}", networks.join(", "))
-            }
-        },
-        Verdict::Denied => "no, a line fails".to_owned(),
-        Verdict::Unknown => "unknown members".to_owned(),
+    let yes = match answer.terms.network {
+        NetworkSaid::Any | NetworkSaid::Admitted => "yes".to_owned(),
+        NetworkSaid::NotAsked | NetworkSaid::NotAdmitted => {
+            let networks = answer.terms.networks.as_deref().unwrap_or_default();
+            format!("yes, from {}", networks.join(", "))
+        }
     };
-    let mut row = vec![Shown::new(&answer.cluster), Shown::new(&answer.role), Shown::new(verdict)];
-    row.extend(with_line(&answer.line, &by(answer.group.as_deref())));
+    answer_row(&answer.cluster, &answer.role, &yes, &answer.answer)
+}
+
+fn duty(answer: &DutyAnswer) -> Vec<Shown> {
+    answer_row("(the broker)", &answer.duty, "yes", &answer.answer)
+}
+
+fn answer_row(cluster: &str, role: &str, yes: &str, answer: &LineAnswer) -> Vec<Shown> {
+    let verdict = match answer.verdict {
+        Verdict::Allowed => yes,
+        Verdict::Denied => "no, a line fails",
+        Verdict::Unknown => "unknown members",
+    };
+    let mut row = vec![Shown::new(cluster), Shown::new(role), Shown::new(verdict)];
+    row.extend(by_line(answer));
     row
+}
+
+/// Where a role is one: on a cluster, or, for a duty, of the broker.
+fn place(cluster: Option<&str>) -> String {
+    match cluster {
+        Some(cluster) => format!("on {}", Shown::new(cluster)),
+        None => "of the broker".to_owned(),
+    }
+}
+
+/// The line that an answer rests on, and by which name, as cells.
+fn by_line(answer: &LineAnswer) -> Vec<Shown> {
+    with_line(&answer.line, &by(answer.group.as_deref()))
 }
 
 fn by(group: Option<&str>) -> String {

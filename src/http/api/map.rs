@@ -1,86 +1,32 @@
 //! `/v1/explain`, `/v1/who-can`, `/v1/what-can` and why a lease was issued: what the map says, for
 //! auditors.
 
-use std::fmt::Display;
-use std::net::IpAddr;
-use std::str::FromStr;
+mod query;
 
 use axum::Json as Answer;
 use axum::extract::{Path, State};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::leases::LeasePath;
-use crate::broker::{AskedDecision, AskedPerson, Broker};
+use crate::broker::Broker;
 use crate::http::body::Query;
 use crate::http::caller::ByToken;
 use crate::http::context::Context;
-use crate::http::problem::{Kind, Problem};
+use crate::http::problem::Problem;
 use crate::lease::LeaseExplanation;
 use crate::mapping::{Explanation, WhatCan, WhoCan};
+use query::{ExplainQuery, WhatCanQuery, WhoCanQuery};
 
-/// Most groups that somebody is asked about with.
-const GROUPS_MAX: usize = 1000;
-
-/// May somebody act as a role there?
-#[derive(Deserialize, IntoParams)]
-#[serde(try_from = "Vec<(String, String)>")]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct ExplainQuery {
-    /// The name that the map is asked about, as the directory writes it.
-    #[param(example = "alice")]
-    user: String,
-    /// The cluster.
-    #[param(example = "orders")]
-    cluster: String,
-    /// The role; each that the cluster lends when left out.
-    #[param(example = "orders_read")]
-    role: Option<String>,
-    /// The way in by which they would come; each when left out.
-    #[param(example = "corp")]
-    way: Option<String>,
-    /// A group that they are in, as the directory names it in full; once for each.
-    #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
-    group: Vec<String>,
-    /// The address that they would ask from, for roles that are issued to some networks only.
-    #[param(example = "10.1.2.3")]
-    address: Option<String>,
-}
-
-/// Who may act as a role?
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct WhoCanQuery {
-    /// The cluster.
-    #[param(example = "orders")]
-    cluster: String,
-    /// The role.
-    #[param(example = "orders_read")]
-    role: String,
-}
-
-/// As what may somebody act?
-#[derive(Deserialize, IntoParams)]
-#[serde(try_from = "Vec<(String, String)>")]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct WhatCanQuery {
-    /// The name that the map is asked about, as the directory writes it.
-    #[param(example = "alice")]
-    user: String,
-    /// The way in by which they would come; each when left out.
-    #[param(example = "corp")]
-    way: Option<String>,
-    /// A group that they are in, as the directory names it in full; once for each.
-    #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
-    group: Vec<String>,
-}
+/// A query as it is read before it is known which parameters there are.
+type Pairs = Query<Vec<(String, String)>>;
 
 /// Explanations.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Explanations)]
 pub(in crate::http) struct ExplanationsAnswer {
-    /// One for each way in and role that were meant, in the order of the configuration.
+    /// One for each way in and role that were meant, in the order of the configuration; one alone for
+    /// a duty.
     explanations: Vec<Explanation>,
 }
 
@@ -88,15 +34,17 @@ pub(in crate::http) struct ExplanationsAnswer {
 #[derive(Serialize, ToSchema)]
 #[schema(as = WhatCanAnswer)]
 pub(in crate::http) struct WhatAnswer {
-    /// One for each way in that was meant.
+    /// One for each way in that was meant, in the order of the configuration.
     people: Vec<WhatCan>,
 }
 
 /// Explain a decision of the map
 ///
-/// Whether somebody may act as a role, with every line that is asked and what it says. Nobody is
-/// proven by this: it answers what would be if the name and the groups were theirs. Needs the duty
-/// of auditor; reading is recorded.
+/// Whether somebody may act as a role, with every line that is asked and what it says. Name a
+/// cluster, and a role of it to be told which lines nearly let them in; or, in place of both, a duty
+/// of the broker's own. The name and the groups are taken as given, proven by nothing: it answers
+/// what would be if they were somebody's. The map is the one in force now. Needs the duty of
+/// auditor; that it was asked is recorded.
 #[utoipa::path(
     get,
     path = "/v1/explain",
@@ -105,31 +53,36 @@ pub(in crate::http) struct WhatAnswer {
     params(ExplainQuery),
     responses(
         (status = 200, description = "The explanations", body = ExplanationsAnswer),
-        (status = 403, description = "`duty-needed`"),
-        (status = 422, description = "`query-unfit`"),
-        (status = 503, description = "`directory-away`"),
+        (status = 403, description = "The caller is no auditor: `duty-needed`"),
+        (
+            status = 422,
+            description = "A parameter is missing, unknown or too long, or names what is not \
+                configured, and then `detail` says what is: `query-unfit`"
+        ),
+        (
+            status = 503,
+            description = "Nobody can say whether the caller still is an auditor: \
+                `directory-away`; or others are being answered: `desk-busy`, with `retry-after`"
+        ),
     ),
 )]
 pub(in crate::http) async fn explain(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Query(query): Query<ExplainQuery>,
+    Query(pairs): Pairs,
 ) -> Result<Answer<ExplanationsAnswer>, Problem> {
-    let asked = AskedDecision {
-        person: person(query.user, query.way.as_deref(), query.group)?,
-        cluster: parsed(&query.cluster)?,
-        role: query.role.as_deref().map(parsed).transpose()?,
-        address: query.address.as_deref().map(parsed::<IpAddr>).transpose()?,
-    };
-    let explanations = broker.explain(&context.request, &caller, asked).await?;
+    let (person, asked) = ExplainQuery::read(pairs)?.asked()?;
+    let explanations = broker.explain(&context.request, &caller, person, asked).await?;
     Ok(Answer(ExplanationsAnswer { explanations }))
 }
 
 /// Who may act as a role
 ///
-/// The lines of the map that let somebody act as the role, and those that keep somebody from it.
-/// Needs the duty of auditor; reading is recorded.
+/// The lines of the map that let somebody act as the role, those that end the scan and so keep
+/// somebody from it, and those that give the role and never decide. Name a cluster and a role of it,
+/// or, in place of both, a duty of the broker's own. No directory is asked: `pgbridge who-can
+/// --resolve` names the people. Needs the duty of auditor; that it was asked is recorded.
 #[utoipa::path(
     get,
     path = "/v1/who-can",
@@ -138,25 +91,34 @@ pub(in crate::http) async fn explain(
     params(WhoCanQuery),
     responses(
         (status = 200, description = "Who may", body = WhoCan),
-        (status = 403, description = "`duty-needed`"),
-        (status = 422, description = "`query-unfit`"),
-        (status = 503, description = "`directory-away`"),
+        (status = 403, description = "The caller is no auditor: `duty-needed`"),
+        (
+            status = 422,
+            description = "A parameter is missing or unknown, or names what is not configured, and \
+                then `detail` says what is: `query-unfit`"
+        ),
+        (
+            status = 503,
+            description = "Nobody can say whether the caller still is an auditor: \
+                `directory-away`; or others are being answered: `desk-busy`, with `retry-after`"
+        ),
     ),
 )]
 pub(in crate::http) async fn who_can(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Query(query): Query<WhoCanQuery>,
+    Query(pairs): Pairs,
 ) -> Result<Answer<WhoCan>, Problem> {
-    let (cluster, role) = (parsed(&query.cluster)?, parsed(&query.role)?);
-    Ok(Answer(broker.who_can(&context.request, &caller, &cluster, &role).await?))
+    let asked = WhoCanQuery::read(pairs)?.asked()?;
+    Ok(Answer(broker.who_can(&context.request, &caller, asked).await?))
 }
 
 /// As what somebody may act
 ///
-/// Every role that somebody of this name and in these groups may act as, with the line. Needs the
-/// duty of auditor; reading is recorded.
+/// Every role that somebody of this name and in these groups may act as, and every duty of the
+/// broker's own that they have, each with the line that gives it. Name all their groups: the map may
+/// give more to a group that is not named. Needs the duty of auditor; that it was asked is recorded.
 #[utoipa::path(
     get,
     path = "/v1/what-can",
@@ -164,19 +126,27 @@ pub(in crate::http) async fn who_can(
     tag = "map",
     params(WhatCanQuery),
     responses(
-        (status = 200, description = "The roles", body = WhatAnswer),
-        (status = 403, description = "`duty-needed`"),
-        (status = 422, description = "`query-unfit`"),
-        (status = 503, description = "`directory-away`"),
+        (status = 200, description = "The roles and duties", body = WhatAnswer),
+        (status = 403, description = "The caller is no auditor: `duty-needed`"),
+        (
+            status = 422,
+            description = "A parameter is missing, unknown or too long, or names what is not \
+                configured, and then `detail` says what is: `query-unfit`"
+        ),
+        (
+            status = 503,
+            description = "Nobody can say whether the caller still is an auditor: \
+                `directory-away`; or others are being answered: `desk-busy`, with `retry-after`"
+        ),
     ),
 )]
 pub(in crate::http) async fn what_can(
     State(broker): State<Broker>,
     ByToken(caller): ByToken,
     context: Context,
-    Query(query): Query<WhatCanQuery>,
+    Query(pairs): Pairs,
 ) -> Result<Answer<WhatAnswer>, Problem> {
-    let person = person(query.user, query.way.as_deref(), query.group)?;
+    let person = WhatCanQuery::read(pairs)?.asked()?;
     let people = broker.what_can(&context.request, &caller, person).await?;
     Ok(Answer(WhatAnswer { people }))
 }
@@ -184,7 +154,8 @@ pub(in crate::http) async fn what_can(
 /// Explain why a lease was issued
 ///
 /// The decision by which a lease was issued, made again from the map of that time, and beside it
-/// what today's map says of the same person. Needs the duty of auditor; reading is recorded.
+/// what the map in force says of the same person now. Needs the duty of auditor; that it was asked is
+/// recorded.
 #[utoipa::path(
     get,
     path = "/v1/operator/leases/{id}/explanation",
@@ -193,9 +164,13 @@ pub(in crate::http) async fn what_can(
     params(LeasePath),
     responses(
         (status = 200, description = "The explanation", body = LeaseExplanation),
-        (status = 403, description = "`duty-needed`"),
+        (status = 403, description = "The caller is no auditor: `duty-needed`"),
         (status = 404, description = "There is no such lease: `not-found`"),
-        (status = 503, description = "`directory-away`"),
+        (
+            status = 503,
+            description = "Nobody can say whether the caller still is an auditor: \
+                `directory-away`; or others are being answered: `desk-busy`, with `retry-after`"
+        ),
     ),
 )]
 pub(in crate::http) async fn explain_lease(
@@ -206,76 +181,4 @@ pub(in crate::http) async fn explain_lease(
 ) -> Result<Answer<LeaseExplanation>, Problem> {
     let id = lease.id()?;
     Ok(Answer(broker.explain_lease(&context.request, &caller, id).await?))
-}
-
-fn person(user: String, way: Option<&str>, groups: Vec<String>) -> Result<AskedPerson, Problem> {
-    let way = way.map(parsed).transpose()?;
-    Ok(AskedPerson { user, way, groups })
-}
-
-fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
-    let unfit = |error: T::Err| Problem::new(Kind::QueryUnfit, error.to_string());
-    text.parse().map_err(unfit)
-}
-
-/// The parameters of a query, of which each may be taken once and `group` as often as it is there.
-struct Parameters(Vec<(String, String)>);
-
-/// A query that does not fit; what it is told as says which are known.
-#[derive(Debug, thiserror::Error)]
-#[error("a parameter is unknown, missing or given twice")]
-pub(in crate::http) struct Unfit;
-
-impl Parameters {
-    fn take(&mut self, name: &str) -> Result<Option<String>, Unfit> {
-        let mut found = self.take_all(name);
-        match (found.pop(), found.is_empty()) {
-            (value, true) => Ok(value),
-            (_, false) => Err(Unfit),
-        }
-    }
-
-    fn take_all(&mut self, name: &str) -> Vec<String> {
-        self.0.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect()
-    }
-
-    fn groups(&mut self) -> Result<Vec<String>, Unfit> {
-        let groups = self.take_all("group");
-        if groups.len() <= GROUPS_MAX { Ok(groups) } else { Err(Unfit) }
-    }
-
-    fn finish(&self) -> Result<(), Unfit> {
-        if self.0.is_empty() { Ok(()) } else { Err(Unfit) }
-    }
-}
-
-impl TryFrom<Vec<(String, String)>> for ExplainQuery {
-    type Error = Unfit;
-
-    fn try_from(pairs: Vec<(String, String)>) -> Result<Self, Unfit> {
-        let mut parameters = Parameters(pairs);
-        let query = Self {
-            user: parameters.take("user")?.ok_or(Unfit)?,
-            cluster: parameters.take("cluster")?.ok_or(Unfit)?,
-            role: parameters.take("role")?,
-            way: parameters.take("way")?,
-            group: parameters.groups()?,
-            address: parameters.take("address")?,
-        };
-        parameters.finish().map(|()| query)
-    }
-}
-
-impl TryFrom<Vec<(String, String)>> for WhatCanQuery {
-    type Error = Unfit;
-
-    fn try_from(pairs: Vec<(String, String)>) -> Result<Self, Unfit> {
-        let mut parameters = Parameters(pairs);
-        let query = Self {
-            user: parameters.take("user")?.ok_or(Unfit)?,
-            way: parameters.take("way")?,
-            group: parameters.groups()?,
-        };
-        parameters.finish().map(|()| query)
-    }
 }

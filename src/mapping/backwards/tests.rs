@@ -1,10 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::mapping::explain::NameOf;
 use crate::mapping::explain::stand::{
-    GROUPS, NAMES, ROLES, brute, cases, cluster, known, maps, people, person, policy, role, worlds,
+    GROUPS, HOME, NAMES, ROLES, brute, cases, cluster, identity, known, maps, people, person,
+    policy, role, too_much, way, worlds,
 };
-use crate::mapping::{Considered, MapDecision, Maps, Memberships};
+use crate::mapping::scan::MapLine;
+use crate::mapping::{Case, Considered, MapDecision, Members, Question};
 
 fn who(file: &str, asked: &str, members: &KnownMembers) -> WhoCan {
     policy(file, Case::Sensitive).who_can(&cluster(), &role(asked), members).unwrap()
@@ -14,10 +17,10 @@ fn who(file: &str, asked: &str, members: &KnownMembers) -> WhoCan {
 fn check(file: &str, asked: &str, lines: &[(u32, Who)], ends: &[u32], never: &[(u32, Earlier)]) {
     let answer = who(file, asked, &KnownMembers::nothing());
     let found: Vec<_> =
-        answer.lines.iter().map(|line| (line.line.line, line.who.clone())).collect();
+        answer.lines.iter().map(|line| (line.at.line.line, line.who.clone())).collect();
     assert_eq!(found, lines, "{answer:#?}");
-    assert_eq!(answer.ends.iter().map(|line| line.line.line).collect::<Vec<_>>(), ends);
-    let found: Vec<_> = answer.never.iter().map(|line| (line.line.line, line.which)).collect();
+    assert_eq!(answer.ends.iter().map(|line| line.at.line.line).collect::<Vec<_>>(), ends);
+    let found: Vec<_> = answer.never.iter().map(|line| (line.at.line.line, line.which)).collect();
     assert_eq!(found, never);
 }
 
@@ -75,7 +78,7 @@ fn a_line_after_one_that_may_fail_says_for_whom_it_does_not_hold() {
     let answer = who(file, "r", &KnownMembers::nothing());
     let but_for =
         |at: usize| -> Vec<u32> { answer.lines[at].but_for.iter().map(|line| line.line).collect() };
-    assert_eq!(answer.lines.iter().map(|line| line.line.line).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(answer.lines.iter().map(|line| line.at.line.line).collect::<Vec<_>>(), [2, 3]);
     assert_eq!((but_for(0), but_for(1)), (vec![1], vec![1]));
 }
 
@@ -93,8 +96,8 @@ fn where_case_does_not_count_a_line_holds_for_every_spelling_of_its_name() {
     let lines = |case: Case| -> (Vec<u32>, Vec<u32>) {
         let policy = policy("p /^al.*$ r\np alice r\np Alice r\n", case);
         let answer = policy.who_can(&cluster(), &role("r"), &KnownMembers::nothing()).unwrap();
-        let lines = answer.lines.iter().map(|line| line.line.line).collect();
-        (lines, answer.never.iter().map(|line| line.line.line).collect())
+        let lines = answer.lines.iter().map(|line| line.at.line.line).collect();
+        (lines, answer.never.iter().map(|line| line.at.line.line).collect())
     };
     assert_eq!(lines(Case::Sensitive), (vec![1, 3], vec![2]));
     // The expression does not match `Alice`, so the second line is asked about that; the third
@@ -116,7 +119,10 @@ fn a_group_role_lets_in_when_its_members_are_known_and_perhaps_when_not() {
 fn a_role_that_is_not_lent_is_nobodys() {
     let policy = policy("p alice all\n", Case::Sensitive);
     let (role, members) = (role("elsewhere"), KnownMembers::nothing());
-    assert!(policy.who_can(&cluster(), &role, &members).unwrap().terms.is_none());
+    let who = policy.who_can(&cluster(), &role, &members).unwrap();
+    assert!(who.terms.is_none());
+    let said = "cluster `orders` does not lend role `elsewhere`; there is `r`, `alice`, `ob`, `g1`";
+    assert_eq!(who.not_lent.as_deref(), Some(said));
     let alice = [person("alice", &[])];
     assert_eq!(policy.who_of(&cluster(), &role, &members, &alice), Ok(Vec::new()));
     let can = policy.what_can(&alice[0], |_| &members).unwrap();
@@ -133,8 +139,9 @@ fn somebody_is_told_all_that_they_may_act_as_and_what_a_failing_line_takes() {
     let members = KnownMembers::nothing();
     let can = |name: &str, groups: &[&str]| -> Vec<(String, Verdict, u32, Option<String>)> {
         let can = policy.what_can(&person(name, groups), |_| &members).unwrap();
-        let line =
-            |answer: RoleAnswer| (answer.role, answer.verdict, answer.line.line, answer.group);
+        let line = |RoleAnswer { role, answer, .. }: RoleAnswer| {
+            (role, answer.verdict, answer.line.line, answer.group)
+        };
         can.roles.into_iter().map(line).collect()
     };
     assert_eq!(
@@ -158,9 +165,9 @@ fn says(policy: &Policy, answer: &WhoCan, of: NameOf, name: &str, world: &Member
         let rule = policy.map.rules(map).find(|rule| MapLine::of(*rule) == *line);
         rule.unwrap().consider(&question)
     };
-    answer.lines.iter().filter(|line| line.of == of).any(|line| {
+    answer.lines.iter().filter(|line| line.at.of == of).any(|line| {
         let fails = |line: &MapLine| matches!(consider(line), Considered::Fails { .. });
-        let Considered::Allows { capture } = consider(&line.line) else { return false };
+        let Considered::Allows { capture } = consider(&line.at.line) else { return false };
         let about = match &line.who {
             Who::Name(about) => case.is_same(about.as_bytes(), name.as_bytes()),
             Who::Everybody | Who::Pattern(_) => true,
@@ -200,7 +207,7 @@ proptest! {
                         // A line that decides for somebody is never among those that never do.
                         if let MapDecision::Allowed(rule) = decided {
                             let never = answer.never.iter();
-                            prop_assert!(never.map(|line| line.line.line).all(|line| line != rule.line));
+                            prop_assert!(never.map(|line| line.at.line.line).all(|line| line != rule.line));
                         }
                     }
                 }
@@ -218,7 +225,7 @@ proptest! {
                 let may = policy.who_of(&cluster(), &role(asked), &known(&world), &people).unwrap();
                 let told: Vec<_> = may
                     .iter()
-                    .map(|may| (may.system_user.clone(), may.verdict, may.line.line))
+                    .map(|may| (may.system_user.clone(), may.answer.verdict, may.answer.line.line))
                     .collect();
                 let decided: Vec<_> = people
                     .iter()
@@ -246,8 +253,8 @@ proptest! {
             let told: Vec<_> = can
                 .roles
                 .iter()
-                .filter(|answer| answer.verdict == Verdict::Allowed)
-                .map(|answer| (answer.role.as_str(), answer.line.line))
+                .filter(|answer| answer.answer.verdict == Verdict::Allowed)
+                .map(|answer| (answer.role.as_str(), answer.answer.line.line))
                 .collect();
             let decided: Vec<_> = ROLES
                 .into_iter()
@@ -268,17 +275,144 @@ proptest! {
         let (policy, members) = (policy(&file, case), KnownMembers::nothing());
         for asked in ROLES {
             let may = policy.who_of(&cluster(), &role(asked), &members, &people).unwrap();
-            let told: Vec<_> = may.iter().map(|may| (may.system_user.clone(), may.verdict)).collect();
+            let told: Vec<_> = may.iter().map(|may| (may.system_user.clone(), may.answer.verdict)).collect();
             let explained: Vec<_> = people
                 .iter()
                 .filter_map(|person| {
                     let can = policy.what_can(person, |_| &members).unwrap();
                     let answer = can.roles.into_iter().find(|answer| answer.role == asked)?;
-                    let is_denied = answer.verdict == Verdict::Denied;
-                    (!is_denied).then(|| (person.system_user().to_owned(), answer.verdict))
+                    let verdict = answer.answer.verdict;
+                    let is_denied = verdict == Verdict::Denied;
+                    (!is_denied).then(|| (person.system_user().to_owned(), verdict))
                 })
                 .collect();
             prop_assert_eq!(told, explained);
+        }
+    }
+
+    /// Of whatever people: those who are named are those to whom a lease would be issued.
+    #[test]
+    fn of_many_people_exactly_those_are_named_who_are_entitled(
+        file in maps(), case in cases(), people in prop::collection::vec(people(), 0..12),
+    ) {
+        let policy = policy(&file, case);
+        for asked in ROLES {
+            for world in worlds() {
+                let may = policy.who_of(&cluster(), &role(asked), &known(&world), &people).unwrap();
+                let told: Vec<_> = may
+                    .iter()
+                    .map(|may| (may.system_user.as_str(), may.answer.line.line))
+                    .collect();
+                let members: Members = [(cluster(), world.clone())].into_iter().collect();
+                let entitled: Vec<_> = people
+                    .iter()
+                    .filter_map(|person| {
+                        let identity = identity(person);
+                        let entitled =
+                            policy.entitle(&identity, "orders", asked, HOME, &members).ok()?;
+                        Some((person.system_user(), entitled.rule().line))
+                    })
+                    .collect();
+                prop_assert_eq!(told, entitled);
+            }
+        }
+    }
+
+    /// Whoever is in several groups is let in by a line that is told, and never by one that is said
+    /// never to decide.
+    #[test]
+    fn every_line_by_which_somebody_is_entitled_is_told(
+        file in maps(), case in cases(), person in people(),
+    ) {
+        let (policy, identity) = (policy(&file, case), identity(&person));
+        for asked in ROLES {
+            for world in worlds() {
+                let members: Members = [(cluster(), world.clone())].into_iter().collect();
+                let entitled = policy.entitle(&identity, "orders", asked, HOME, &members);
+                let Ok(entitled) = entitled else { continue };
+                let line = entitled.rule().line;
+                let who = policy.who_can(&cluster(), &role(asked), &known(&world)).unwrap();
+                let may = policy.who_can(&cluster(), &role(asked), &KnownMembers::nothing());
+                for who in [who, may.unwrap()] {
+                    let has = |lines: &[u32]| lines.contains(&line);
+                    let lines: Vec<_> = who.lines.iter().map(|line| line.at.line.line).collect();
+                    let never: Vec<_> = who.never.iter().map(|line| line.at.line.line).collect();
+                    prop_assert!(has(&lines) && !has(&never), "{}: {:#?}", line, who);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_duties_that_are_told_are_those_that_a_login_has(
+        file in maps(), case in cases(), people in prop::collection::vec(people(), 1..6),
+    ) {
+        // The maps of `[access]` give `auditor` and `operator` in the place of two roles.
+        let file = file.replace(" r\n", " auditor\n").replace(" ob\n", " operator\n");
+        let mut policy = policy(&file, case);
+        policy.access = policy.ways[&way()].clone();
+        for duty in Duty::ALL {
+            let has = |person: &UnverifiedPerson| {
+                let duties = policy.duties(&identity(person));
+                match duty {
+                    Duty::Auditor => duties.auditor,
+                    Duty::Operator => duties.operator,
+                }
+            };
+            let named: Vec<_> = policy.who_of_duty(duty, &people);
+            let named: Vec<_> = named.iter().map(|person| person.system_user.as_str()).collect();
+            let who = policy.who_has(duty);
+            let members = KnownMembers::nothing();
+            let mut having = Vec::new();
+            for person in &people {
+                let explained = policy.explain_duty(person.names(), None, duty);
+                prop_assert_eq!(explained.verdict == Verdict::Allowed, has(person));
+                prop_assert_ne!(explained.verdict, Verdict::Unknown);
+                let can = policy.what_can(person, |_| &members).unwrap();
+                let told = can.duties.iter().any(|told| {
+                    told.duty == duty.as_str() && told.answer.verdict == Verdict::Allowed
+                });
+                prop_assert_eq!(told, has(person));
+                if let Some(line) = explained.rule.filter(|_| has(person)) {
+                    prop_assert!(who.lines.iter().any(|told| told.at.line == line), "{:#?}", who);
+                    having.push(person.system_user());
+                }
+            }
+            prop_assert_eq!(named, having);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A line that is too much work for a name denies, and says nothing of a name that lacks what all
+    /// its matches hold, whoever asks and by whatever index.
+    #[test]
+    fn lines_that_are_too_much_work_are_told_as_they_are_decided(
+        (file, people) in too_much(),
+    ) {
+        let (policy, members) = (policy(&file, Case::Sensitive), KnownMembers::nothing());
+        let world = Memberships::none();
+        let may = policy.who_of(&cluster(), &role("r"), &members, &people).unwrap();
+        let told: Vec<_> = may.iter().map(|may| may.system_user.as_str()).collect();
+        let decided = |person: &UnverifiedPerson| brute(&policy, person, "r", &world);
+        let entitled: Vec<_> = people
+            .iter()
+            .filter(|person| matches!(decided(person), MapDecision::Allowed(_)))
+            .map(UnverifiedPerson::system_user)
+            .collect();
+        prop_assert_eq!(told, entitled);
+        for person in &people {
+            let can = policy.what_can(person, |_| &members).unwrap();
+            let answer = can.roles.into_iter().find(|answer| answer.role == "r");
+            let answer = answer.map(|answer| (answer.answer.verdict, answer.answer.line.line));
+            let expected = match decided(person) {
+                MapDecision::Allowed(rule) => Some((Verdict::Allowed, rule.line)),
+                MapDecision::Failed { rule, .. } => Some((Verdict::Denied, rule.line)),
+                MapDecision::NoMatch => None,
+            };
+            prop_assert_eq!(answer, expected);
         }
     }
 }

@@ -1,20 +1,26 @@
 //! What the tests of questions stand on: a policy around any map, and random maps.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::UnverifiedPerson;
+use crate::auth::Identity;
 use crate::mapping::scan::KnownMembers;
 use crate::mapping::{
     Case, Dialect, IdentMap, MapDecision, Maps, Memberships, Policy, Profile, Question, Target,
+    UnverifiedPerson,
 };
-use crate::names::{ClusterName, RoleName, WayName};
+use crate::names::{ClusterName, Principal, RoleName, WayName};
 
 pub(in crate::mapping) const WAY: &str = "corp";
 pub(in crate::mapping) const CLUSTER: &str = "orders";
+/// An address that every role is issued to.
+pub(in crate::mapping) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
 /// What the cluster lends.
 pub(in crate::mapping) const ROLES: [&str; 4] = ["r", "alice", "ob", "g1"];
 /// Names of people and of groups.
@@ -142,4 +148,41 @@ pub(in crate::mapping) fn people() -> impl Strategy<Value = UnverifiedPerson> {
 
 pub(in crate::mapping) fn known(world: &Memberships) -> KnownMembers {
     KnownMembers::all(world.clone())
+}
+
+/// The same person, proven.
+pub(in crate::mapping) fn identity(person: &UnverifiedPerson) -> Identity {
+    let (directory, account) = (person.way().clone(), person.system_user().to_owned());
+    let identity = serde_json::json!({
+        "principal": Principal::Ldap { directory, account },
+        "groups": person.groups(),
+        "authenticated_at": Timestamp::UNIX_EPOCH,
+        "expires_at": Timestamp::from_second(3600).unwrap(),
+    });
+    Identity::from_session_json(&identity.to_string()).unwrap()
+}
+
+/// Files with lines that are too much work for some names, and people of such names.
+pub(in crate::mapping) fn too_much() -> impl Strategy<Value = (String, Vec<UnverifiedPerson>)> {
+    const HEAVY: &str = "^((?:a?b?)*?)*(?:a|b)*?(?=a*b*$)(.*)";
+    let heavy = ["", "Zz", "Yy.*", "Zz.*Yy"].map(|end| format!("/{HEAVY}{end}$"));
+    let users = heavy.into_iter().chain(["/b[A-Za-z]*$", "alice", "/Zz"].map(str::to_owned));
+    let lines: Vec<String> = users
+        .flat_map(|user| ["r", "alice", r"\1"].map(|given| format!("{user} {given}\n")))
+        .filter(|line| {
+            let line = format!("p {line}");
+            IdentMap::parse(Dialect::default(), "pg_ident.conf", line.as_bytes()).is_ok()
+        })
+        .collect();
+    let line =
+        (select(vec!["p", "g"]), select(lines)).prop_map(|(map, line)| format!("{map} {line}"));
+    let file = prop::collection::vec(line, 1..7).prop_map(|lines| lines.concat());
+    let long = "ab".repeat(20_000);
+    let names = ["", "Zz", "Yy", "ZzYy"].map(|end| long.clone() + end);
+    let names: Vec<String> =
+        names.into_iter().chain(["alice".to_owned(), "bZz".to_owned()]).collect();
+    let groups = subsequence(names.clone(), 0..=2);
+    let person = (select(names), groups)
+        .prop_map(|(name, groups)| UnverifiedPerson::new(way(), name, groups));
+    (file, prop::collection::vec(person, 1..4))
 }

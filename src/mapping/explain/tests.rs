@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::stand::{
-    ROLES, brute, cases, cluster, known, maps, people, person, policy, role, worlds,
+    NAMES, ROLES, brute, cases, cluster, known, maps, people, person, policy, role, too_much, way,
+    worlds,
 };
 use super::*;
-use crate::mapping::{Case, MapDecision, Memberships};
+use crate::mapping::{Case, MapDecision, Near, Question, UnverifiedPerson, near};
 
 const FILE: &str = r#"p alice r
 p /^(.*)@Y$ \1
@@ -163,9 +164,12 @@ fn what_is_not_configured_has_no_explanation() {
     assert_eq!(ask("corp", "orders"), Ok(Verdict::Allowed));
     assert_eq!(
         ask("corp", "nowhere").unwrap_err().to_string(),
-        "no cluster `nowhere` is configured"
+        "no cluster `nowhere` is configured; there is `orders`"
     );
-    assert_eq!(ask("other", "orders").unwrap_err().to_string(), "no way in `other` is configured");
+    assert_eq!(
+        ask("crop", "orders").unwrap_err().to_string(),
+        "no way in `crop` is configured; did you mean `corp`?"
+    );
 }
 
 #[test]
@@ -180,6 +184,107 @@ fn a_map_of_many_lines_is_asked_to_the_end_and_listed_in_part() {
     assert_eq!(answer.verdict, Verdict::Allowed);
     assert_eq!(answer.unlisted_lines, 5);
     assert_eq!(answer.asked[0].lines.len(), LISTED_MAX + 1);
+}
+
+#[test]
+fn lines_that_nearly_let_in_are_looked_for_when_one_role_is_named() {
+    let (policy, members) = (policy(FILE, Case::Sensitive), KnownMembers::nothing());
+    let (people, cluster, role) = ([person("ALICE", &[])], cluster(), role("r"));
+    let each = |role| {
+        let asked = Inquiries {
+            people: &people,
+            cluster: &cluster,
+            role,
+            members: &members,
+            address: None,
+        };
+        policy.explain_each(&asked).unwrap()
+    };
+    let [named] = &each(Some(&role))[..] else { panic!("one role is one explanation") };
+    assert_eq!((named.near.len(), named.near_unsought), (1, None));
+    let all = each(None);
+    assert_eq!(all.iter().map(|one| one.role.as_str()).collect::<Vec<_>>(), ROLES);
+    for one in all {
+        assert_eq!((one.cause, one.near.len()), (Cause::NotMapped, 0));
+        assert!(one.near_unsought.unwrap().contains("`--role`"), "{one:?}");
+    }
+}
+
+#[test]
+fn all_roles_together_list_no_more_lines_than_one() {
+    let file = "p x r\n".repeat(LISTED_MAX / 2);
+    let (policy, members) = (policy(&file, Case::Sensitive), KnownMembers::nothing());
+    let (people, cluster) = ([person("alice", &[])], cluster());
+    let asked = Inquiries {
+        people: &people,
+        cluster: &cluster,
+        role: None,
+        members: &members,
+        address: None,
+    };
+    for one in policy.explain_each(&asked).unwrap() {
+        let listed = one.asked[0].lines.len();
+        assert_eq!((listed, one.unlisted_lines), (LISTED_MAX / 4, LISTED_MAX / 4));
+    }
+}
+
+/// As many groups as a login may bring, and as many lines as people write: what would take minutes
+/// line by line.
+#[test]
+fn near_misses_are_found_without_asking_every_line_of_every_group() {
+    let lines = (0..2000).map(|number| format!("g CN=Team{number} r\ng /^x{number}-(.*)$ r\\1\n"));
+    let file = lines.collect::<String>();
+    let mut groups: Vec<String> = (0..999).map(|number| format!("cn=other{number}")).collect();
+    groups.push("cn=team7".to_owned());
+    let person = UnverifiedPerson::new(way(), "eve".to_owned(), groups);
+    let (cluster, role, members) = (cluster(), role("r"), KnownMembers::nothing());
+    let inquiry = Inquiry {
+        person: &person,
+        cluster: &cluster,
+        role: &role,
+        members: &members,
+        address: None,
+    };
+    let answer = policy(&file, Case::Sensitive).explain(&inquiry).unwrap();
+    let near: Vec<_> = answer.near.iter().map(|miss| (miss.line.line, miss.differs)).collect();
+    assert_eq!(near, [(15, Near::Case)]);
+    assert_eq!(answer.unlisted_lines, 1000 * 4000 - LISTED_MAX);
+}
+
+#[test]
+fn a_group_of_which_nobody_can_be_a_member_is_no_question_to_the_cluster() {
+    let asks = |file: &str| policy(file, Case::Sensitive).asks_members([&way()]);
+    assert!(asks("p alice +g1\n") && asks("g cn=a +g1\n"));
+    assert!(!asks("p alice r\nother alice +g1\n") && !asks("p alice +\n"));
+    let nobody_asked = policy("p alice +g1\n", Case::Sensitive);
+    assert!(!nobody_asked.asks_members([&"elsewhere".parse().unwrap()]));
+    // Not known is said only of what can be known.
+    let (person, cluster, role) = (person("alice", &[]), cluster(), role("r"));
+    let members = &KnownMembers::nothing();
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    let verdict = |file: &str| policy(file, Case::Sensitive).explain(&inquiry).unwrap().verdict;
+    assert_eq!(verdict("p alice +\n"), Verdict::Denied);
+    assert_eq!(verdict("p alice +g1\n"), Verdict::Unknown);
+}
+
+#[test]
+fn a_duty_is_explained_by_the_maps_of_access_for_every_way_in() {
+    let mut policy = policy("d carol auditor\ndg cn=ops operator\n", Case::Sensitive);
+    let name = |name: &str| Some(name.parse().unwrap());
+    policy.access = Maps { map: name("d"), group_map: name("dg"), case: Case::Sensitive };
+    let ask = |user: &str, groups: &[&str], duty| {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let names = UnverifiedNames::typed(user.to_owned(), groups).unwrap();
+        policy.explain_duty(&names, None, duty)
+    };
+    let carol = ask("carol", &[], Duty::Auditor);
+    assert_eq!((carol.verdict, carol.cluster, carol.way), (Verdict::Allowed, None, None));
+    assert_eq!(carol.unasked_group_map.as_deref(), Some("dg"));
+    assert_eq!(ask("carol", &[], Duty::Operator).verdict, Verdict::Denied);
+    let eve = ask("eve", &["cn=ops"], Duty::Operator);
+    assert_eq!((eve.verdict, eve.by_group.as_deref()), (Verdict::Allowed, Some("cn=ops")));
+    assert_eq!(ask("Carol", &[], Duty::Auditor).near[0].differs, Near::Case);
 }
 
 fn verdict_of(decision: &MapDecision) -> Verdict {
@@ -233,6 +338,59 @@ proptest! {
             let same = decisions.iter().all(|verdict| *verdict == decisions[0]);
             let expected = if same { decisions[0] } else { Verdict::Unknown };
             prop_assert_eq!(answer.verdict, expected, "{} {:?}", asked, decisions);
+        }
+    }
+
+    /// What an index finds is what is found line by line.
+    #[test]
+    fn a_near_miss_is_found_wherever_it_stands(
+        file in maps(), case in cases(), name in select_name(),
+    ) {
+        let (policy, world) = (policy(&file, case), &worlds()[1]);
+        let map = policy.ways[&way()].map.clone().unwrap();
+        let nearby = Nearby::of(&policy.map, &map);
+        for asked in ROLES.into_iter().chain(["R", "OB"]) {
+            let question = Question {
+                map: &map, system_user: name.as_bytes(), role: asked.as_bytes(), case, members: world,
+            };
+            let found: Vec<_> =
+                nearby.misses(&question).map(|(rule, near, _)| (rule.reference(), near)).collect();
+            let each = policy.map.rules(&map);
+            let each: Vec<_> = each
+                .filter_map(|rule| Some((rule.reference(), near::miss(rule, &question)?.0)))
+                .collect();
+            prop_assert_eq!(found, each);
+        }
+    }
+}
+
+fn select_name() -> impl Strategy<Value = String> {
+    let more = ["ALICE", "alice ", "a lice", "alice@Y", "X\\alice", "cn=alice,dc=x", "bob@x", "ob"];
+    let names: Vec<_> = NAMES.into_iter().chain(more).map(str::to_owned).collect();
+    proptest::sample::select(names)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn an_explanation_is_what_is_decided_also_where_lines_are_too_much_work(
+        (file, people) in too_much(),
+    ) {
+        let (policy, cluster, world) = (policy(&file, Case::Sensitive), cluster(), Memberships::none());
+        for person in &people {
+            let (role, members) = (role("r"), &known(&world));
+            let inquiry = Inquiry { person, cluster: &cluster, role: &role, members, address: None };
+            let answer = policy.explain(&inquiry).unwrap();
+            let decided = brute(&policy, person, "r", &world);
+            prop_assert_eq!(answer.verdict, verdict_of(&decided));
+            let (line, fails) = match &decided {
+                MapDecision::Allowed(rule) => (Some(rule.line), false),
+                MapDecision::Failed { rule, .. } => (Some(rule.line), true),
+                MapDecision::NoMatch => (None, false),
+            };
+            prop_assert_eq!(answer.rule.as_ref().map(|line| line.line), line);
+            prop_assert_eq!(answer.cause == Cause::MapFailed, fails);
         }
     }
 }

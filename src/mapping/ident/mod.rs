@@ -216,8 +216,23 @@ impl IdentMap {
     }
 
     /// The lines of `map`, in the order in which they are asked.
-    pub fn rules(&self, map: &MapName) -> impl Iterator<Item = RuleView<'_>> {
-        self.rules_of(map).into_iter().flat_map(|rules| &rules.in_order).map(RuleView)
+    pub fn rules(&self, map: &MapName) -> impl ExactSizeIterator<Item = RuleView<'_>> {
+        let rules = self.rules_of(map).map(|rules| rules.in_order.as_slice());
+        rules.unwrap_or_default().iter().map(RuleView)
+    }
+
+    /// The lines of `map` that may be about `system_user`, in order, each with its place among
+    /// [`Self::rules`]. All others are about others, whatever is asked.
+    pub(in crate::mapping) fn rules_about(
+        &self,
+        map: &MapName,
+        system_user: &[u8],
+    ) -> impl Iterator<Item = (usize, RuleView<'_>)> {
+        let rules = self.rules_of(map);
+        let places = rules.map(|rules| rules.index.that_may_match(system_user));
+        let rules = rules.map(|rules| rules.in_order.as_slice()).unwrap_or_default();
+        let places = places.unwrap_or_default().into_iter();
+        places.filter_map(|place| Some((place, RuleView(rules.get(place)?))))
     }
 
     /// Whether there is a line for the map.

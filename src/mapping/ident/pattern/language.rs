@@ -9,8 +9,8 @@ use super::classes::is_word;
 use super::tree::{Direction, Look, Node, Place, Sequence};
 use crate::mapping::bytes::ByteSet;
 
-/// Most sets of places that are joined for one name. Far more than a pattern that people write
-/// takes; the name is denied when it is not enough.
+/// Most words of memory that are taken or gone through for one name: 32 MiB, however long the name
+/// is. Far more than a pattern that people write takes; the name is denied when it is not enough.
 const WORK: usize = 4_000_000;
 
 /// A part of a pattern, by its place in [`Language`].
@@ -180,16 +180,25 @@ impl<'pattern, 'name> Reading<'pattern, 'name> {
         if let Some(ends) = known {
             return Ok(ends);
         }
+        if self.known.get(part.0).is_some_and(Vec::is_empty) {
+            self.begin_table(part)?;
+        }
         let ends = Rc::new(self.find(part, from)?);
-        if let Some(known) = self.known.get_mut(part.0) {
-            if known.is_empty() {
-                known.resize(self.name.len() + 1, None);
-            }
-            if let Some(place) = known.get_mut(from) {
-                *place = Some(Rc::clone(&ends));
-            }
+        let known = self.known.get_mut(part.0);
+        if let Some(place) = known.and_then(|known| known.get_mut(from)) {
+            *place = Some(Rc::clone(&ends));
         }
         Ok(ends)
+    }
+
+    /// Makes room for what will be known of a part: a word for each place of the name.
+    fn begin_table(&mut self, part: Part) -> Result<(), TooMuch> {
+        let places = self.name.len() + 1;
+        self.spend(places)?;
+        if let Some(known) = self.known.get_mut(part.0) {
+            known.resize(places, None);
+        }
+        Ok(())
     }
 
     fn find(&mut self, part: Part, from: usize) -> Result<Places, TooMuch> {
@@ -284,7 +293,11 @@ impl<'pattern, 'name> Reading<'pattern, 'name> {
     /// # Errors
     /// When there have been too many.
     pub fn count(&mut self) -> Result<(), TooMuch> {
-        self.work += 1 + self.name.len() / 64;
+        self.spend(1 + self.name.len() / 64)
+    }
+
+    fn spend(&mut self, words: usize) -> Result<(), TooMuch> {
+        self.work = self.work.saturating_add(words);
         if self.work > WORK { Err(TooMuch) } else { Ok(()) }
     }
 }
@@ -303,5 +316,27 @@ fn is_at(name: &[u8], place: Place, at: usize) -> bool {
         Place::WordEnd => word(before) && !word(after),
         Place::WordBorder => word(before) != word(after),
         Place::NoWordBorder => word(before) == word(after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_a_name_is_bounded_however_long_it_is() {
+        let mut language = Language::default();
+        let parts: Vec<_> = (0..500).map(|_| language.add(Form::Place(Place::Begin))).collect();
+        let all = language.any_of(&parts);
+        let words = |bytes: usize| {
+            let name = vec![b'a'; bytes];
+            let mut reading = Reading::of(&language, &name);
+            let outcome = reading.ends(all, 0).map(|_| ());
+            (outcome, reading.known.iter().map(Vec::capacity).sum::<usize>())
+        };
+        assert_eq!(words(256), (Ok(()), 501 * 257));
+        let (outcome, taken) = words(100_000);
+        assert_eq!(outcome, Err(TooMuch));
+        assert!(taken <= WORK, "{taken}");
     }
 }

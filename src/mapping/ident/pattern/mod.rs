@@ -163,21 +163,33 @@ impl Pattern {
             }
             // Where the first match begins is a question with one answer too.
             (Some(regex), Some(plan), Use::Capture) => match regex.find(name) {
-                Some(found) => taken_apart(plan, name, found.start()),
+                Some(found) => self.taken_apart(plan, name, found.start()),
                 None => Match::No,
             },
-            (None, Some(plan), _) => taken_apart(plan, name, 0),
+            (None, Some(plan), _) => self.taken_apart(plan, name, 0),
             // A pattern without the one has the other.
             (None, None, _) => Match::No,
         }
     }
-}
 
-/// What the pattern says of a name, and what group 1 holds, looked for from `begin`.
-fn taken_apart<'name>(plan: &Plan, name: &'name [u8], begin: usize) -> Match<'name> {
-    plan.find(name, begin).unwrap_or_else(|TooMuch| {
-        Match::Fails("the name is too long for the regular expression".to_owned())
-    })
+    /// What the pattern says of a name, and what group 1 holds, looked for from `begin`.
+    fn taken_apart<'name>(&self, plan: &Plan, name: &'name [u8], begin: usize) -> Match<'name> {
+        match plan.find(name, begin) {
+            Ok(found) => found,
+            // An index of lines leaves such a name out and never comes here: the answer must be one.
+            Err(TooMuch) if !self.has_needles(name) => Match::No,
+            Err(TooMuch) => {
+                Match::Fails("the name is too long for the regular expression".to_owned())
+            }
+        }
+    }
+
+    /// Whether the name holds all that every match holds.
+    fn has_needles(&self, name: &[u8]) -> bool {
+        let mut needles = self.needles.iter().filter(|needle| !needle.is_empty());
+        needles
+            .all(|needle| name.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle)))
+    }
 }
 
 /// The pattern for the `regex` crate, unless that cannot say it.

@@ -287,6 +287,16 @@ fn a_name_that_takes_too_much_work_is_denied_and_says_so() {
     assert!(matches!(pattern.matches(short.as_bytes(), Use::Capture), Match::Yes(Some(_))));
 }
 
+/// An index of lines leaves the name out for them, and whoever asks without one is told the same.
+#[test]
+fn a_name_without_the_letters_of_every_match_does_not_match_however_much_work_it_is() {
+    let pattern = compile("^((?:a?b?)*?)*(?:a|b)*?(?=a*b*$)(.*)Zz$", Dialect::default());
+    let long = "ab".repeat(20_000);
+    assert_eq!(pattern.matches(long.as_bytes(), Use::Match), Match::No);
+    let with_letters = long + "Zz";
+    assert!(matches!(pattern.matches(with_letters.as_bytes(), Use::Match), Match::Fails(_)));
+}
+
 #[test]
 fn letters_that_every_match_holds_are_known() {
     let needles = |pattern: &str| -> Vec<String> {

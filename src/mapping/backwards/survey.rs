@@ -1,0 +1,179 @@
+//! The lines that let somebody act as one role, told one by one.
+
+use std::collections::HashMap;
+
+use super::answer::{Earlier, LineEnds, LineLetsIn, LineNever, PlacedLine, Who, WhoCan};
+use super::lines::{Gives, RoleLines};
+use crate::mapping::scan::{MapLine, Of, Said, readable};
+use crate::mapping::{Case, RuleView, SystemUserView};
+use crate::names::{MapName, WayName};
+
+/// Most lines that are named as ending the scan before each line that lets somebody in: a map may
+/// have thousands of either.
+const BUT_FOR: usize = 20;
+
+/// Lines that may end the scan for some.
+#[derive(Clone, Default)]
+pub(super) struct Ending {
+    lines: Vec<MapLine>,
+    /// How many are not among them.
+    others: usize,
+}
+
+impl Ending {
+    fn push(&mut self, line: MapLine) {
+        if self.lines.len() < BUT_FOR {
+            self.lines.push(line);
+        } else {
+            self.others += 1;
+        }
+    }
+}
+
+/// The lines of one map for one role, told one by one.
+pub(super) struct Survey<'s> {
+    /// Nothing for a duty.
+    pub(super) way: Option<&'s WayName>,
+    pub(super) map: &'s MapName,
+    pub(super) of: Of,
+    pub(super) lines: &'s RoleLines<'s>,
+}
+
+impl Survey<'_> {
+    /// Tells each line in order. `ending` has those that may end the scan for some, so far.
+    pub(super) fn write(&self, answer: &mut WhoCan, ending: &mut Ending) {
+        // Those that decide for all whom they are about, by their regular expression.
+        let mut deciding: HashMap<Vec<u8>, MapLine> = HashMap::new();
+        for (index, rule) in self.lines.rules.iter().copied().enumerate() {
+            match rule.system_user() {
+                SystemUserView::Literal(name) => {
+                    self.write_name(index, rule, name, ending, answer);
+                }
+                SystemUserView::Pattern(pattern) => {
+                    if let Some(earlier) = deciding.get(pattern).or_else(|| deciding.get(&b""[..]))
+                    {
+                        self.write_never(rule, earlier.clone(), Earlier::LetsIn, answer);
+                        continue;
+                    }
+                    self.write_pattern(rule, pattern, ending, answer);
+                    if rule.may_fail() {
+                        ending.push(MapLine::of(rule));
+                    } else if self.lines.gives(rule) == Gives::Role {
+                        let all =
+                            if is_everything(pattern) { Vec::new() } else { pattern.to_vec() };
+                        deciding.insert(all, MapLine::of(rule));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A line with a name: what decides for that name is known to the end. Where case does not
+    /// count it is many names, and regular expressions before it may decide for some of them.
+    fn write_name(
+        &self,
+        index: usize,
+        rule: RuleView<'_>,
+        name: &[u8],
+        ending: &Ending,
+        answer: &mut WhoCan,
+    ) {
+        let is_one_name = self.lines.case() == Case::Sensitive;
+        let counts = |step: usize| is_one_name || !self.lines.is_pattern(step);
+        let is_decisive = |said: &Said| !matches!(said, Said::Unknown { .. });
+        let decided = self
+            .lines
+            .all_said(name)
+            .find(|(step, said)| *step == index || (is_decisive(said) && counts(*step)));
+        let who = Who::Name(readable(name));
+        // For one name nothing else counts; but who is in a group has a name too, and other groups.
+        let but_for = match (self.of, is_one_name) {
+            (Of::Person, true) => Ending::default(),
+            (Of::Person, false) | (Of::Group, _) => ending.clone(),
+        };
+        match decided {
+            Some((step, said)) if step == index => {
+                let group = match said {
+                    Said::Unknown { group } => Some(readable(&group)),
+                    _ => None,
+                };
+                self.write_lets_in(rule, who, group, but_for, answer);
+            }
+            Some((step, said)) => {
+                let Some(earlier) = self.lines.rules.get(step).copied() else { return };
+                let which = match said {
+                    Said::Fails { .. } => Earlier::EndsTheScan,
+                    _ => Earlier::LetsIn,
+                };
+                self.write_never(rule, MapLine::of(earlier), which, answer);
+            }
+            None => {}
+        }
+    }
+
+    fn write_pattern(
+        &self,
+        rule: RuleView<'_>,
+        pattern: &[u8],
+        ending: &Ending,
+        answer: &mut WhoCan,
+    ) {
+        if rule.may_fail() {
+            let who = Who::Pattern(readable(pattern));
+            answer.ends.push(LineEnds { at: self.at(rule), who });
+        }
+        let all = || {
+            if is_everything(pattern) { Who::Everybody } else { Who::Pattern(readable(pattern)) }
+        };
+        let (who, group) = match self.lines.gives(rule) {
+            Gives::Nothing => return,
+            Gives::Role => (all(), None),
+            Gives::IfMemberOf(group) => (all(), Some(group)),
+            Gives::ByCapture(capture) => {
+                let (pattern, capture) = (readable(pattern), readable(&capture));
+                (Who::Capture { pattern, capture }, None)
+            }
+        };
+        self.write_lets_in(rule, who, group, ending.clone(), answer);
+    }
+
+    fn write_lets_in(
+        &self,
+        rule: RuleView<'_>,
+        who: Who,
+        if_member_of: Option<String>,
+        ending: Ending,
+        answer: &mut WhoCan,
+    ) {
+        let Ending { lines: but_for, others: but_for_others } = ending;
+        let at = self.at(rule);
+        answer.lines.push(LineLetsIn { at, who, if_member_of, but_for, but_for_others });
+    }
+
+    fn write_never(
+        &self,
+        rule: RuleView<'_>,
+        because_of: MapLine,
+        which: Earlier,
+        answer: &mut WhoCan,
+    ) {
+        answer.never.push(LineNever { at: self.at(rule), because_of, which });
+    }
+
+    fn at(&self, rule: RuleView<'_>) -> PlacedLine {
+        PlacedLine {
+            way: self.way.map(ToString::to_string),
+            map: self.map.to_string(),
+            of: self.of.into(),
+            line: MapLine::of(rule),
+        }
+    }
+}
+
+/// Whether every name matches, as far as that is plain to see.
+fn is_everything(pattern: &[u8]) -> bool {
+    let inner = pattern.strip_prefix(b"^").unwrap_or(pattern);
+    let inner = inner.strip_suffix(b"$").unwrap_or(inner);
+    // One anchor alone, or none, leaves room for anything on the other side.
+    matches!(inner, b".*" | b"(.*)") || (inner.is_empty() && pattern.len() < 2)
+}
