@@ -211,25 +211,18 @@ struct WhoAnswer {
 async fn try_who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
     let WhoCan { config, role, cluster, duty, resolve, members, json } = command;
     let source = Source::read(config.config)?;
-    let everybody = if resolve {
-        let found = people::all(source.config()?.ways, clock.now()).await;
-        Some(found.map_err(QuestionError::from)?)
-    } else {
-        None
-    };
-    let people = everybody.as_ref().map(|found| found.people.as_slice());
-    let (who, people) = match (role.zip(cluster), duty) {
+    let directories = resolve.then_some(clock);
+    let answer = match (role.zip(cluster), duty) {
         (Some((role, cluster)), _) => {
-            let may = who_can_be(&source, &cluster, &role, &members, people).await;
-            may.map_err(QuestionError::from)?
+            who_can_be(&source, &cluster, &role, &members, directories).await?
         }
         (None, Some(duty)) => {
-            let policy = &source.policy;
-            (policy.who_has(duty), people.map(|people| policy.who_of_duty(duty, people)))
+            let found = everybody(&source, directories).await?;
+            let people = found.as_ref().map(|all| source.policy.who_of_duty(duty, &all.people));
+            WhoAnswer::new(source.policy.who_has(duty), people, found)
         }
         (None, None) => return Ok(Exit::Usage),
     };
-    let answer = WhoAnswer { who, people, left_out: everybody.map(|found| found.left_out) };
     let exit = exit_of_who(&answer);
     if json {
         print_json(&answer)?;
@@ -239,21 +232,44 @@ async fn try_who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Who may act as a role of a cluster, by the lines, and of `people` if they are named.
+/// Who may act as a role of a cluster. What is not configured is told before any directory is asked.
 async fn who_can_be(
     source: &Source,
     cluster: &ClusterName,
     role: &RoleName,
     said: &Members,
-    people: Option<&[UnverifiedPerson]>,
-) -> Result<(crate::mapping::WhoCan, Option<Vec<PersonCan>>), InquiryError> {
+    directories: Option<&Clock>,
+) -> Result<WhoAnswer, Failure> {
     let policy = &source.policy;
     let ways: Vec<&WayName> = policy.ways.keys().collect();
     let clusters = Clusters::ask(source, said, &ways, Some(cluster)).await;
     let known = clusters.known(cluster);
-    let who = policy.who_can(cluster, role, known)?;
-    let people = people.map(|people| policy.who_of(cluster, role, known, people)).transpose()?;
-    Ok((who, people))
+    let who = policy.who_can(cluster, role, known).map_err(QuestionError::from)?;
+    let found = everybody(source, directories).await?;
+    let people = found.as_ref().map(|all| policy.who_of(cluster, role, known, &all.people));
+    let people = people.transpose().map_err(QuestionError::from)?;
+    Ok(WhoAnswer::new(who, people, found))
+}
+
+/// Everybody who could log in, when the `directories` are to be asked, by the clock that is given
+/// for it.
+async fn everybody(
+    source: &Source,
+    directories: Option<&Clock>,
+) -> Result<Option<people::Found>, Failure> {
+    let Some(clock) = directories else { return Ok(None) };
+    let found = people::all(source.config()?.ways, clock.now()).await;
+    Ok(Some(found.map_err(QuestionError::from)?))
+}
+
+impl WhoAnswer {
+    fn new(
+        who: crate::mapping::WhoCan,
+        people: Option<Vec<PersonCan>>,
+        found: Option<people::Found>,
+    ) -> Self {
+        Self { who, people, left_out: found.map(|found| found.left_out) }
+    }
 }
 
 fn exit_of_who(answer: &WhoAnswer) -> Exit {

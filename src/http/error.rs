@@ -214,3 +214,20 @@ fn store_away(source: &StoreError) -> Problem {
         .retry_after(PARTY_AWAY_SECONDS)
         .because(with_causes(source))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+    use axum::http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn whoever_finds_the_desk_busy_is_told_when_to_come_again() {
+        let problem = Problem::from(QuestionError::Busy);
+        let response = problem.render("id", HeaderMap::new());
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+        assert!(problem.detail().contains("ask again soon"), "{problem:?}");
+    }
+}

@@ -57,11 +57,14 @@ enum Detail {
     Lines(usize),
 }
 
-/// What was found out before it is known for what it is told.
-struct Findings {
-    asked: Vec<AskedMap>,
-    unlisted: usize,
-    arrival: Arrival,
+/// One question on its way: the maps that are asked, about whom and for what.
+#[derive(Clone, Copy)]
+struct Hearing<'a> {
+    policy: &'a Policy,
+    maps: &'a Maps,
+    names: &'a UnverifiedNames,
+    sought: Sought<'a>,
+    detail: Detail,
 }
 
 impl Policy {
@@ -83,14 +86,12 @@ impl Policy {
     pub fn explain_each(&self, asked: &Inquiries<'_>) -> Result<Vec<Explanation>, InquiryError> {
         let Inquiries { people, cluster, role, members, address } = *asked;
         let lent = &self.target(cluster)?.profiles;
+        let count = lent.len().saturating_mul(people.len()).max(1);
         let (roles, detail) = match role {
             Some(role) => (vec![role], Detail::All),
             None => {
-                let count = lent.len().saturating_mul(people.len()).max(1);
-                (
-                    lent.iter().map(|profile| &profile.role).collect(),
-                    Detail::Lines(LISTED_MAX / count),
-                )
+                let roles = lent.iter().map(|profile| &profile.role);
+                (roles.collect(), Detail::Lines(LISTED_MAX / count))
             }
         };
         let each = people.iter().flat_map(|person| roles.iter().map(move |role| (person, *role)));
@@ -111,9 +112,9 @@ impl Policy {
         let profile = target.lends(role);
         let terms = profile.as_ref().ok().map(|profile| LentTerms::of(profile, address));
         let sought = Sought { role: role.as_str(), members };
-        let found = self.go_down(maps, person.names(), sought, detail);
-        let outcome = Outcome::of_role(&found.arrival, profile, address, sought);
-        let explanation = self.write_up(maps, person.names(), sought, detail, (outcome, found));
+        let hearing = Hearing { policy: self, maps, names: person.names(), sought, detail };
+        let outcome = |arrival: &Arrival| Outcome::of_role(arrival, profile, address, sought);
+        let explanation = hearing.explain(outcome);
         Ok(Explanation {
             way: Some(person.way().to_string()),
             cluster: Some(cluster.to_string()),
@@ -134,72 +135,10 @@ impl Policy {
     ) -> Explanation {
         let members = KnownMembers::all(Memberships::none());
         let sought = Sought { role: duty.as_str(), members: &members };
-        let found = self.go_down(&self.access, names, sought, Detail::All);
-        let outcome = Outcome::of_map(&found.arrival, sought);
-        let explanation = self.write_up(&self.access, names, sought, Detail::All, (outcome, found));
+        let (maps, detail) = (&self.access, Detail::All);
+        let hearing = Hearing { policy: self, maps, names, sought, detail };
+        let explanation = hearing.explain(|arrival| Outcome::of_map(arrival, sought));
         Explanation { way: way.map(ToString::to_string), ..explanation }
-    }
-
-    fn go_down(
-        &self,
-        maps: &Maps,
-        names: &UnverifiedNames,
-        sought: Sought<'_>,
-        detail: Detail,
-    ) -> Findings {
-        let most = match detail {
-            Detail::All => LISTED_MAX,
-            Detail::Lines(most) => most,
-        };
-        let mut minutes = Minutes::new(&self.map, sought.role, most);
-        let arrival = self.arrive(maps, names, sought, |telling| minutes.take(telling));
-        let (asked, unlisted) = minutes.finish();
-        Findings { asked, unlisted, arrival }
-    }
-
-    /// The explanation, without what is to be said of way in, cluster and terms.
-    fn write_up(
-        &self,
-        maps: &Maps,
-        names: &UnverifiedNames,
-        sought: Sought<'_>,
-        detail: Detail,
-        (outcome, found): (Outcome, Findings),
-    ) -> Explanation {
-        let (near, near_unsought) = match (outcome.cause, detail) {
-            (Cause::NotMapped, Detail::All) => (self.near_misses(maps, names, sought), None),
-            (Cause::NotMapped, Detail::Lines(_)) => (Vec::new(), Some(NEAR_UNSOUGHT)),
-            _ => (Vec::new(), None),
-        };
-        let (rule, open) = match found.arrival {
-            Arrival::Allowed { by, or_earlier } => (Some(by), or_earlier),
-            Arrival::Failed { at, .. } => (Some(at), Vec::new()),
-            Arrival::NoMatch => (None, Vec::new()),
-            Arrival::Open(open) => (None, open),
-        };
-        let mut undecided: Vec<MapLine> = open.into_iter().map(|step| step.line).collect();
-        undecided.dedup();
-        Explanation {
-            verdict: outcome.verdict,
-            cause: outcome.cause,
-            reason: outcome.reason,
-            way: None,
-            system_user: names.system_user().to_owned(),
-            groups: names.groups().to_vec(),
-            cluster: None,
-            role: sought.role.to_owned(),
-            by_group: rule.clone().and_then(Step::group),
-            rule: rule.map(|step| step.line),
-            undecided,
-            asked: found.asked,
-            unlisted_lines: found.unlisted,
-            unasked_group_map: maps.unasked_group_map(names),
-            near,
-            near_unsought,
-            terms: None,
-            postgres: self.map.dialect().major(),
-            map_revision: self.map.revision().to_string(),
-        }
     }
 
     /// Where somebody comes to who asks for a role. Each line that may be about them is shown to
@@ -226,22 +165,68 @@ impl Policy {
         }
         course.arrive()
     }
+}
+
+impl Hearing<'_> {
+    /// The explanation, without what is to be said of way in, cluster and terms. `outcome` says what
+    /// follows from where the lines led.
+    fn explain(&self, outcome: impl FnOnce(&Arrival) -> Outcome) -> Explanation {
+        let Self { policy, maps, names, sought, detail } = *self;
+        let most = match detail {
+            Detail::All => LISTED_MAX,
+            Detail::Lines(most) => most,
+        };
+        let mut minutes = Minutes::new(&policy.map, sought.role, most);
+        let arrival = policy.arrive(maps, names, sought, |telling| minutes.take(telling));
+        let (asked, unlisted_lines) = minutes.finish();
+        let Outcome { verdict, cause, reason } = outcome(&arrival);
+        let (near, near_unsought) = match (cause, detail) {
+            (Cause::NotMapped, Detail::All) => (self.near_misses(), None),
+            (Cause::NotMapped, Detail::Lines(_)) => (Vec::new(), Some(NEAR_UNSOUGHT)),
+            _ => (Vec::new(), None),
+        };
+        let (rule, open) = match arrival {
+            Arrival::Allowed { by, or_earlier } => (Some(by), or_earlier),
+            Arrival::Failed { at, .. } => (Some(at), Vec::new()),
+            Arrival::NoMatch => (None, Vec::new()),
+            Arrival::Open(open) => (None, open),
+        };
+        let mut undecided: Vec<MapLine> = open.into_iter().map(|step| step.line).collect();
+        undecided.dedup();
+        Explanation {
+            verdict,
+            cause,
+            reason,
+            way: None,
+            system_user: names.system_user().to_owned(),
+            groups: names.groups().to_vec(),
+            cluster: None,
+            role: sought.role.to_owned(),
+            by_group: rule.clone().and_then(Step::group),
+            rule: rule.map(|step| step.line),
+            undecided,
+            asked,
+            unlisted_lines,
+            unasked_group_map: maps.unasked_group_map(names),
+            near,
+            near_unsought,
+            terms: None,
+            postgres: policy.map.dialect().major(),
+            map_revision: policy.map.revision().to_string(),
+        }
+    }
 
     /// The lines that would let somebody in if one thing about their name, or the role's, were
     /// different.
-    fn near_misses(
-        &self,
-        maps: &Maps,
-        names: &UnverifiedNames,
-        sought: Sought<'_>,
-    ) -> Vec<NearMiss> {
+    fn near_misses(&self) -> Vec<NearMiss> {
+        let Self { policy, maps, names, sought, .. } = *self;
         let mut found: Vec<NearMiss> = Vec::new();
         let mut nearby: Option<Nearby<'_>> = None;
         for asked in maps.asked_about(names) {
             let question = asked.question(sought.role, sought.members.memberships());
             let nearby = match &mut nearby {
                 Some(nearby) if nearby.name() == asked.map => nearby,
-                other => other.insert(Nearby::of(&self.map, asked.map)),
+                other => other.insert(Nearby::of(&policy.map, asked.map)),
             };
             for (rule, differs, detail) in nearby.misses(&question) {
                 let line = MapLine::of(rule);

@@ -234,7 +234,10 @@ fn lines_of(who: &WhoCan) -> String {
     } else {
         section("lines that let in", &lets_in)
     };
-    text.push_str(&section("lines that end the scan, which denies, whatever else lets in", &ends));
+    text.push_str(&section(
+        "lines that end the scan, which denies, so that no later line or group is asked",
+        &ends,
+    ));
     text.push_str(&section("lines that never decide", &never));
     text
 }

@@ -29,7 +29,7 @@ pub struct WhoCan {
     /// The lines that let somebody in, way by way, in the order in which they are asked.
     pub lines: Vec<LineLetsIn>,
     /// The lines that end the scan for whom they are about, since `\1` has nothing to stand for:
-    /// denied, also where a later line or another group would let them in.
+    /// denied, also where a later line or group would let them in.
     pub ends: Vec<LineEnds>,
     /// The lines that give the role and never decide.
     pub never: Vec<LineNever>,
