@@ -15,7 +15,7 @@ use crate::audit::{Record, cut};
 use crate::lease::{self, LeaseExplanation, holder_of};
 use crate::mapping::{
     Duty, Explanation, Inquiries, Inquiry, InquiryError, KnownMembers, Policy, UnverifiedNames,
-    WhatCan, WhoCan,
+    UnverifiedPerson, WhatCan, WhoCan,
 };
 use crate::names::{ClusterName, LeaseId, RoleName, WayName};
 use crate::store::kept_map;
@@ -147,7 +147,7 @@ impl Broker {
     ) -> Result<Vec<Explanation>, QuestionError> {
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
-        let ways = people.iter().map(|person| person.way());
+        let ways = people.iter().map(UnverifiedPerson::way);
         let known = self.known_members(&policy, ways, Some(&cluster)).await;
         let explain = move || {
             policy.explain_each(&Inquiries {
@@ -213,7 +213,8 @@ impl Broker {
         let AskedPerson { names, way } = person;
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
-        let known = self.known_members(&policy, people.iter().map(|one| one.way()), None).await;
+        let known =
+            self.known_members(&policy, people.iter().map(UnverifiedPerson::way), None).await;
         let find = move || -> Result<Vec<WhatCan>, InquiryError> {
             let people = people.iter();
             people.map(|person| policy.what_can(person, |cluster| known.on(cluster))).collect()

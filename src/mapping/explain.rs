@@ -87,12 +87,11 @@ impl Policy {
         let Inquiries { people, cluster, role, members, address } = *asked;
         let lent = &self.target(cluster)?.profiles;
         let count = lent.len().saturating_mul(people.len()).max(1);
-        let (roles, detail) = match role {
-            Some(role) => (vec![role], Detail::All),
-            None => {
-                let roles = lent.iter().map(|profile| &profile.role);
-                (roles.collect(), Detail::Lines(LISTED_MAX / count))
-            }
+        let (roles, detail) = if let Some(role) = role {
+            (vec![role], Detail::All)
+        } else {
+            let roles = lent.iter().map(|profile| &profile.role);
+            (roles.collect(), Detail::Lines(LISTED_MAX / count))
         };
         let each = people.iter().flat_map(|person| roles.iter().map(move |role| (person, *role)));
         let explained = each.map(|(person, role)| {

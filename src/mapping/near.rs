@@ -92,7 +92,7 @@ impl<'m> Nearby<'m> {
     ) -> impl Iterator<Item = (RuleView<'m>, Near, String)> {
         let name = question.system_user;
         let mut places: BTreeSet<usize> = Likeness::of_asked(name)
-            .flat_map(|likeness| self.named.get(&likeness))
+            .filter_map(|likeness| self.named.get(&likeness))
             .flatten()
             .copied()
             .collect();

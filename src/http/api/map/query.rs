@@ -172,14 +172,14 @@ struct Parameters {
 
 impl Parameters {
     fn need(&mut self, name: &str) -> Result<String, Problem> {
-        self.take(name)?.ok_or_else(|| self.unfit(format!("the parameter `{name}` is missing")))
+        self.take(name)?.ok_or_else(|| self.unfit(&format!("the parameter `{name}` is missing")))
     }
 
     fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut found = self.take_all(name);
         match (found.pop(), found.is_empty()) {
             (value, true) => Ok(value),
-            (_, false) => Err(self.unfit(format!("the parameter `{name}` is given twice"))),
+            (_, false) => Err(self.unfit(&format!("the parameter `{name}` is given twice"))),
         }
     }
 
@@ -191,10 +191,10 @@ impl Parameters {
         if self.pairs.is_empty() {
             return Ok(());
         }
-        Err(self.unfit("a parameter is unknown".to_owned()))
+        Err(self.unfit("a parameter is unknown"))
     }
 
-    fn unfit(&self, fault: String) -> Problem {
+    fn unfit(&self, fault: &str) -> Problem {
         let known: Vec<String> = self.known.iter().map(|name| format!("`{name}`")).collect();
         unfit(format!("{fault}; the parameters are {}", known.join(", ")))
     }
