@@ -324,15 +324,20 @@ mod tests {
     #[test]
     fn questions_are_answered_one_at_a_time() {
         of_one_hand().block_on(async {
-            let (desk, begun) = (Desk::default(), Arc::new(AtomicBool::new(false)));
+            let desk = Arc::new(Desk::default());
+            let begun = Arc::new(AtomicBool::new(false));
             let first = desk.turn().await.unwrap();
-            let begin = Arc::clone(&begun);
-            let mut second = Box::pin(desk.answer(move || begin.store(true, Ordering::SeqCst)));
-            assert!(poll!(&mut second).is_pending());
-            spawn_blocking(|| ()).await.unwrap();
+            let (asked, begin) = (Arc::clone(&desk), Arc::clone(&begun));
+            let second = tokio::spawn(async move {
+                asked.answer(move || begin.store(true, Ordering::SeqCst)).await
+            });
+            // Time enough for the second to begin, if it did not wait.
+            for _ in 0..10 {
+                spawn_blocking(|| ()).await.unwrap();
+            }
             assert!(!begun.load(Ordering::SeqCst), "the second began beside the first");
             drop(first);
-            second.await.unwrap();
+            second.await.unwrap().unwrap();
             assert!(begun.load(Ordering::SeqCst));
         });
     }
