@@ -14,6 +14,9 @@ use crate::names::MapName;
 /// Words of a pattern that are few enough to be looked at one by one.
 const FEW_WORDS: usize = 200;
 
+/// Steps that it takes to ask a line about a name: a pattern is followed over all of it.
+const ASKING: usize = 4;
+
 /// What a line says, wherever it stands and however it is written.
 pub(super) type Meaning<'a> = (SystemUserView<'a>, DatabaseUserView<'a>);
 
@@ -42,10 +45,13 @@ pub(super) struct Line<'a> {
     view: RuleView<'a>,
     map: &'a MapName,
     dialect: Dialect,
+    /// What all that is found out of it is paid from. Where that is spent, less is known of it.
+    effort: &'a Effort<'a>,
     /// Its place among the lines that it was made with.
     pub index: usize,
     group_1: Group1,
     facts: Option<PatternFacts>,
+    grant: OnceCell<Grant>,
     language: OnceCell<Option<Language>>,
     marked: OnceCell<Option<Language>>,
     whole: OnceCell<Option<Language>>,
@@ -56,17 +62,25 @@ pub(super) struct Line<'a> {
     prefix: OnceCell<Vec<u8>>,
 }
 
-/// The lines of one map, in file order.
+/// The lines of one map, in file order; what is found out of them is paid from `effort`.
 pub(super) fn lines<'a>(
     map: &'a IdentMap,
     name: &'a MapName,
+    effort: &'a Effort<'a>,
 ) -> impl Iterator<Item = Line<'a>> + use<'a> {
     let views = map.rules(name).enumerate();
-    views.map(move |(index, view)| Line::of(view, name, map.dialect(), index))
+    views.map(move |(index, view)| Line::of(view, (name, map.dialect()), index, effort))
 }
 
 impl<'a> Line<'a> {
-    fn of(view: RuleView<'a>, map: &'a MapName, dialect: Dialect, index: usize) -> Self {
+    fn of(
+        view: RuleView<'a>,
+        (map, dialect): (&'a MapName, Dialect),
+        index: usize,
+        effort: &'a Effort<'a>,
+    ) -> Self {
+        let (SystemUserView::Literal(text) | SystemUserView::Pattern(text)) = view.system_user();
+        effort.pay(1 + text.len());
         let facts = match view.system_user() {
             SystemUserView::Pattern(pattern) => PatternFacts::of(pattern, dialect),
             SystemUserView::Literal(_) => None,
@@ -81,9 +95,11 @@ impl<'a> Line<'a> {
             view,
             map,
             dialect,
+            effort,
             index,
             group_1,
             facts,
+            grant: OnceCell::new(),
             language: OnceCell::new(),
             marked: OnceCell::new(),
             whole: OnceCell::new(),
@@ -126,6 +142,10 @@ impl<'a> Line<'a> {
 
     /// What the line gives, before `\1` is filled in.
     pub fn grant(&self) -> Grant {
+        self.grant.get_or_init(|| self.what_it_gives()).clone()
+    }
+
+    fn what_it_gives(&self) -> Grant {
         match self.database_user() {
             DatabaseUserView::All => Grant::Any,
             DatabaseUserView::MemberOf(group) => Grant::MembersOf(group.to_vec()),
@@ -141,20 +161,20 @@ impl<'a> Line<'a> {
     /// Whether its pattern of roles matches each.
     fn gives_every_role(&self) -> bool {
         let all = Language::of(&Part::Byte(ByteSet::ALL).anywhere());
-        all.zip(self.roles()).is_some_and(|(all, roles)| {
-            words(&[&all], &[roles], 1, &mut Effort::default()) == Words::None
-        })
+        all.zip(self.roles())
+            .is_some_and(|(all, roles)| words(&[&all], &[roles], 1, self.effort) == Words::None)
     }
 
     /// The roles that its pattern of roles matches, when that can be said.
     pub fn roles(&self) -> Option<&Language> {
         let part = || self.role_facts()?.names;
-        self.roles.get_or_init(|| part().as_ref().and_then(Language::of)).as_ref()
+        let roles = || Language::within(&part()?, self.effort);
+        self.roles.get_or_init(roles).as_ref()
     }
 
     /// All of them, when they are few.
     pub fn few_roles(&self) -> Option<Vec<Vec<u8>>> {
-        self.roles()?.all_words(FEW_WORDS)
+        self.roles()?.all_words(FEW_WORDS, self.effort)
     }
 
     /// Whether the line can end the scan with an error.
@@ -192,12 +212,12 @@ impl<'a> Line<'a> {
     /// The names that its pattern matches, when that can be said.
     pub fn language(&self) -> Option<&Language> {
         let part = self.facts.as_ref().and_then(|facts| facts.names.as_ref());
-        self.language.get_or_init(|| part.and_then(Language::of)).as_ref()
+        self.language.get_or_init(|| Language::within(part?, self.effort)).as_ref()
     }
 
     /// The same with what `\1` holds marked, in every way in which the pattern can match.
     fn marked(&self) -> Option<&Language> {
-        self.marked.get_or_init(|| self.marked_part().and_then(Language::of)).as_ref()
+        self.marked.get_or_init(|| Language::within(self.marked_part()?, self.effort)).as_ref()
     }
 
     /// A pattern that is not held at both ends can be marked too when it takes the whole of every name
@@ -205,10 +225,8 @@ impl<'a> Line<'a> {
     fn marked_part(&self) -> Option<&Part> {
         let facts = self.facts.as_ref()?;
         let takes_all = |whole: &&Part| {
-            let all = Language::of(&whole.unmarked()).zip(self.language());
-            all.is_some_and(|(all, own)| {
-                words(&[own], &[&all], 1, &mut Effort::default()) == Words::None
-            })
+            let all = Language::within(&whole.unmarked(), self.effort).zip(self.language());
+            all.is_some_and(|(all, own)| words(&[own], &[&all], 1, self.effort) == Words::None)
         };
         facts.marked.as_ref().or_else(|| facts.whole.as_ref().filter(takes_all))
     }
@@ -216,17 +234,17 @@ impl<'a> Line<'a> {
     /// As [`PatternFacts::whole`].
     fn whole(&self) -> Option<&Language> {
         let part = self.facts.as_ref().and_then(|facts| facts.whole.as_ref());
-        self.whole.get_or_init(|| part.and_then(Language::of)).as_ref()
+        self.whole.get_or_init(|| Language::within(part?, self.effort)).as_ref()
     }
 
     /// As [`PatternFacts::shorter`].
     fn shorter(&self) -> Option<&Language> {
         let part = self.facts.as_ref().and_then(|facts| facts.shorter.as_ref());
-        self.shorter.get_or_init(|| part.and_then(Language::of)).as_ref()
+        self.shorter.get_or_init(|| Language::within(part?, self.effort)).as_ref()
     }
 
     /// The names of which `\1` makes the role.
-    pub fn names_given(&self, case: Case, role: &[u8], effort: &mut Effort) -> Giving {
+    pub fn names_given(&self, case: Case, role: &[u8]) -> Giving {
         let DatabaseUserView::WithCapture { before, after } = self.database_user() else {
             return Giving::Unknown(None);
         };
@@ -235,20 +253,21 @@ impl<'a> Line<'a> {
             return Giving::Nobody;
         };
         let marks = Part::Row(vec![Part::Mark, captured.clone(), Part::Mark]).anywhere();
-        let (Some(marked), Some(marks)) = (self.marked(), Language::of(&marks)) else {
-            return Giving::Unknown(Language::of(&captured.anywhere()));
+        let language = |part: &Part| Language::within(part, self.effort);
+        let (Some(marked), Some(marks)) = (self.marked(), language(&marks)) else {
+            return Giving::Unknown(language(&captured.anywhere()));
         };
-        if words(&[marked, &marks], &[], 1, effort) == Words::None {
+        if words(&[marked, &marks], &[], 1, self.effort) == Words::None {
             return Giving::Nobody;
         }
         let part = self.marked_part();
-        let names = part.and_then(|part| Language::of(&part.with_marked(&captured)));
+        let names = part.and_then(|part| language(&part.with_marked(&captured)));
         names.map_or(Giving::Unknown(None), Giving::These)
     }
 
     /// Whether the pattern of `other` matches all names that this one does, and `\1` surely holds the
     /// same for them.
-    pub fn captures_like(&self, other: &Self, effort: &mut Effort) -> bool {
+    pub fn captures_like(&self, other: &Self, effort: &Effort<'_>) -> bool {
         if self.system_user() == other.system_user() {
             return true;
         }
@@ -268,12 +287,14 @@ impl<'a> Line<'a> {
 
     /// What every name begins with that its pattern matches; nothing where that is not known.
     pub fn prefix(&self) -> &[u8] {
-        self.prefix.get_or_init(|| self.language().map(Language::prefix).unwrap_or_default())
+        let prefix = || Some(self.language()?.prefix(self.effort));
+        self.prefix.get_or_init(|| prefix().unwrap_or_default())
     }
 
     /// All names that its pattern matches, when they are few.
     pub fn words(&self) -> Option<&[Vec<u8>]> {
-        let all = || self.language().and_then(|language| language.all_words(FEW_WORDS));
+        let all =
+            || self.language().and_then(|language| language.all_words(FEW_WORDS, self.effort));
         self.words.get_or_init(all).as_deref()
     }
 
@@ -281,18 +302,17 @@ impl<'a> Line<'a> {
     fn sample(&self) -> Option<&[u8]> {
         let first = || match self.system_user() {
             SystemUserView::Literal(name) => Some(name.to_vec()),
-            SystemUserView::Pattern(_) => {
-                match words(&[self.language()?], &[], 1, &mut Effort::default()) {
-                    Words::Some(words) => words.into_iter().next(),
-                    Words::None | Words::NotFound => None,
-                }
-            }
+            SystemUserView::Pattern(_) => match words(&[self.language()?], &[], 1, self.effort) {
+                Words::Some(words) => words.into_iter().next(),
+                Words::None | Words::NotFound => None,
+            },
         };
         self.sample.get_or_init(first).as_deref()
     }
 
     /// What the line says of a user and a role. Who is a member of what is not known here.
     pub fn consider(&self, case: Case, user: &[u8], role: &[u8]) -> Considered {
+        self.effort.pay(ASKING + user.len());
         let members = Memberships::none();
         let map = self.map;
         self.view.consider(&Question { map, system_user: user, role, case, members: &members })

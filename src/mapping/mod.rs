@@ -24,6 +24,7 @@ mod scan;
 mod source;
 mod uses;
 
+pub use automaton::Effort;
 pub use backwards::{
     DutyAnswer, Earlier, LineAnswer, LineEnds, LineLetsIn, LineNever, PersonCan, PlacedLine,
     RoleAnswer, WhatCan, Who, WhoCan,
@@ -31,7 +32,7 @@ pub use backwards::{
 pub use because::{Because, Matched};
 pub use diff::{
     Certainty, ChangedFor, DiffContext, Direction, Example, Given, IdleLine, MapChange,
-    MapDifference, WhyIdle, diff,
+    MapDifference, NotCompared, WhyIdle, diff,
 };
 pub use duty::{Duty, DutyError};
 pub use entitlement::{Duties, Entitlement, Members, Offers, Refusal};

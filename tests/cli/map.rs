@@ -224,6 +224,27 @@ fn diff_says_who_gains_and_who_loses_with_the_exit_codes_of_diff() {
 }
 
 #[test]
+fn diff_of_maps_that_are_too_much_to_compare_says_so_with_its_exit_code() {
+    let machine = Machine::new();
+    let map = |between: &str| {
+        let line = |number: usize| {
+            let (within, role) = (number % 100, number / 100);
+            format!("corp \"/^(.*)x{within}{between}$\" \"r0{role}\\1\"\n")
+        };
+        (0..2000).map(line).collect::<Vec<_>>().concat()
+    };
+    let old = put(&machine, "old.conf", &map(""));
+    let new = put(&machine, "new.conf", &(map("y?") + "corp mallory r\n"));
+    let outcome = machine.run(&["map", "diff", &old, &new]);
+    outcome.check(3, "");
+    assert!(outcome.stdout.contains("+ corp: mallory may now act as r (new.conf:2001)\n"));
+    let last = outcome.stdout.lines().last().expect("a line");
+    assert!(last.starts_with("! corp: 0 names and ") && last.ends_with("too long"), "{last}");
+    // Nobody need wait to know that the same is the same.
+    machine.run(&["map", "diff", &old, &old]).check(0, "");
+}
+
+#[test]
 fn diff_that_cannot_read_a_file_is_trouble_and_no_difference() {
     let machine = Machine::new();
     let good = put(&machine, "good.conf", "corp alice r\n");

@@ -64,6 +64,7 @@ Exit codes, as those of diff:
   0  nobody gains or loses anything
   1  somebody does, or may
   2  a map or the configuration cannot be read
+  3  not everything was compared, which would take too long; `!` says how much was not
 
 Examples:
   pgbridge map diff pg_ident.conf pg_ident.conf.new

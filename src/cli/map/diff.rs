@@ -9,11 +9,16 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::operate::{OperateError, store_of};
 use crate::cli::terminal::{self, Shown, note, safe_json, warn};
-use crate::mapping::{Dialect, DiffContext, IdentMap, MapDifference, RevisionBeginning, diff};
+use crate::mapping::{
+    Dialect, DiffContext, Effort, IdentMap, MapDifference, RevisionBeginning, diff,
+};
 use crate::store;
 
 /// Digits of a revision before the name of a file that is no file any more.
 const SHOWN_DIGITS: usize = 12;
+
+/// The maps are too much to compare all of them.
+const NOT_WHOLE: Exit = Exit::Own(3);
 
 /// Compares two maps.
 pub(super) async fn run(command: &MapDiff) -> Result<Exit, Failure> {
@@ -27,14 +32,18 @@ pub(super) async fn run(command: &MapDiff) -> Result<Exit, Failure> {
         uses: settings.as_ref().map(|settings| &settings.uses),
         identities: identities.as_deref().unwrap_or_default(),
     };
-    let difference = diff(&old, &new, &context);
+    let difference = diff(&old, &new, &context, &Effort::default());
     if command.json {
         let json = safe_json(&format!("{:#}", difference.to_json()));
         terminal::answer(&json).map_err(Failure::Output)?;
     } else {
         say(&difference).map_err(Failure::Output)?;
     }
-    Ok(if difference.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(match (difference.is_whole(), difference.is_empty()) {
+        (false, _) => NOT_WHOLE,
+        (true, true) => Exit::Done,
+        (true, false) => Exit::Failed,
+    })
 }
 
 /// What changes is the answer; what decides nothing is told beside it.
@@ -46,8 +55,9 @@ fn say(difference: &MapDifference) -> io::Result<()> {
         note("nobody gains or loses anything");
         return Ok(());
     }
-    let lines: Vec<String> =
-        difference.changes().iter().map(|change| Shown::new(change).to_string()).collect();
+    let changes = difference.changes().iter().map(|change| Shown::new(change).to_string());
+    let left = difference.not_compared().iter().map(|left| Shown::new(left).to_string());
+    let lines: Vec<String> = changes.chain(left).collect();
     terminal::answer(&lines.join("\n"))
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{MARK, Part, WORD_BYTES};
+use super::effort::Portion;
+use super::{Effort, MARK, Part, WORD_BYTES};
 use crate::mapping::bytes::ByteSet;
 
 /// Most states of one automaton.
@@ -31,19 +32,25 @@ pub(super) enum State {
 impl Language {
     /// The names that match `part` from beginning to end; nothing when it is too large.
     pub(crate) fn of(part: &Part) -> Option<Self> {
+        Self::within(part, &Effort::default())
+    }
+
+    /// The same; nothing also when there is not enough effort left.
+    pub(crate) fn within(part: &Part, effort: &Effort<'_>) -> Option<Self> {
         let mut language = Self { states: vec![State::Accept], start: 0, alive: Vec::new() };
         language.start = language.before(part, 0)?;
-        language.alive = language.alive();
+        language.alive = language.alive(effort)?;
         Some(language)
     }
 
     /// What comes to an end from each state. Behind a byte it is not the beginning any more, and
     /// behind an end there is no byte.
-    fn alive(&self) -> Vec<bool> {
+    fn alive(&self, effort: &Effort<'_>) -> Option<Vec<bool>> {
         let is = |states: &[bool], state: &usize| states.get(*state).is_some_and(|is| *is);
         let mut ends = vec![false; self.states.len()];
         let mut alive = ends.clone();
-        loop {
+        // Each round costs all states, and a part in a part in a part may take as many rounds.
+        while effort.pay(self.states.len()) {
             let mut is_settled = true;
             for (index, state) in self.states.iter().enumerate() {
                 let (at_end, before) = match state {
@@ -67,9 +74,10 @@ impl Language {
                 }
             }
             if is_settled {
-                return alive;
+                return Some(alive);
             }
         }
+        None
     }
 
     /// Adds the states of `part`, after which comes `next`, and gives the first of them.
@@ -119,11 +127,12 @@ impl Language {
         (self.states.len() <= STATES).then(|| self.states.len() - 1)
     }
 
-    /// Bytes that every word begins with.
-    pub(crate) fn prefix(&self) -> Vec<u8> {
+    /// Bytes that every word begins with, as many of them as the effort allows.
+    pub(crate) fn prefix(&self, effort: &Effort<'_>) -> Vec<u8> {
         let mut prefix = Vec::new();
-        let mut places = closure(self, [self.start], Spot::Begin);
-        while prefix.len() < WORD_BYTES {
+        let portion = effort.of_a_walk();
+        let mut places = closure(self, [self.start], Spot::Begin, &portion);
+        while prefix.len() < WORD_BYTES && portion.pay(places.len()) {
             let mut only = None;
             for place in &places {
                 let Some(State::Byte { set, .. }) = self.states.get(*place) else { return prefix };
@@ -139,7 +148,7 @@ impl Language {
                 Some(State::Byte { next, .. }) => Some(*next),
                 _ => None,
             });
-            places = closure(self, next, Spot::Middle);
+            places = closure(self, next, Spot::Middle, &portion);
         }
         prefix
     }
@@ -157,6 +166,7 @@ pub(super) fn closure(
     language: &Language,
     from: impl IntoIterator<Item = usize>,
     spot: Spot,
+    portion: &Portion<'_>,
 ) -> Vec<usize> {
     let mut open: Vec<usize> = from.into_iter().collect();
     let mut seen: HashSet<usize> = open.iter().copied().collect();
@@ -176,6 +186,7 @@ pub(super) fn closure(
         };
         open.extend(ways.iter().filter(|way| seen.insert(**way)));
     }
+    portion.pay(seen.len());
     reached.sort_unstable();
     reached
 }

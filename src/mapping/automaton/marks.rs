@@ -2,19 +2,23 @@
 
 use std::collections::HashSet;
 
+use super::effort::Portion;
 use super::language::State;
-use super::{Effort, Language, STEPS};
+use super::{Effort, Language};
 
 /// Whether every name can be marked in one way only, so that what stands between the marks does not
 /// depend on which way to match is taken. `false` too when that takes too long to find out.
-pub(crate) fn is_marked_in_one_way(language: &Language, effort: &mut Effort) -> bool {
+pub(crate) fn is_marked_in_one_way(language: &Language, effort: &Effort<'_>) -> bool {
     // Two readings of one name, side by side: `true` once one of them has had a mark where the
     // other had none.
     type Two = (Reading, Reading, bool);
-    let begin = unmarked(language, [(language.start, 0)]);
+    let portion = effort.of_a_walk();
+    let begin = unmarked(language, [(language.start, 0)], &portion);
+    if !portion.pay(begin.len().saturating_mul(begin.len())) {
+        return false;
+    }
     let mut open: Vec<Two> = pairs(&begin, &begin).map(|(one, two)| (one, two, false)).collect();
     let mut seen: HashSet<Two> = open.iter().copied().collect();
-    let mut left = STEPS.min(effort.0);
     while let Some((one, two, differ)) = open.pop() {
         let (first, second) = (language.states.get(one.0), language.states.get(two.0));
         if differ && matches!((first, second), (Some(State::Accept), Some(State::Accept))) {
@@ -29,12 +33,12 @@ pub(crate) fn is_marked_in_one_way(language: &Language, effort: &mut Effort) -> 
             continue;
         }
         let differ = differ || one.1 != two.1;
-        let after = [(*x, one.1), (*y, two.1)].map(|next| unmarked(language, [next]));
+        let after = [(*x, one.1), (*y, two.1)].map(|next| unmarked(language, [next], &portion));
         let [ones, twos] = &after;
         for (one, two) in pairs(ones, twos) {
-            effort.0 = effort.0.saturating_sub(1);
-            let Some(rest) = left.checked_sub(1) else { return false };
-            left = rest;
+            if !portion.pay(1) {
+                return false;
+            }
             if seen.insert((one, two, differ)) {
                 open.push((one, two, differ));
             }
@@ -47,7 +51,11 @@ pub(crate) fn is_marked_in_one_way(language: &Language, effort: &mut Effort) -> 
 type Reading = (usize, u8);
 
 /// All that is reached without a byte, marks counted.
-fn unmarked(language: &Language, from: impl IntoIterator<Item = Reading>) -> Vec<Reading> {
+fn unmarked(
+    language: &Language,
+    from: impl IntoIterator<Item = Reading>,
+    portion: &Portion<'_>,
+) -> Vec<Reading> {
     let mut open: Vec<Reading> = from.into_iter().collect();
     let mut seen: HashSet<Reading> = open.iter().copied().collect();
     let mut reached = Vec::new();
@@ -63,6 +71,7 @@ fn unmarked(language: &Language, from: impl IntoIterator<Item = Reading>) -> Vec
         };
         open.extend(next.into_iter().filter(|next| seen.insert(*next)));
     }
+    portion.pay(seen.len());
     reached
 }
 

@@ -3,25 +3,23 @@
 //! A pattern is given as [`Part`]s and becomes a nondeterministic automaton; those are followed
 //! side by side, set of states by set of states, as far as a question needs. Nothing is made whole
 //! beforehand, and every walk has an end ([`Effort`]), after which the answer is that none was
-//! found in time, never a wrong one.
+//! found in time, never a wrong one. It ends also when nobody wants the answer any more.
 //!
 //! Words here are names: no NUL byte, and at least one byte.
 
+mod effort;
 mod language;
 mod marks;
 mod walk;
 
 use walk::Walk;
 
+pub use effort::Effort;
 pub(crate) use language::Language;
 pub(crate) use marks::is_marked_in_one_way;
 
 use super::bytes::ByteSet;
 
-/// Steps of one walk. A step follows one state over one class of bytes.
-const STEPS: usize = 300_000;
-/// Steps of all walks for one answer: a few seconds.
-const ALL_STEPS: usize = 10_000_000;
 /// How often the same places are come by in other ways, for more words.
 const VISITS: u8 = 6;
 /// Longest word that is looked for.
@@ -47,17 +45,6 @@ pub(crate) enum Part {
     End,
     /// Where what `\1` holds begins, and where it ends. Not together with `Begin` and `End`.
     Mark,
-}
-
-/// What all walks for one answer may still cost. Counted in steps, so that the answer is the same
-/// on every machine.
-#[derive(Debug)]
-pub(crate) struct Effort(usize);
-
-impl Default for Effort {
-    fn default() -> Self {
-        Self(ALL_STEPS)
-    }
 }
 
 /// What a walk has found.
@@ -127,18 +114,32 @@ pub(crate) fn words(
     within: &[&Language],
     without: &[&Language],
     wanted: usize,
-    effort: &mut Effort,
+    effort: &Effort<'_>,
 ) -> Words {
-    let walk = Walk::new(within, without);
     // Following each set of places once finds a word if there is one. Only when more are wanted
     // is it worth to come by the same places in other ways.
-    match walk.words(wanted, 1, effort) {
-        Words::Some(few) if few.len() < wanted => match walk.words(wanted, VISITS, effort) {
-            Words::Some(more) => Words::Some(more),
-            Words::None | Words::NotFound => Words::Some(few),
-        },
+    match visited(within, without, wanted, 1, effort) {
+        Words::Some(few) if few.len() < wanted => {
+            match visited(within, without, wanted, VISITS, effort) {
+                Words::Some(more) => Words::Some(more),
+                Words::None | Words::NotFound => Words::Some(few),
+            }
+        }
         found => found,
     }
+}
+
+/// The same with each set of places followed at most `visits` times.
+fn visited(
+    within: &[&Language],
+    without: &[&Language],
+    wanted: usize,
+    visits: u8,
+    effort: &Effort<'_>,
+) -> Words {
+    let portion = effort.of_a_walk();
+    let walk = Walk::new(within, without, &portion);
+    walk.map_or(Words::NotFound, |walk| walk.words(wanted, visits))
 }
 
 #[cfg(test)]

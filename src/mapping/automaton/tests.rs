@@ -1,5 +1,7 @@
 //! Which names automata tell apart.
 
+use std::cell::Cell;
+
 use super::*;
 
 fn any(part: Part) -> Part {
@@ -23,7 +25,7 @@ fn literal(text: &str) -> Part {
 
 #[track_caller]
 fn check(within: &Language, without: &Language, first: Option<&str>) {
-    let found = match words(&[within], &[without], 8, &mut Effort::default()) {
+    let found = match words(&[within], &[without], 8, &Effort::default()) {
         Words::None => None,
         Words::Some(words) => words.into_iter().next(),
         Words::NotFound => panic!("the walk did not end"),
@@ -57,12 +59,12 @@ fn an_anchor_holds_only_at_the_end_of_the_name() {
 
 #[test]
 fn what_every_word_begins_with() {
-    let prefix = |parts| String::from_utf8(whole(parts).prefix()).unwrap();
+    let prefix = |parts| String::from_utf8(whole(parts).prefix(&Effort::default())).unwrap();
     assert_eq!(prefix(vec![literal("svc_"), dots()]), "svc_");
     assert_eq!(prefix(vec![literal("ab")]), "ab");
     assert_eq!(prefix(vec![Part::Branches(vec![literal("xa"), literal("xb")])]), "x");
     assert_eq!(prefix(vec![any(literal("a")), literal("b")]), "");
-    assert_eq!(Language::of(&literal("ab").anywhere()).unwrap().prefix(), b"");
+    assert_eq!(Language::of(&literal("ab").anywhere()).unwrap().prefix(&Effort::default()), b"");
 }
 
 #[test]
@@ -70,10 +72,10 @@ fn what_is_in_two_and_not_in_a_third() {
     let begins = whole(vec![literal("a"), dots()]);
     let ends = whole(vec![dots(), literal("b")]);
     let middle = whole(vec![literal("ab")]);
-    let mut effort = Effort::default();
-    let found = words(&[&begins, &ends], &[&middle], 1, &mut effort);
+    let effort = Effort::default();
+    let found = words(&[&begins, &ends], &[&middle], 1, &effort);
     assert_eq!(found, Words::Some(vec![b"aab".to_vec()]));
-    assert_eq!(words(&[&begins, &middle], &[&ends], 1, &mut effort), Words::None);
+    assert_eq!(words(&[&begins, &middle], &[&ends], 1, &effort), Words::None);
 }
 
 #[test]
@@ -97,13 +99,13 @@ fn a_few_words_are_told_all_and_many_are_not() {
             words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()
         })
     };
-    assert_eq!(texts(few.all_words(10)).unwrap(), ["ann", "bob"]);
+    assert_eq!(texts(few.all_words(10, &Effort::default())).unwrap(), ["ann", "bob"]);
     let digit = || Part::Byte(ByteSet::of(|byte| byte.is_ascii_digit()));
-    assert_eq!(whole(vec![digit()]).all_words(10).unwrap().len(), 10);
-    assert!(whole(vec![digit()]).all_words(9).is_none());
-    assert!(whole(vec![dots()]).all_words(1000).is_none());
+    assert_eq!(whole(vec![digit()]).all_words(10, &Effort::default()).unwrap().len(), 10);
+    assert!(whole(vec![digit()]).all_words(9, &Effort::default()).is_none());
+    assert!(whole(vec![dots()]).all_words(1000, &Effort::default()).is_none());
     // A pattern that only the empty name would match has no word at all.
-    assert_eq!(whole(vec![]).all_words(10).unwrap().len(), 0);
+    assert_eq!(whole(vec![]).all_words(10, &Effort::default()).unwrap().len(), 0);
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn marks_are_placed_in_one_way_or_in_several() {
     };
     let no_at = || any(Part::Byte(ByteSet::of(|byte| byte != b'@')));
     let nothing = || Part::Row(Vec::new());
-    let is_one = |language: &Language| is_marked_in_one_way(language, &mut Effort::default());
+    let is_one = |language: &Language| is_marked_in_one_way(language, &Effort::default());
     let realm = marked(nothing(), dots(), literal("@corp"));
     let named = marked(nothing(), no_at(), literal("@corp"));
     assert!(is_one(&realm) && is_one(&named));
@@ -122,11 +124,49 @@ fn marks_are_placed_in_one_way_or_in_several() {
     assert!(!is_one(&marked(nothing(), dots(), dots())));
     assert!(!is_one(&marked(any(literal("a")), any(literal("a")), nothing())));
     // With its marks, the one is a part of the other.
-    let mut effort = Effort::default();
-    assert_eq!(words(&[&named], &[&realm], 1, &mut effort), Words::None);
-    assert!(matches!(words(&[&realm], &[&named], 1, &mut effort), Words::Some(_)));
+    let effort = Effort::default();
+    assert_eq!(words(&[&named], &[&realm], 1, &effort), Words::None);
+    assert!(matches!(words(&[&realm], &[&named], 1, &effort), Words::Some(_)));
     let shifted = marked(literal("a"), dots(), literal("@corp"));
-    assert!(matches!(words(&[&shifted], &[&realm], 1, &mut effort), Words::Some(_)));
+    assert!(matches!(words(&[&shifted], &[&realm], 1, &effort), Words::Some(_)));
+}
+
+/// What takes `most` steps, and ends without an answer when there is one less.
+#[track_caller]
+fn costs(most: usize, work: impl Fn(&Effort<'_>)) {
+    let effort = Effort::of(most);
+    work(&effort);
+    assert!(effort.is_spent(), "it costs {} less than {most}", effort.left());
+}
+
+#[test]
+fn all_that_can_be_much_is_paid_for() {
+    let letters = |count: usize| "abcdefghij".repeat(count.div_ceil(10));
+    let long = whole(vec![literal(&letters(10_000))]);
+    let many: Vec<Language> =
+        (0..200).map(|number| whole(vec![dots(), literal(&number.to_string())])).collect();
+    let many: Vec<&Language> = many.iter().collect();
+    let own = whole(vec![dots()]);
+    // To begin a walk is work, also where one step would end it.
+    costs(10_000, |effort| drop(words(&[&long], &[], 1, effort)));
+    costs(4000, |effort| drop(words(&[&own], &many, 1, effort)));
+    // An automaton that is nowhere is looked at in each step.
+    let long = whole(vec![literal(&letters(100))]);
+    let others = vec![&own; 200];
+    costs(20_000, |effort| drop(words(&[&long], &others, 1, effort)));
+    // A part in a part in a part, and ways that need no byte.
+    let deep = (0..1000).fold(literal("a"), |part, _| any(Part::Row(vec![part, literal("b")])));
+    costs(4000, |effort| drop(Language::within(&deep, effort)));
+    let nothing = (0..4000).map(|_| any(Part::Row(Vec::new()))).collect();
+    let nothing = Language::of(&Part::Row(vec![Part::Row(nothing), dots()])).unwrap();
+    costs(8000, |effort| drop(words(&[&nothing], &[], 1, effort)));
+    let wide = Part::Branches(vec![literal("a"); 3000]);
+    let wide = Language::of(&Part::Row(vec![Part::Mark, wide, Part::Mark])).unwrap();
+    costs(9_000_000, |effort| assert!(!is_marked_in_one_way(&wide, effort)));
+    let ways = |count| Part::Branches((0..count).map(|way| literal(&way.to_string())).collect());
+    let words = whole(vec![ways(150), literal(&letters(200))]);
+    costs(100_000, |effort| drop(words.all_words(200, effort)));
+    costs(200, |effort| drop(words.prefix(effort)));
 }
 
 #[test]
@@ -137,12 +177,20 @@ fn a_walk_that_is_too_long_says_so() {
         let tail = Part::Repeat { part, min: count, max: Some(count) };
         whole(vec![dots(), literal(byte), tail])
     };
-    let mut effort = Effort::default();
-    let mut beyond =
-        |one: &str, other: &str| words(&[&far(one, 40)], &[&far(other, 40)], 1, &mut effort);
+    let effort = Effort::default();
+    let beyond = |one: &str, other: &str| words(&[&far(one, 40)], &[&far(other, 40)], 1, &effort);
     assert_eq!(beyond("a", "a"), Words::NotFound);
-    let mut none = Effort(0);
-    assert_eq!(words(&[&whole(vec![dots()])], &[], 1, &mut none), Words::NotFound);
+    let none = Effort::of(0);
+    assert_eq!(words(&[&whole(vec![dots()])], &[], 1, &none), Words::NotFound);
+    let is_called_off = Cell::new(false);
+    let off = || is_called_off.get();
+    let effort = Effort::until(&off);
+    let all = whole(vec![dots()]);
+    assert!(matches!(words(&[&all], &[], 1, &effort), Words::Some(_)));
+    is_called_off.set(true);
+    assert_eq!(words(&[&all], &[], 1, &effort), Words::NotFound);
+    is_called_off.set(false);
+    assert!(effort.is_spent(), "what was called off stays so");
     assert!(
         Language::of(&Part::Repeat {
             part: Box::new(literal(&"a".repeat(1000))),

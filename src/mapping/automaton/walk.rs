@@ -2,12 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::effort::Portion;
 use super::language::{Spot, State, closure};
-use super::{Effort, Language, MARK, STEPS, WORD_BYTES, Words};
+use super::{Effort, Language, MARK, WORD_BYTES, Words};
 use crate::mapping::bytes::ByteSet;
 
-/// Several automata side by side.
+/// Steps that it takes to write a word out.
+const WRITING: usize = 4;
+
+/// Several automata side by side, for one question.
 pub(super) struct Walk<'a> {
+    portion: &'a Portion<'a>,
     within: Vec<&'a Language>,
     without: Vec<&'a Language>,
     /// Bytes that none of the automata tells apart, the one that is shown first.
@@ -27,32 +32,29 @@ impl Places {
         self.within.iter().any(Vec::is_empty)
     }
 
+    /// All places, and one more for each automaton: one that is nowhere is looked at too.
     fn size(&self) -> usize {
-        1 + self.within.iter().chain(&self.without).map(Vec::len).sum::<usize>()
+        self.within.iter().chain(&self.without).map(|states| 1 + states.len()).sum()
     }
 }
 
 impl<'a> Walk<'a> {
     /// Words, with each set of places followed at most `visits` times.
-    pub fn words(&self, wanted: usize, visits: u8, effort: &mut Effort) -> Words {
+    pub fn words(&self, wanted: usize, visits: u8) -> Words {
         let begin = self.begin();
         let mut found = Vec::new();
         let mut seen = HashMap::from([(begin.clone(), 1_u8)]);
         // From where, and over which class, each place in the queue was come upon.
         let mut trail: Vec<(usize, usize)> = vec![(0, 0)];
         let mut open = VecDeque::from([(0, begin, 0_usize)]);
-        let mut left = STEPS.min(effort.0);
         let mut is_whole = true;
-        while let Some((here, at, length)) = open.pop_front() {
-            let cost = at.size().saturating_mul(self.classes.len());
-            effort.0 = effort.0.saturating_sub(cost);
-            let Some(rest) = left.checked_sub(cost) else {
-                is_whole = false;
-                break;
-            };
-            left = rest;
+        'walk: while let Some((here, at, length)) = open.pop_front() {
             for class in 0..self.classes.len() {
                 let next = self.follow(&at, class);
+                if !self.portion.pay(1) {
+                    is_whole = false;
+                    break 'walk;
+                }
                 if next.is_dead() {
                     continue;
                 }
@@ -82,7 +84,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub fn new(within: &[&'a Language], without: &[&'a Language]) -> Self {
+    /// Nothing when the portion is not enough to begin with.
+    pub fn new(
+        within: &[&'a Language],
+        without: &[&'a Language],
+        portion: &'a Portion<'a>,
+    ) -> Option<Self> {
+        let states = within.iter().chain(without).map(|language| 1 + language.states.len());
+        if !portion.pay(states.sum()) {
+            return None;
+        }
         let mut sets: Vec<ByteSet> = within
             .iter()
             .chain(without)
@@ -94,6 +105,9 @@ impl<'a> Walk<'a> {
             .collect();
         sets.sort_unstable();
         sets.dedup();
+        if !portion.pay(sets.len().saturating_mul(usize::from(u8::MAX))) {
+            return None;
+        }
         let mut classes: Vec<Vec<u8>> = Vec::new();
         let mut known: HashMap<Vec<u64>, usize> = HashMap::new();
         for byte in by_looks() {
@@ -115,11 +129,12 @@ impl<'a> Walk<'a> {
         if states.any(|state| matches!(state, State::Mark(_))) {
             classes.push(vec![MARK]);
         }
-        Self { within: within.to_vec(), without: without.to_vec(), classes }
+        Some(Self { portion, within: within.to_vec(), without: without.to_vec(), classes })
     }
 
     fn begin(&self) -> Places {
-        let start = |language: &&Language| closure(language, [language.start], Spot::Begin);
+        let start =
+            |language: &&Language| closure(language, [language.start], Spot::Begin, self.portion);
         Places {
             within: self.within.iter().map(start).collect(),
             without: self.without.iter().map(start).collect(),
@@ -132,6 +147,7 @@ impl<'a> Walk<'a> {
 
     /// Where everything is after a byte of the class.
     fn follow(&self, at: &Places, class: usize) -> Places {
+        self.portion.pay(at.size());
         let byte = self.bytes_of(class).next().unwrap_or(b'a');
         let step = |(language, states): (&&Language, &Vec<usize>)| {
             let next = states.iter().filter_map(|state| match language.states.get(*state) {
@@ -139,7 +155,7 @@ impl<'a> Walk<'a> {
                 Some(State::Mark(next)) if byte == MARK => Some(*next),
                 _ => None,
             });
-            closure(language, next, Spot::Middle)
+            closure(language, next, Spot::Middle, self.portion)
         };
         Places {
             within: self.within.iter().zip(&at.within).map(step).collect(),
@@ -149,7 +165,7 @@ impl<'a> Walk<'a> {
 
     fn is_wanted(&self, at: &Places) -> bool {
         let accepts = |(language, states): (&&Language, &Vec<usize>)| {
-            let ends = closure(language, states.iter().copied(), Spot::End);
+            let ends = closure(language, states.iter().copied(), Spot::End, self.portion);
             ends.iter().any(|state| matches!(language.states.get(*state), Some(State::Accept)))
         };
         self.within.iter().zip(&at.within).all(accepts)
@@ -171,11 +187,15 @@ impl<'a> Walk<'a> {
 
 impl Language {
     /// All words, when they are at most `most`; nothing when they are more, or may be.
-    pub(crate) fn all_words(&self, most: usize) -> Option<Vec<Vec<u8>>> {
-        let walk = Walk::new(&[self], &[]);
+    pub(crate) fn all_words(&self, most: usize, effort: &Effort<'_>) -> Option<Vec<Vec<u8>>> {
+        let portion = effort.of_a_walk();
+        let walk = Walk::new(&[self], &[], &portion)?;
         let mut words = Vec::new();
         let mut open = VecDeque::from([(Vec::new(), walk.begin())]);
         while let Some((word, at)) = open.pop_front() {
+            if !portion.pay(1) {
+                return None;
+            }
             if !word.is_empty() && walk.is_wanted(&at) {
                 words.push(word.clone());
             }
@@ -188,7 +208,11 @@ impl Language {
                 if next.is_dead() {
                     continue;
                 }
-                for byte in walk.bytes_of(class) {
+                // Too many: they need not be written out.
+                if open.len() + walk.bytes_of(class).count() > most.saturating_mul(4) {
+                    return None;
+                }
+                for byte in walk.bytes_of(class).take_while(|_| portion.pay(WRITING)) {
                     open.push_back(([word.as_slice(), &[byte]].concat(), next.clone()));
                 }
             }

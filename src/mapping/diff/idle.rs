@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::RuleRef;
+use super::{Effort, RuleRef};
 use crate::mapping::line::{Grant, lines};
 use crate::mapping::{Case, IdentMap, MapUses};
 use crate::names::MapName;
@@ -29,12 +29,17 @@ pub enum WhyIdle {
 }
 
 /// Such lines of `new`, each map and each role once.
-pub(super) fn idle(old: &IdentMap, new: &IdentMap, uses: &MapUses) -> Vec<IdleLine> {
+pub(super) fn idle(
+    old: &IdentMap,
+    new: &IdentMap,
+    uses: &MapUses,
+    effort: &Effort<'_>,
+) -> Vec<IdleLine> {
     let mut idle = Vec::new();
     for map in new.map_names() {
-        let known: BTreeSet<_> = lines(old, map).map(|line| line.meaning()).collect();
+        let known: BTreeSet<_> = lines(old, map, effort).map(|line| line.meaning()).collect();
         let mut told = BTreeSet::new();
-        for line in lines(new, map).filter(|line| !known.contains(&line.meaning())) {
+        for line in lines(new, map, effort).filter(|line| !known.contains(&line.meaning())) {
             let why = match (uses.of_map(map), line.grant()) {
                 (None, _) => Some(WhyIdle::UnusedMap),
                 (Some(used), Grant::Role(role)) => {

@@ -17,7 +17,8 @@
 //!
 //! Never silent: where two patterns cannot be told to be the same, that is said ("may gain"). Who
 //! is a member of what is not known here: a `+group` is told as such, and what turns on it is told
-//! to do so.
+//! to do so. What all of it may cost is bounded, and it can be called off ([`Effort`]): then too it
+//! is said what was not compared. Names come before patterns, and what is gained before what is lost.
 
 mod idle;
 mod names;
@@ -29,9 +30,9 @@ mod spellings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::automaton::Effort;
+use super::Effort;
 use super::line::{Grant, Line, compared};
 use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef};
 use crate::names::MapName;
@@ -59,6 +60,18 @@ pub struct MapDifference {
     new: MapRevision,
     changes: Vec<MapChange>,
     idle: Vec<IdleLine>,
+    not_compared: Vec<NotCompared>,
+}
+
+/// What of a map was not compared, because that would have taken too long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotCompared {
+    /// The map.
+    pub map: MapName,
+    /// How many names that lines are about.
+    pub names: usize,
+    /// How many lines with patterns. Each is among the changes too, as what may have changed.
+    pub patterns: usize,
 }
 
 /// What changes for one name, or for whoever matches one pattern, in one map.
@@ -136,46 +149,114 @@ pub enum Certainty {
     Possible,
 }
 
-/// Says who gains and who loses what when `new` takes the place of `old`.
+/// Says who gains and who loses what when `new` takes the place of `old`, as far as the effort
+/// allows.
 #[must_use]
-pub fn diff(old: &IdentMap, new: &IdentMap, context: &DiffContext<'_>) -> MapDifference {
+pub fn diff(
+    old: &IdentMap,
+    new: &IdentMap,
+    context: &DiffContext<'_>,
+    effort: &Effort<'_>,
+) -> MapDifference {
     let maps: BTreeSet<&MapName> = old.map_names().chain(new.map_names()).collect();
-    let mut effort = Effort::default();
-    let mut changes = Vec::new();
-    for map in maps {
-        let used = context.uses.map(|uses| (uses, uses.of_map(map)));
-        let cases = match used {
-            Some((_, Some(used))) => used.cases.as_slice(),
-            // What nobody asks lets nobody in.
-            Some((_, None)) => &[],
-            None => &[Case::Sensitive],
-        };
-        for case in cases {
-            let pair = Pair::new(Side::of(old, map, *case), Side::of(new, map, *case));
-            let of_map = Compared {
-                spellings: Spellings::of(&pair, &mut effort),
-                pair,
-                known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
-                is_of_groups: used
-                    .and_then(|(_, used)| used)
-                    .is_some_and(super::MapUse::is_of_groups),
-            };
-            changes.extend(of_map.changes(map, context.identities, &mut effort));
-        }
-    }
+    let compared: Vec<Compared<'_>> =
+        maps.into_iter().flat_map(|map| of_map(old, new, map, context.uses, effort)).collect();
+    let (mut changes, mut not_compared) = all_changes(&compared, context.identities);
     changes.sort();
     changes.dedup();
-    let idle = context.uses.map(|uses| idle(old, new, uses)).unwrap_or_default();
-    MapDifference { old: old.revision().clone(), new: new.revision().clone(), changes, idle }
+    not_compared.dedup_by(|next, before| next.map == before.map && before.takes_in(next));
+    let idle = context.uses.map(|uses| idle(old, new, uses, effort)).unwrap_or_default();
+    let (old, new) = (old.revision().clone(), new.revision().clone());
+    MapDifference { old, new, changes, idle, not_compared }
+}
+
+/// A map in each case in which it is asked.
+fn of_map<'a>(
+    old: &'a IdentMap,
+    new: &'a IdentMap,
+    map: &'a MapName,
+    uses: Option<&'a MapUses>,
+    effort: &'a Effort<'a>,
+) -> Vec<Compared<'a>> {
+    let used = uses.map(|uses| (uses, uses.of_map(map)));
+    let cases = match used {
+        Some((_, Some(used))) => used.cases.as_slice(),
+        // What nobody asks lets nobody in.
+        Some((_, None)) => &[],
+        None => &[Case::Sensitive],
+    };
+    let compared = cases.iter().map(|case| {
+        let side = |of| Side::of(of, map, *case, effort);
+        let pair = Pair::new(side(old), side(new));
+        Compared {
+            map,
+            spellings: Spellings::of(&pair, effort),
+            pair,
+            known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
+            is_of_groups: used.and_then(|(_, used)| used).is_some_and(MapUse::is_of_groups),
+            effort,
+        }
+    });
+    compared.collect()
+}
+
+/// What changes in all maps, and what was not compared. Where the effort does not last, that is so
+/// of patterns before it is of names, and of what is lost before it is of what is gained: whoever
+/// wrote a map that is hard to compare would hide what they gain.
+fn all_changes(
+    compared: &[Compared<'_>],
+    identities: &[Vec<u8>],
+) -> (Vec<MapChange>, Vec<NotCompared>) {
+    let identities: HashSet<&[u8]> = identities.iter().map(Vec::as_slice).collect();
+    let mut by_name: Vec<ByName<'_, '_>> = compared.iter().map(|_| ByName::default()).collect();
+    for named in Named::ALL {
+        for (one, by_name) in compared.iter().zip(&mut by_name) {
+            one.look_at_names(named, &identities, by_name);
+        }
+    }
+    let by_pattern = Direction::BOTH.map(|direction| -> Vec<_> {
+        compared.iter().map(|one| one.by_pattern(direction)).collect()
+    });
+    let (mut changes, mut not_compared) = (Vec::new(), Vec::new());
+    for (direction, by_pattern) in Direction::BOTH.into_iter().zip(by_pattern) {
+        for ((one, by_name), by_pattern) in compared.iter().zip(&by_name).zip(by_pattern) {
+            let patterns = by_pattern.iter().filter(|found| !found.is_compared);
+            let patterns: BTreeSet<usize> = patterns.map(|found| found.line.index).collect();
+            not_compared.push(NotCompared {
+                map: one.map.clone(),
+                names: by_name.left_out + one.spellings.left_out,
+                patterns: patterns.len(),
+            });
+            changes.extend(one.joined(direction, by_name, by_pattern, &identities));
+        }
+    }
+    not_compared.retain(|left| left.names + left.patterns > 0);
+    not_compared.sort();
+    (changes, not_compared)
+}
+
+impl Direction {
+    const BOTH: [Self; 2] = [Self::Gains, Self::Loses];
+}
+
+impl NotCompared {
+    /// Adds what was not compared of the same map: the same names, but other lines.
+    fn takes_in(&mut self, other: &Self) -> bool {
+        self.names = self.names.max(other.names);
+        self.patterns += other.patterns;
+        true
+    }
 }
 
 /// One map, asked in one case.
 struct Compared<'a> {
+    map: &'a MapName,
     pair: Pair<'a>,
     spellings: Spellings,
     /// Nothing without a configuration: then any role may be one, and a member of any group.
     known: Option<Known<'a>>,
     is_of_groups: bool,
+    effort: &'a Effort<'a>,
 }
 
 /// The roles that there are for one map.
@@ -200,33 +281,95 @@ impl<'a> Known<'a> {
 /// Lines that are told already, and what each gives.
 type Told = BTreeSet<(usize, Grant)>;
 
+/// Where a name comes from, in the order in which they are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// A line is about it that only one side has.
+    InChangedLine,
+    /// Whoever compares named it.
+    AskedFor,
+    /// Any other line is about it.
+    InLine,
+    /// A pattern that matches few names, and only one side has.
+    OfPattern,
+    /// Another spelling of what a line names.
+    Spelled,
+}
+
+impl Named {
+    const ALL: [Self; 5] =
+        [Self::InChangedLine, Self::AskedFor, Self::InLine, Self::OfPattern, Self::Spelled];
+}
+
+/// What names gain and lose, one by one.
+#[derive(Default)]
+struct ByName<'s, 'a> {
+    looked_at: HashSet<Vec<u8>>,
+    /// In both directions.
+    found: Vec<(Vec<u8>, [Vec<Gain<'s, 'a>>; 2])>,
+    /// How many names were not looked at.
+    left_out: usize,
+}
+
 impl<'a> Compared<'a> {
-    fn changes(
-        &self,
-        map: &MapName,
-        identities: &[Vec<u8>],
-        effort: &mut Effort,
-    ) -> Vec<MapChange> {
-        let names = self.names(identities);
-        let mut changes = Vec::new();
-        for direction in [Direction::Gains, Direction::Loses] {
-            let by_pattern = self.by_pattern(direction, effort);
-            let certain = by_pattern.iter().filter(|found| found.certainty == Certainty::Certain);
-            let told: Told = certain.map(|found| (found.line.index, found.grant.clone())).collect();
-            let mut spelled = BTreeSet::new();
-            for (name, why) in &names {
-                // What a pattern gives is told with the pattern, but for names that were asked for.
-                let told = if *why == LookedAt::Asked { &Told::new() } else { &told };
-                let found = self.changes_of_name(map, direction, name, told);
-                // Where case is left out, a name is told once if its spelling makes no difference.
-                let what: Vec<_> = found.iter().map(|change| change.grants.clone()).collect();
-                let is_new = spelled.insert((compared(name, self.pair.new.case), what));
-                if is_new || *why == LookedAt::Asked {
-                    changes.extend(found);
-                }
+    /// Looks at each name that comes from there, and was not looked at before.
+    fn look_at_names<'s>(
+        &'s self,
+        named: Named,
+        identities: &HashSet<&[u8]>,
+        by_name: &mut ByName<'s, 'a>,
+    ) {
+        for name in self.names(named, identities) {
+            if name.is_empty() || !by_name.looked_at.insert(name.clone()) {
+                continue;
             }
-            changes.extend(patterns::joined(map, direction, by_pattern));
+            if !self.effort.is_spent() && !self.pair.may_differ(&name) {
+                continue;
+            }
+            let gains = self.gains_and_losses(&name).filter(|_| !self.effort.is_spent());
+            match gains {
+                Some(gains) => by_name.found.push((name, gains)),
+                None => by_name.left_out += 1,
+            }
         }
+    }
+
+    fn gains_and_losses<'s>(&'s self, name: &[u8]) -> Option<[Vec<Gain<'s, 'a>>; 2]> {
+        (!self.effort.is_spent()).then(|| {
+            Direction::BOTH.map(|direction| {
+                let (gaining, other) = self.sides(direction);
+                self.gains(gaining, other, name)
+            })
+        })
+    }
+
+    /// The changes of one direction.
+    fn joined(
+        &self,
+        direction: Direction,
+        by_name: &ByName<'_, 'a>,
+        by_pattern: Vec<patterns::Found<'_, 'a>>,
+        identities: &HashSet<&[u8]>,
+    ) -> Vec<MapChange> {
+        let certain = by_pattern.iter().filter(|found| found.certainty == Certainty::Certain);
+        let told: Told = certain.map(|found| (found.line.index, found.grant.clone())).collect();
+        let is_asked_for = |name: &[u8]| identities.contains(name);
+        let mut by_name: Vec<_> = by_name.found.iter().collect();
+        by_name.sort_by_key(|(name, _)| !is_asked_for(name));
+        let (mut changes, mut spelled) = (Vec::new(), BTreeSet::new());
+        for (name, [gains, losses]) in by_name {
+            let gains = if direction == Direction::Gains { gains } else { losses };
+            // What a pattern gives is told with the pattern, but for names that were asked for.
+            let told = if is_asked_for(name) { &Told::new() } else { &told };
+            let found = self.changes_of_name(direction, name, gains, told);
+            // Where case is left out, a name is told once if its spelling makes no difference.
+            let what: Vec<_> = found.iter().map(|change| change.grants.clone()).collect();
+            let is_new = spelled.insert((compared(name, self.pair.new.case), what));
+            if is_new || is_asked_for(name) {
+                changes.extend(found);
+            }
+        }
+        changes.extend(patterns::joined(self.map, direction, by_pattern));
         changes
     }
 
@@ -234,12 +377,11 @@ impl<'a> Compared<'a> {
     /// turns on the members of the same groups.
     fn changes_of_name(
         &self,
-        map: &MapName,
         direction: Direction,
         name: &[u8],
+        gains: &[Gain<'_, 'a>],
         told: &Told,
     ) -> Vec<MapChange> {
-        let (gaining, other) = self.sides(direction);
         let is_told = |gain: &Gain<'_, '_>| {
             [&gain.grant, &gain.line.grant()]
                 .into_iter()
@@ -247,16 +389,16 @@ impl<'a> Compared<'a> {
         };
         let mut known = BTreeSet::new();
         let mut changes: BTreeMap<(Certainty, Vec<Vec<u8>>), Vec<Given>> = BTreeMap::new();
-        for gain in self.gains(gaining, other, name) {
+        for gain in gains {
             // Of two lines that give the same the first is told.
-            if known.insert(gain.grant.clone()) && !is_told(&gain) {
+            if known.insert(&gain.grant) && !is_told(gain) {
                 let place = changes.entry((gain.certainty, gain.turns_on.clone())).or_default();
-                place.push(gain.into_given());
+                place.push(gain.given());
             }
         }
         let who = ChangedFor::Name { name: name.to_vec(), is_group: self.is_of_groups };
         let changes = changes.into_iter().map(|((certainty, turns_on), grants)| {
-            let (map, who) = (map.clone(), who.clone());
+            let (map, who) = (self.map.clone(), who.clone());
             MapChange { map, who, direction, certainty, turns_on, grants }
         });
         changes.collect()
@@ -270,39 +412,20 @@ impl<'a> Compared<'a> {
         }
     }
 
-    /// Every name that is looked at by itself, once.
-    fn names(&self, identities: &[Vec<u8>]) -> Vec<(Vec<u8>, LookedAt)> {
-        let sides = [&self.pair.old, &self.pair.new];
-        let mut names = BTreeMap::new();
-        for name in sides.iter().flat_map(|side| side.literal_names()) {
-            names.insert(name.to_vec(), LookedAt::Named);
+    /// The names that come from there, in order.
+    fn names(&self, named: Named, identities: &HashSet<&[u8]>) -> BTreeSet<Vec<u8>> {
+        let sides = || [&self.pair.old, &self.pair.new].into_iter();
+        match named {
+            Named::InChangedLine => sides().flat_map(Side::changed_names).map(Vec::from).collect(),
+            Named::AskedFor => identities.iter().map(|name| name.to_vec()).collect(),
+            Named::InLine => sides().flat_map(Side::literal_names).map(Vec::from).collect(),
+            Named::Spelled => self.spellings.others.iter().cloned().collect(),
+            Named::OfPattern => {
+                let words = sides().flat_map(Side::changed_patterns).filter_map(Line::words);
+                words.flatten().cloned().collect()
+            }
         }
-        let words = sides.iter().flat_map(|side| side.changed_patterns()).filter_map(Line::words);
-        for name in words.flatten() {
-            names.insert(name.clone(), LookedAt::Named);
-        }
-        for name in &self.spellings.others {
-            names.entry(name.clone()).or_insert(LookedAt::Spelled);
-        }
-        for name in identities {
-            names.insert(name.clone(), LookedAt::Asked);
-        }
-        names.retain(|name, _| !name.is_empty() && self.pair.may_differ(name));
-        let mut names: Vec<_> = names.into_iter().collect();
-        names.sort_by_key(|(_, why)| *why);
-        names
     }
-}
-
-/// Why a name is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum LookedAt {
-    /// Whoever compares named it.
-    Asked,
-    /// A line names it.
-    Named,
-    /// It is another spelling of what a line names.
-    Spelled,
 }
 
 impl MapDifference {
@@ -330,9 +453,21 @@ impl MapDifference {
         &self.idle
     }
 
-    /// Whether nobody gains or loses anything.
+    /// What was not compared, by map.
+    #[must_use]
+    pub fn not_compared(&self) -> &[NotCompared] {
+        &self.not_compared
+    }
+
+    /// Whether everything was compared.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.not_compared.is_empty()
+    }
+
+    /// Whether it is known that nobody gains or loses anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.is_whole()
     }
 }

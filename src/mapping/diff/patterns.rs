@@ -26,6 +26,8 @@ pub(super) struct Found<'s, 'a> {
     pub line: &'s Line<'a>,
     pub grant: Grant,
     pub certainty: Certainty,
+    /// Whether it was found out, or there was no effort left for that.
+    pub is_compared: bool,
     but: Vec<Grant>,
     turns_on: Vec<Vec<u8>>,
     example: Option<Example>,
@@ -40,12 +42,8 @@ enum Cover {
 }
 
 impl<'a> Compared<'a> {
-    /// What the changed patterns of a side give that the other side does not.
-    pub(super) fn by_pattern(
-        &self,
-        direction: Direction,
-        effort: &mut Effort,
-    ) -> Vec<Found<'_, 'a>> {
+    /// What the changed patterns of a side give that the other side does not, or perhaps does not.
+    pub(super) fn by_pattern(&self, direction: Direction) -> Vec<Found<'_, 'a>> {
         let (gaining, other) = self.sides(direction);
         let mut found = Vec::new();
         for line in gaining.changed_patterns() {
@@ -55,9 +53,21 @@ impl<'a> Compared<'a> {
             }
             for grant in self.grants_of(gaining, line) {
                 let search = Search { compared: self, gaining, other, line, grant: &grant };
-                if let Some(outcome) = search.run(effort) {
+                let outcome = if self.effort.is_spent() { None } else { search.run() };
+                // Nobody knows where a search would have ended that could not go on.
+                let is_compared = !self.effort.is_spent();
+                let outcome = if is_compared { outcome } else { Some(Outcome::unknown()) };
+                if let Some(outcome) = outcome {
                     let Outcome { certainty, but, turns_on, example, .. } = outcome;
-                    found.push(Found { line, grant, certainty, but, turns_on, example });
+                    found.push(Found {
+                        line,
+                        grant,
+                        certainty,
+                        is_compared,
+                        but,
+                        turns_on,
+                        example,
+                    });
                 }
             }
         }
@@ -130,26 +140,30 @@ impl Outcome {
 }
 
 impl<'s, 'a> Search<'s, 'a> {
+    fn effort(&self) -> &'a Effort<'a> {
+        self.compared.effort
+    }
+
     /// Nothing when nobody gains anything.
-    fn run(&self, effort: &mut Effort) -> Option<Outcome> {
+    fn run(&self) -> Option<Outcome> {
         match (self.grant, &self.compared.known) {
             (Grant::Captured { .. }, Some(known)) => {
                 let mut possible = None;
                 for role in &known.roles {
-                    match self.of_captured(role, effort) {
+                    match self.of_captured(role) {
                         Some(found) if found.certainty == Certainty::Certain => return Some(found),
                         found => possible = possible.or(found),
                     }
                 }
                 possible
             }
-            _ => self.among(self.line.language().as_slice(), effort),
+            _ => self.among(self.line.language().as_slice()),
         }
     }
 
     /// Whether anybody gains this role by what the pattern captures.
-    fn of_captured(&self, role: &[u8], effort: &mut Effort) -> Option<Outcome> {
-        let given = self.line.names_given(self.gaining.case, role, effort);
+    fn of_captured(&self, role: &[u8]) -> Option<Outcome> {
+        let given = self.line.names_given(self.gaining.case, role);
         let names = match &given {
             Giving::Nobody => return None,
             Giving::These(names) | Giving::Unknown(Some(names)) => Some(names),
@@ -157,7 +171,7 @@ impl<'s, 'a> Search<'s, 'a> {
         };
         let names: Vec<&Language> = self.line.language().into_iter().chain(names).collect();
         let grant = &Grant::Role(role.to_vec());
-        let found = self.of(grant).among(&names, effort)?;
+        let found = self.of(grant).among(&names)?;
         let role = Some(role.to_vec());
         let example = found.example.map(|example| Example { role, ..example });
         Some(Outcome { example, ..found })
@@ -166,13 +180,13 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Whether any name gains it that is in all of these; none of them is: which names are meant
     /// cannot be said. When the answer is unknown, those that lines name are left out: what they gain
     /// is told by name.
-    fn among(&self, names: &[&Language], effort: &mut Effort) -> Option<Outcome> {
-        let covers = self.covers(effort);
-        let found = self.beside(names, &covers, &[], effort)?;
+    fn among(&self, names: &[&Language]) -> Option<Outcome> {
+        let covers = self.covers();
+        let found = self.beside(names, &covers, &[])?;
         if found.is_unknown()
             && let Some(named) = self.named()
         {
-            return self.beside(names, &covers, &[&named], effort);
+            return self.beside(names, &covers, &[&named]);
         }
         Some(found)
     }
@@ -182,9 +196,8 @@ impl<'s, 'a> Search<'s, 'a> {
         own: &[&Language],
         covers: &[(&'s Line<'a>, Cover)],
         left_out: &[&Language],
-        effort: &mut Effort,
     ) -> Option<Outcome> {
-        let (sure, stops) = self.sure(covers, effort);
+        let (sure, stops) = self.sure(covers);
         if self.is_among(&sure) {
             return None;
         }
@@ -199,30 +212,34 @@ impl<'s, 'a> Search<'s, 'a> {
         let fail = languages(failing);
 
         let without = [&covering[..], &can_fail, left_out].concat();
-        let uncovered = words(own, &without, TRIED, effort);
+        let uncovered = words(own, &without, TRIED, self.effort());
         let mut best = None;
-        if self.confirms(uncovered, own, &mut best, effort) {
+        if self.confirms(uncovered, own, &mut best) {
             return best;
         }
         for stop in stops {
-            let stopped =
-                words(&[own, &[stop]].concat(), &[&sure[..], left_out].concat(), TRIED, effort);
-            if self.confirms(stopped, own, &mut best, effort) {
+            let stopped = words(
+                &[own, &[stop]].concat(),
+                &[&sure[..], left_out].concat(),
+                TRIED,
+                self.effort(),
+            );
+            if self.confirms(stopped, own, &mut best) {
                 return best;
             }
         }
         let without = [&sure[..], &fail, left_out].concat();
-        let left = words(own, &without, TRIED, effort);
-        if left == Words::None || self.confirms(left, own, &mut best, effort) {
+        let left = words(own, &without, TRIED, self.effort());
+        if left == Words::None || self.confirms(left, own, &mut best) {
             return best;
         }
         // Whoever is given nothing of it by the other side is a better example.
         let own_but = best.as_ref().map(|best| best.own_but.clone()).unwrap_or_default();
         if !own_but.is_empty() {
-            let giving = own_but.iter().flat_map(|grant| self.of(grant).covers(effort));
+            let giving = own_but.iter().flat_map(|grant| self.of(grant).covers());
             let giving = languages(giving.map(|(line, _)| line).collect::<Vec<_>>());
-            let left = words(own, &[&without[..], &giving].concat(), TRIED, effort);
-            self.confirms(left, own, &mut best, effort);
+            let left = words(own, &[&without[..], &giving].concat(), TRIED, self.effort());
+            self.confirms(left, own, &mut best);
         }
         Some(best.unwrap_or_else(Outcome::unknown))
     }
@@ -245,17 +262,19 @@ impl<'s, 'a> Search<'s, 'a> {
         let prefix = self.line.prefix();
         let spelled = self.compared.spellings.whole();
         let spelled = spelled.filter(|(name, _)| {
-            name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+            self.effort().pay(1)
+                && name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
         });
         let names = sides.iter().flat_map(|side| side.literal_names());
-        let names = names.filter(|name| name.starts_with(prefix) && matched(name));
+        let names =
+            names.filter(|name| self.effort().pay(1) && name.starts_with(prefix) && matched(name));
         let names: Vec<Part> = spelled
             .map(|(_, part)| part)
             .chain(names.map(Part::bytes))
             .take(LEFT_OUT + 1)
             .collect();
         let is_bounded = (1..=LEFT_OUT).contains(&names.len());
-        is_bounded.then(|| Language::of(&Part::Branches(names))).flatten()
+        is_bounded.then(|| Language::within(&Part::Branches(names), self.effort())).flatten()
     }
 
     /// Whether one of the lines is about the same names, however they are written.
@@ -264,35 +283,34 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// The lines of the other side that may give the grant to whom the line is about.
-    fn covers(&self, effort: &mut Effort) -> Vec<(&'s Line<'a>, Cover)> {
+    fn covers(&self) -> Vec<(&'s Line<'a>, Cover)> {
         self.other
             .that_may_give(self.grant)
-            .filter(|other| self.meets(other, effort))
+            .filter(|other| self.meets(other))
             .collect::<Vec<_>>()
             .into_iter()
-            .map(|other| (other, self.cover(other, effort)))
+            .map(|other| (other, self.cover(other)))
             .filter(|(_, cover)| *cover != Cover::No)
             .collect()
     }
 
     /// Whether a name is in both patterns, as far as that can be said.
-    fn meets(&self, other: &Line<'a>, effort: &mut Effort) -> bool {
+    fn meets(&self, other: &Line<'a>) -> bool {
+        if !self.effort().pay(1) {
+            return true;
+        }
         // Quicker to see: names that begin otherwise.
         let (own, others) = (self.line.prefix(), other.prefix());
         if !own.starts_with(others) && !others.starts_with(own) {
             return false;
         }
         let both = self.line.language().zip(other.language());
-        both.is_none_or(|(own, others)| words(&[own, others], &[], 1, effort) != Words::None)
+        both.is_none_or(|(own, others)| words(&[own, others], &[], 1, self.effort()) != Words::None)
     }
 
     /// The lines that surely cover; and the names that lines of the other side stop before they
     /// come to one which would.
-    fn sure(
-        &self,
-        covers: &[(&'s Line<'a>, Cover)],
-        effort: &mut Effort,
-    ) -> (Vec<&'s Line<'a>>, Vec<&'s Language>) {
+    fn sure(&self, covers: &[(&'s Line<'a>, Cover)]) -> (Vec<&'s Line<'a>>, Vec<&'s Language>) {
         let (mut sure, mut stops) = (Vec::new(), Vec::new());
         for (line, cover) in covers {
             if *cover != Cover::Surely {
@@ -300,7 +318,7 @@ impl<'s, 'a> Search<'s, 'a> {
             }
             let mut is_reached = true;
             for failing in self.other.failing_before(line) {
-                if self.meets(failing, effort) {
+                if self.meets(failing) {
                     is_reached = false;
                     stops.extend(failing.language());
                 }
@@ -313,7 +331,7 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// How a line of the other side covers the grant for whom it is about.
-    fn cover(&self, other: &Line<'a>, effort: &mut Effort) -> Cover {
+    fn cover(&self, other: &Line<'a>) -> Cover {
         let given = other.grant();
         match (self.grant, &given) {
             (_, Grant::Any) => Cover::Surely,
@@ -321,7 +339,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 Cover::Surely
             }
             (Grant::Captured { .. }, Grant::Captured { .. }) => {
-                let is_same = *self.grant == given && self.line.captures_like(other, effort);
+                let is_same = *self.grant == given && self.line.captures_like(other, self.effort());
                 if is_same { Cover::Surely } else { Cover::Perhaps }
             }
             (Grant::Role(role), Grant::Role(_) | Grant::RolesMatching(_)) => {
@@ -338,11 +356,11 @@ impl<'s, 'a> Search<'s, 'a> {
                     (false, _) => Cover::No,
                 }
             }
-            (Grant::Role(_), Grant::Captured { .. }) => self.cover_of_captured(other, effort),
+            (Grant::Role(_), Grant::Captured { .. }) => self.cover_of_captured(other),
             (Grant::RolesMatching(_), Grant::RolesMatching(_)) => {
                 let both = self.line.roles().zip(other.roles());
                 let is_part = |(own, others): (&Language, &Language)| {
-                    words(&[own], &[others], 1, effort) == Words::None
+                    words(&[own], &[others], 1, self.effort()) == Words::None
                 };
                 if both.is_some_and(is_part) { Cover::Surely } else { Cover::Perhaps }
             }
@@ -352,26 +370,20 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// How a line that captures covers a role.
-    fn cover_of_captured(&self, other: &Line<'a>, effort: &mut Effort) -> Cover {
+    fn cover_of_captured(&self, other: &Line<'a>) -> Cover {
         let Grant::Role(role) = self.grant else { return Cover::Perhaps };
         // What is captured alike is the role for the same names.
-        if self.line.grant() == other.grant() && self.line.captures_like(other, effort) {
+        if self.line.grant() == other.grant() && self.line.captures_like(other, self.effort()) {
             return Cover::Surely;
         }
-        match other.names_given(self.other.case, role, effort) {
+        match other.names_given(self.other.case, role) {
             Giving::Nobody => Cover::No,
             Giving::These(_) | Giving::Unknown(_) => Cover::Perhaps,
         }
     }
 
     /// Keeps the best of what the names really gain; whether there can be no better.
-    fn confirms(
-        &self,
-        names: Words,
-        own: &[&Language],
-        best: &mut Option<Outcome>,
-        effort: &mut Effort,
-    ) -> bool {
+    fn confirms(&self, names: Words, own: &[&Language], best: &mut Option<Outcome>) -> bool {
         let Words::Some(names) = names else { return false };
         for name in names {
             let gains = self.compared.gains(self.gaining, self.other, &name);
@@ -379,7 +391,7 @@ impl<'s, 'a> Search<'s, 'a> {
             if best.as_ref().is_some_and(|best| best.certainty < gain.certainty) {
                 continue;
             }
-            let found = self.outcome(name, gain, own, effort);
+            let found = self.outcome(name, gain, own);
             let rank = |outcome: &Outcome| (outcome.certainty, outcome.own_but.len());
             if best.as_ref().is_none_or(|best| rank(&found) < rank(best)) {
                 *best = Some(found);
@@ -391,34 +403,27 @@ impl<'s, 'a> Search<'s, 'a> {
         false
     }
 
-    fn outcome(
-        &self,
-        name: Vec<u8>,
-        gain: Gain<'_, '_>,
-        own: &[&Language],
-        effort: &mut Effort,
-    ) -> Outcome {
+    fn outcome(&self, name: Vec<u8>, gain: Gain<'_, '_>, own: &[&Language]) -> Outcome {
         let Gain { grant, but, certainty, turns_on, .. } = gain;
         let role = match (self.grant, grant) {
             (Grant::Captured { .. }, Grant::Role(role)) => Some(role),
             _ => None,
         };
-        let (but, own_but) =
-            but.into_iter().partition(|kept| self.is_kept_by_all(kept, own, effort));
+        let (but, own_but) = but.into_iter().partition(|kept| self.is_kept_by_all(kept, own));
         Outcome { certainty, but, turns_on, example: Some(Example { name, role }), own_but }
     }
 
     /// Whether the other side gives all these names what one of them has of it. What no cluster
     /// lends is nobody's, whatever the other side says.
-    fn is_kept_by_all(&self, kept: &Grant, own: &[&Language], effort: &mut Effort) -> bool {
+    fn is_kept_by_all(&self, kept: &Grant, own: &[&Language]) -> bool {
         if let (Grant::Role(role), Some(known)) = (kept, &self.compared.known)
             && !known.roles.contains(role.as_slice())
         {
             return true;
         }
         let search = self.of(kept);
-        let (sure, _) = search.sure(&search.covers(effort), effort);
-        self.is_among(&sure) || words(own, &languages(sure), 1, effort) == Words::None
+        let (sure, _) = search.sure(&search.covers());
+        self.is_among(&sure) || words(own, &languages(sure), 1, self.effort()) == Words::None
     }
 
     fn is_it(&self, gain: &Gain<'_, '_>) -> bool {
@@ -444,7 +449,7 @@ pub(super) fn joined(
     found: Vec<Found<'_, '_>>,
 ) -> Vec<MapChange> {
     let mut changes: BTreeMap<Alike, Vec<Given>> = BTreeMap::new();
-    for Found { line, grant, certainty, but, turns_on, example } in found {
+    for Found { line, grant, certainty, but, turns_on, example, .. } in found {
         let (SystemUserView::Pattern(pattern) | SystemUserView::Literal(pattern)) =
             line.system_user();
         let who = ChangedFor::Matching { pattern: pattern.to_vec(), example };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Certainty, ChangedFor, Direction, Example, Given, Grant, IdleLine, MapChange, MapDifference,
-    WhyIdle,
+    NotCompared, WhyIdle,
 };
 use crate::mapping::RuleRef;
 use crate::mapping::lint::{not_lent, printed, shown, unused_map};
@@ -19,20 +19,34 @@ const LINE: usize = 400;
 const ROLES: usize = 20;
 /// Roles of `every role` that are told to be no change.
 const BUT: usize = 5;
+/// Maps that are told of which not all was compared.
+const MAPS: usize = 5;
 
 impl MapDifference {
-    /// One line for each change, at most `limit` and one that says how many more there are.
-    /// Lines are bounded too, and hold no line end.
+    /// One line for each change, at most `limit`, those first that give something; one before them
+    /// that says what was not compared, and one behind that says how many more there are. Lines are
+    /// bounded too, and hold no line end.
     #[must_use]
     pub fn lines(&self, limit: usize) -> Vec<String> {
-        let changes = self.changes.iter().take(limit);
-        let mut lines: Vec<String> =
-            changes.map(|change| shortened(&change.to_string(), LINE)).collect();
-        let more = self.changes.len().saturating_sub(limit);
-        if more > 0 {
-            lines.push(format!("and {more} more"));
+        let mut changes: Vec<&MapChange> = self.changes.iter().collect();
+        changes.sort_by_key(|change| (change.direction, change.certainty));
+        let (told, untold) = changes.split_at(limit.min(changes.len()));
+        let mut lines: Vec<String> = self.told_as_not_compared().into_iter().collect();
+        lines.extend(told.iter().map(|change| shortened(&change.to_string(), LINE)));
+        if !untold.is_empty() {
+            let gains = untold.iter().filter(|change| change.direction == Direction::Gains).count();
+            let (gains, losses) = (gains, untold.len() - gains);
+            lines.push(format!("and {} more: {gains} gains, {losses} losses", untold.len()));
         }
         lines
+    }
+
+    fn told_as_not_compared(&self) -> Option<String> {
+        let maps: Vec<String> =
+            self.not_compared.iter().take(MAPS).map(ToString::to_string).collect();
+        let more = self.not_compared.len().saturating_sub(MAPS);
+        let more = if more > 0 { format!("; and of {more} more maps") } else { String::new() };
+        (!maps.is_empty()).then(|| format!("{}{more}", maps.join("; ")))
     }
 
     /// Everything, for programs.
@@ -44,16 +58,31 @@ impl MapDifference {
             "old": self.old,
             "new": self.new,
             "same": self.is_empty(),
+            "whole": self.is_whole(),
             "changes": changes,
+            "not_compared": self.not_compared.iter().map(left_to_json).collect::<Vec<_>>(),
             "idle": idle,
         })
     }
 }
 
-/// One line for each change.
+/// One line for each change, and for each map of which not all was compared.
 impl fmt::Display for MapDifference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.changes.iter().try_for_each(|change| writeln!(formatter, "{change}"))
+        self.changes.iter().try_for_each(|change| writeln!(formatter, "{change}"))?;
+        self.not_compared.iter().try_for_each(|left| writeln!(formatter, "{left}"))
+    }
+}
+
+/// One line: `! corp: 12 names and 340 patterns were not compared, which would take too long`.
+impl fmt::Display for NotCompared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { map, names, patterns } = self;
+        let map = shown(map.as_str().as_bytes());
+        write!(
+            formatter,
+            "! {map}: {names} names and {patterns} patterns were not compared, which would take too long"
+        )
     }
 }
 
@@ -172,6 +201,11 @@ impl fmt::Display for Example {
             None => Ok(()),
         }
     }
+}
+
+fn left_to_json(left: &NotCompared) -> Value {
+    let NotCompared { map, names, patterns } = left;
+    json!({ "map": map, "names": names, "patterns": patterns, "text": left.to_string() })
 }
 
 fn change_to_json(change: &MapChange) -> Value {

@@ -1,10 +1,12 @@
 //! What a line gives, held against all that the other map gives the same name.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::side::Side;
-use super::{Certainty, Compared, Given, Grant};
-use crate::mapping::automaton::{Effort, Language, Part, Words, words};
+use super::{Certainty, Compared, Effort, Given, Grant};
+use crate::mapping::automaton::{Language, Part, Words, words};
 use crate::mapping::bytes::ByteSet;
-use crate::mapping::line::Line;
+use crate::mapping::line::{Line, compared as spelled_as};
 
 /// Something that one side gives and the other does not, and the line of that side.
 pub(super) struct Gain<'s, 'a> {
@@ -18,8 +20,9 @@ pub(super) struct Gain<'s, 'a> {
 }
 
 impl Gain<'_, '_> {
-    pub fn into_given(self) -> Given {
-        Given { grant: self.grant, but: self.but, line: self.line.reference() }
+    pub fn given(&self) -> Given {
+        let (grant, but) = (self.grant.clone(), self.but.clone());
+        Given { grant, but, line: self.line.reference() }
     }
 }
 
@@ -29,38 +32,50 @@ pub(super) struct Had<'s, 'a> {
     side: &'s Side<'a>,
     user: &'s [u8],
     lines: Vec<(&'s Line<'a>, Grant)>,
+    grants: HashSet<Grant>,
+    /// The roles that lines name, as they are compared.
+    named: HashSet<Vec<u8>>,
+    /// The other lines, by their places.
+    others: Vec<usize>,
+    /// The groups whose members the name can be, if the role may be one.
+    groups: Vec<Vec<u8>>,
 }
 
 impl<'s, 'a> Had<'s, 'a> {
     pub fn of(compared: &'s Compared<'a>, side: &'s Side<'a>, user: &'s [u8]) -> Self {
-        Self { compared, side, user, lines: side.about(user) }
+        let lines = side.about(user);
+        let grants: HashSet<Grant> = lines.iter().map(|(_, grant)| grant.clone()).collect();
+        let (mut named, mut others) = (HashSet::new(), Vec::new());
+        for (place, (line, _)) in lines.iter().enumerate() {
+            match line.grant() {
+                Grant::Role(role) => drop(named.insert(spelled_as(&role, side.case))),
+                _ => others.push(place),
+            }
+        }
+        let groups = groups(&grants);
+        Self { compared, side, user, lines, grants, named, others, groups }
+    }
+
+    fn effort(&self) -> &'s Effort<'a> {
+        self.compared.effort
     }
 
     fn has_the_same(&self, grant: &Grant) -> bool {
-        self.lines.iter().any(|(_, had)| had == grant || *had == Grant::Any)
+        self.grants.contains(&Grant::Any) || self.grants.contains(grant)
+    }
+
+    /// The lines that do not name a role, each with what it gives the name.
+    fn others(&self) -> impl Iterator<Item = &(&'s Line<'a>, Grant)> {
+        self.others.iter().filter_map(|place| self.lines.get(*place))
     }
 
     /// Whether the name has the role, whoever is a member of what. Each role is a member of itself.
     fn has(&self, role: &[u8]) -> bool {
-        self.lines.iter().any(|(line, grant)| match grant {
+        let gives = |(line, grant): &(&Line<'_>, Grant)| match grant {
             Grant::MembersOf(group) => group == role && self.compared.can_be_member(role),
             _ => line.allows(self.side.case, self.user, role),
-        })
-    }
-
-    /// The groups whose members the name can be, if the role may be one.
-    fn groups(&self) -> Vec<Vec<u8>> {
-        let mut groups: Vec<_> = self
-            .lines
-            .iter()
-            .filter_map(|(_, grant)| match grant {
-                Grant::MembersOf(group) if !group.is_empty() => Some(group.clone()),
-                _ => None,
-            })
-            .collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
+        };
+        self.named.contains(&spelled_as(role, self.side.case)) || self.others().any(gives)
     }
 
     /// What of a grant that is `line`'s the name has not.
@@ -97,7 +112,8 @@ impl<'s, 'a> Had<'s, 'a> {
         if role.is_empty() || self.has(role) {
             return None;
         }
-        let turns_on = if self.compared.can_be_member(role) { self.groups() } else { Vec::new() };
+        let turns_on =
+            if self.compared.can_be_member(role) { self.groups.clone() } else { Vec::new() };
         Some(Gain {
             grant: Grant::Role(role.to_vec()),
             but: Vec::new(),
@@ -123,7 +139,7 @@ impl<'s, 'a> Had<'s, 'a> {
         }
         let patterns = self.lines.iter().map(|(_, grant)| grant);
         but.extend(patterns.filter(|grant| matches!(grant, Grant::RolesMatching(_))).cloned());
-        let turns_on = self.groups();
+        let turns_on = self.groups.clone();
         let grant = Grant::MembersOf(group.to_vec());
         Some(Gain { grant, but, certainty: certainty(&turns_on), turns_on, line })
     }
@@ -131,20 +147,22 @@ impl<'s, 'a> Had<'s, 'a> {
     /// Of every role, or of every role that matches a pattern.
     fn lacks_many<'l>(&self, line: &'l Line<'a>, grant: Grant) -> Option<Gain<'l, 'a>> {
         let every = match grant {
-            Grant::Any => Language::of(&Part::Byte(ByteSet::ALL).anywhere()),
+            Grant::Any => Language::within(&Part::Byte(ByteSet::ALL).anywhere(), self.effort()),
             _ => None,
         };
         let own = every.as_ref().or_else(|| line.roles());
-        let had: Vec<(&Grant, Option<Language>)> =
-            self.lines.iter().map(|(_, grant)| (grant, literal_role(grant))).collect();
+        let had: Vec<(&Grant, Option<Language>)> = self
+            .lines
+            .iter()
+            .map(|(_, grant)| (grant, literal_role(grant, self.effort())))
+            .collect();
         let patterns = self.lines.iter().filter_map(|(line, grant)| match grant {
             Grant::RolesMatching(_) => line.roles(),
             _ => None,
         });
         let literals = had.iter().filter_map(|(_, language)| language.as_ref());
         let others: Vec<&Language> = patterns.chain(literals).collect();
-        let effort = &mut Effort::default();
-        let left = own.map_or(Words::NotFound, |own| words(&[own], &others, 1, effort));
+        let left = own.map_or(Words::NotFound, |own| words(&[own], &others, 1, self.effort()));
         let certainty = match left {
             Words::None => return None,
             Words::Some(_) => Certainty::Certain,
@@ -152,7 +170,7 @@ impl<'s, 'a> Had<'s, 'a> {
         };
         let meets = |grant: &Grant, language: Option<&Language>| match (grant, own, language) {
             (_, Some(own), Some(language)) => {
-                words(&[own, language], &[], 1, &mut Effort::default()) != Words::None
+                words(&[own, language], &[], 1, self.effort()) != Words::None
             }
             _ => true,
         };
@@ -175,9 +193,19 @@ impl<'s, 'a> Had<'s, 'a> {
 }
 
 /// The role that is surely part of a grant, if it is one.
-fn literal_role(grant: &Grant) -> Option<Language> {
+fn literal_role(grant: &Grant, effort: &Effort<'_>) -> Option<Language> {
     let (Grant::Role(role) | Grant::MembersOf(role)) = grant else { return None };
-    Language::of(&Part::bytes(role))
+    Language::within(&Part::bytes(role), effort)
+}
+
+/// The groups of all `+group`, each once.
+fn groups(grants: &HashSet<Grant>) -> Vec<Vec<u8>> {
+    let group = |grant: &Grant| match grant {
+        Grant::MembersOf(group) if !group.is_empty() => Some(group.clone()),
+        _ => None,
+    };
+    let groups: BTreeSet<Vec<u8>> = grants.iter().filter_map(group).collect();
+    groups.into_iter().collect()
 }
 
 fn certainty(turns_on: &[Vec<u8>]) -> Certainty {

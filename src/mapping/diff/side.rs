@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Grant;
+use super::{Effort, Grant};
 use crate::mapping::line::{Line, Meaning, compared, lines};
 use crate::mapping::{Case, Considered, IdentMap, SystemUserView};
 use crate::names::MapName;
@@ -11,11 +11,14 @@ use crate::names::MapName;
 /// decides nothing.
 pub(super) struct Side<'a> {
     pub case: Case,
+    effort: &'a Effort<'a>,
     lines: Vec<Line<'a>>,
     /// Of each line, how many lines before it can end the scan.
     failing_before: Vec<usize>,
     /// Lines that the other side does not have, or not behind the same that can end the scan.
     changed: HashSet<usize>,
+    /// Those of them that have patterns.
+    changed_patterns: Vec<usize>,
     /// Lines by the literal name that they are about, as it is compared.
     literals: HashMap<Vec<u8>, Vec<usize>>,
     patterns: Vec<usize>,
@@ -33,12 +36,14 @@ pub(super) struct Pair<'a> {
 }
 
 impl<'a> Side<'a> {
-    pub fn of(map: &'a IdentMap, name: &'a MapName, case: Case) -> Self {
+    pub fn of(map: &'a IdentMap, name: &'a MapName, case: Case, effort: &'a Effort<'a>) -> Self {
         let mut side = Self {
             case,
+            effort,
             lines: Vec::new(),
             failing_before: Vec::new(),
             changed: HashSet::new(),
+            changed_patterns: Vec::new(),
             literals: HashMap::new(),
             patterns: Vec::new(),
             failing: Vec::new(),
@@ -46,7 +51,7 @@ impl<'a> Side<'a> {
             of_more: Vec::new(),
         };
         let mut known = HashSet::new();
-        for line in lines(map, name).filter(|line| known.insert(line.meaning())) {
+        for line in lines(map, name, effort).filter(|line| known.insert(line.meaning())) {
             side.push(line);
         }
         side
@@ -84,7 +89,7 @@ impl<'a> Side<'a> {
 
     /// The lines with patterns that the other side does not have.
     pub fn changed_patterns(&self) -> impl Iterator<Item = &Line<'a>> {
-        self.at(&self.patterns).filter(|line| self.changed.contains(&line.index))
+        self.at(&self.changed_patterns)
     }
 
     /// All lines with patterns.
@@ -121,21 +126,41 @@ impl<'a> Side<'a> {
         })
     }
 
+    /// The same of the lines that the other side does not have.
+    pub fn changed_names(&self) -> impl Iterator<Item = &'a [u8]> {
+        let changed = self.lines.iter().filter(|line| self.changed.contains(&line.index));
+        changed.filter_map(|line| match line.system_user() {
+            SystemUserView::Literal(name) => Some(name),
+            SystemUserView::Pattern(_) => None,
+        })
+    }
+
     /// The lines that are about a user, in file order, up to the first that ends the scan; that
-    /// one is left out. With what each gives, `\1` filled in.
+    /// one is left out. With what each gives, `\1` filled in. They are not all when the effort is
+    /// spent.
     pub fn about(&self, user: &[u8]) -> Vec<(&Line<'a>, Grant)> {
-        let mut lines: Vec<_> = self.at(self.named(user)).chain(self.at(&self.patterns)).collect();
+        let patterns = self.at(&self.patterns).filter(|line| self.may_match(line, user));
+        let mut lines: Vec<_> = self.at(self.named(user)).chain(patterns).collect();
         lines.sort_unstable_by_key(|line| line.index);
-        let given = lines.into_iter().map(|line| (line, line.given_to(self.case, user)));
+        let lines = lines.into_iter().take_while(|_| !self.effort.is_spent());
+        let given = lines.map(|line| (line, line.given_to(self.case, user)));
         let until_end = given.map_while(|(line, given)| Some((line, given.ok()?)));
         until_end.filter_map(|(line, given)| Some((line, given?))).collect()
     }
 
-    /// Whether a line is about the user that the other side does not have.
+    /// Quicker to ask than the pattern: what each of its names begins with.
+    fn may_match(&self, line: &Line<'a>, user: &[u8]) -> bool {
+        self.effort.pay(1) && user.starts_with(line.prefix())
+    }
+
+    /// Whether a line is about the user that the other side does not have. There may be one when
+    /// the effort is spent.
     fn has_changed_line_about(&self, user: &[u8]) -> bool {
         let named = self.at(self.named(user)).filter(|line| self.changed.contains(&line.index));
-        let mut changed = named.chain(self.changed_patterns());
+        let patterns = self.changed_patterns().filter(|line| self.may_match(line, user));
+        let mut changed = named.chain(patterns);
         changed.any(|line| line.consider(self.case, user, b"") != Considered::OtherUser)
+            || self.effort.is_spent()
     }
 
     /// Each meaning, and how many lines before it can end the scan.
@@ -156,7 +181,10 @@ impl<'a> Pair<'a> {
                     place.and_then(|failing| equal.get(*failing)).is_some_and(|equal| *equal);
                 place != others.get(&line.meaning()) || !is_behind_the_same
             };
-            side.changed = side.lines.iter().filter(is_changed).map(|line| line.index).collect();
+            let changed: Vec<&Line<'a>> = side.lines.iter().filter(is_changed).collect();
+            let patterns = changed.iter().filter(|line| line.is_pattern());
+            side.changed_patterns = patterns.map(|line| line.index).collect();
+            side.changed = changed.iter().map(|line| line.index).collect();
         }
         Self { old, new }
     }

@@ -22,6 +22,8 @@ pub(super) struct Spellings {
     pub others: Vec<Vec<u8>>,
     /// Names, in lower case, of which no further spelling can make a difference.
     whole: Vec<Vec<u8>>,
+    /// How many names there are of which another spelling could make one.
+    pub left_out: usize,
 }
 
 /// What is looked at of one name.
@@ -32,7 +34,7 @@ struct Looked {
 
 impl Spellings {
     /// Of the names that changed lines name.
-    pub fn of(pair: &Pair<'_>, effort: &mut Effort) -> Self {
+    pub fn of(pair: &Pair<'_>, effort: &Effort<'_>) -> Self {
         let sides = [&pair.old, &pair.new];
         let mut found = Self::default();
         if pair.old.case == Case::Sensitive {
@@ -56,7 +58,11 @@ impl Spellings {
                 Looked { spellings: usual(&name), is_whole: false }
             };
             found.others.extend(looked.spellings);
-            found.whole.extend(looked.is_whole.then_some(name));
+            if looked.is_whole {
+                found.whole.push(name);
+            } else {
+                found.left_out += 1;
+            }
         }
         found
     }
@@ -89,9 +95,11 @@ fn usual(name: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// One spelling for each way in which the patterns can answer.
-fn told_apart(name: &[u8], patterns: &[&Line<'_>], effort: &mut Effort) -> Looked {
+fn told_apart(name: &[u8], patterns: &[&Line<'_>], effort: &Effort<'_>) -> Looked {
     let mut looked = Looked { spellings: usual(name), is_whole: true };
-    let Some(any) = Language::of(&spelled(name, Case::Insensitive)) else { return looked };
+    let Some(any) = Language::within(&spelled(name, Case::Insensitive), effort) else {
+        return looked;
+    };
     let mut apart: Vec<&Language> = Vec::new();
     for pattern in patterns {
         let Some(language) = pattern.language() else {

@@ -12,7 +12,7 @@ fn parse(file: &str, text: &str) -> IdentMap {
 }
 
 fn compare(old: &str, new: &str, context: &DiffContext<'_>) -> MapDifference {
-    diff(&parse("old", old), &parse("new", new), context)
+    diff(&parse("old", old), &parse("new", new), context, &Effort::default())
 }
 
 /// The lines of the difference, without the maps' name, which is `m`.
@@ -109,8 +109,8 @@ fn what_a_pattern_captures_is_compared_too() {
         "m /^(a+)(.*)$ \\1\n",
         "m /^a+(.*)$ \\1\n",
         &[
-            "- whoever matches /^(a+)(.*)$ may no longer act as \\1 (old:1), for example a as a",
             "+ whoever matches /^a+(.*)$ may now act as \\1 (new:1), for example ab as b",
+            "- whoever matches /^(a+)(.*)$ may no longer act as \\1 (old:1), for example a as a",
         ],
     );
 }
@@ -340,7 +340,7 @@ fn a_line_that_fails_takes_from_those_behind_it() {
 #[test]
 fn each_map_is_compared_by_itself() {
     let found = compare("one x r\n", "two x r\n", &DiffContext::default()).lines(10);
-    let expected = ["- one: x may no longer act as r (old:1)", "+ two: x may now act as r (new:1)"];
+    let expected = ["+ two: x may now act as r (new:1)", "- one: x may no longer act as r (old:1)"];
     assert_eq!(found, expected);
 }
 
@@ -361,7 +361,7 @@ fn where_case_is_left_out_it_is_no_difference() {
     check(
         "m Alice a\n",
         "m alice a\n",
-        &["- Alice may no longer act as a (old:1)", "+ alice may now act as a (new:1)"],
+        &["+ alice may now act as a (new:1)", "- Alice may no longer act as a (old:1)"],
     );
     let of_people = uses(&Maps { case: Case::Insensitive, ..people() });
     let context = DiffContext { uses: Some(&of_people), ..DiffContext::default() };
@@ -401,13 +401,109 @@ fn the_report_is_bounded() {
     let lines = found.lines(3);
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[0], "+ m: u00 may now act as r (new:1)");
-    assert_eq!(lines[3], "and 47 more");
+    assert_eq!(lines[3], "and 47 more: 47 gains, 0 losses");
     let long = format!("m {} r\n", "x".repeat(5000));
     let found = compare("", &long, &DiffContext::default()).lines(3);
     assert!(found[0].chars().count() < 500, "{found:?}");
     let hostile = compare("", "m \"a\u{1b}[2J\" r\n", &DiffContext::default()).to_string();
     assert_eq!(hostile.lines().count(), 1);
     assert!(!hostile.contains('\u{1b}'), "{hostile:?}");
+}
+
+/// Whoever hides what they gain behind much that others lose would have it left out.
+#[test]
+fn what_is_gained_is_told_before_what_is_lost() {
+    let many: Vec<String> = (0..50).map(|number| format!("m u{number:02} r\n")).collect();
+    let lines = compare(&many.concat(), "m zoe r\nm /^y(.*)$ \\1\n", &DiffContext::default());
+    let lines = lines.lines(3);
+    let expected = [
+        "+ m: zoe may now act as r (new:1)",
+        "+ m: whoever matches /^y(.*)$ may now act as \\1 (new:2), for example ya as a",
+        "- m: u00 may no longer act as r (old:1)",
+        "and 49 more: 0 gains, 49 losses",
+    ];
+    assert_eq!(lines, expected);
+}
+
+/// The maps of which the comparison once took minutes: many patterns that could match the same, each
+/// with a role of its own.
+fn hard(count: usize, changed: &str) -> String {
+    let line =
+        |number| format!("m \"/^(.*)x{}{changed}$\" \"r0{}\\1\"\n", number % 100, number / 100);
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
+fn unrelated(count: usize, changed: &str) -> String {
+    let line = |number| format!("m /^u{number}{changed}_(.*)$ \\1\n");
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_comparison_ends_and_says_what_it_did_not_come_to() {
+    let known = "m mallory superuser\n";
+    let maps = [(hard(1000, ""), hard(1000, "y?")), (unrelated(2000, ""), unrelated(2000, "y?"))];
+    for (old, new) in maps {
+        let (old, new) = (parse("old", &old), parse("new", &(new + known)));
+        let effort = Effort::of(2_000_000);
+        let found = diff(&old, &new, &DiffContext::default(), &effort);
+        assert!(effort.is_spent());
+        assert!(!found.is_whole() && !found.is_empty());
+        // Names come first, and none of them is left out.
+        let [left] = found.not_compared() else { panic!("{:?}", found.not_compared()) };
+        assert_eq!(left.names, 0);
+        // Each new line is told: as what gives something, or as what may.
+        let gains = found.changes().iter().filter(|change| change.direction == Direction::Gains);
+        let told: BTreeSet<_> = gains.flat_map(|change| &change.grants).collect();
+        assert_eq!(told.len(), new.rules(&left.map).count());
+        let lines = found.lines(100);
+        assert!(lines[0].ends_with("were not compared, which would take too long"), "{lines:?}");
+        assert_eq!(
+            lines[1],
+            format!("+ m: mallory may now act as superuser (new:{})", new.rules(&left.map).count())
+        );
+        assert_eq!(lines.len(), 102);
+        let json = found.to_json();
+        assert_eq!((&json["whole"], &json["same"]), (&false.into(), &false.into()));
+        assert_eq!(json["not_compared"][0]["patterns"], left.patterns);
+    }
+    let same = parse("old", &unrelated(100, ""));
+    let found = diff(&same, &same, &DiffContext::default(), &Effort::of(1));
+    assert_eq!((found.is_whole(), found.is_empty()), (true, true));
+}
+
+#[test]
+fn names_that_were_not_looked_at_are_counted() {
+    let many = |role: &str| {
+        let line = |number| format!("m u{number} {role}\n");
+        (0..500).map(line).collect::<Vec<_>>().concat()
+    };
+    let (old, new) = (parse("old", &many("r")), parse("new", &many("s")));
+    let found = diff(&old, &new, &DiffContext::default(), &Effort::of(20_000));
+    let of =
+        |direction| found.changes().iter().filter(|change| change.direction == direction).count();
+    let told = of(Direction::Gains);
+    assert_eq!(told, of(Direction::Loses));
+    assert!((1..500).contains(&told), "{told}");
+    let left = NotCompared { map: "m".parse().unwrap(), names: 500 - told, patterns: 0 };
+    assert_eq!(found.not_compared(), [left]);
+    assert!(!found.is_empty());
+    let nothing = diff(&old, &new, &DiffContext::default(), &Effort::of(1));
+    assert_eq!((nothing.changes().len(), nothing.is_empty()), (0, false));
+}
+
+#[test]
+fn a_comparison_can_be_called_off_at_any_time() {
+    let (old, new) = (parse("old", &hard(300, "")), parse("new", &hard(300, "y?")));
+    for asked in [0, 1, 10_000, 100_000] {
+        let times = std::cell::Cell::new(0_u32);
+        let off = || {
+            times.set(times.get() + 1);
+            times.get() > asked
+        };
+        let found = diff(&old, &new, &DiffContext::default(), &Effort::until(&off));
+        assert!(!found.is_whole(), "{asked}");
+        assert!(times.get() < asked + 20_000, "{asked}: it went on {} times", times.get() - asked);
+    }
 }
 
 #[test]

@@ -64,12 +64,12 @@ struct Checked<'a> {
 /// Finds what is probably not meant, in file order.
 #[must_use]
 pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
-    let mut effort = Effort::default();
+    let (mut effort, of_lines) = (Effort::default(), Effort::default());
     let mut findings = names::of_maps(map, context);
     findings.extend(slips::of_files(map));
     for name in map.map_names() {
         let used = context.uses.and_then(|uses| uses.of_map(name));
-        let checked = Checked { name, lines: lines(map, name).collect(), used, context };
+        let checked = Checked { name, lines: lines(map, name, &of_lines).collect(), used, context };
         findings.extend(patterns::check(&checked, &mut effort));
         findings.extend(order::check(&checked, &mut effort));
         findings.extend(names::check(&checked, &mut effort));

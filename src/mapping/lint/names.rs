@@ -184,7 +184,7 @@ fn bare_group(line: &Line<'_>, effort: &mut Effort) -> Option<LintFinding> {
             let holds = |byte: u8| Language::of(&Part::bytes(&[byte]).anywhere());
             let (equals, comma) = (holds(b'=')?, holds(b',')?);
             let own = line.language()?;
-            let mut is_none = |others: &[&Language]| {
+            let is_none = |others: &[&Language]| {
                 words(&[&[own], others].concat(), &[], 1, effort) == Words::None
             };
             let is_bare = is_none(&[&equals, &comma]);
