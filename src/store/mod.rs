@@ -355,6 +355,12 @@ pub trait Store: Send + Sync + Debug {
         beginning: &RevisionBeginning,
     ) -> Result<Vec<MapRevision>, StoreError>;
 
+    /// The revision of the map that a broker took last, at its start or later, as the audit has it.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError>;
+
     /// The session whose token has this hash.
     ///
     /// # Errors

@@ -314,6 +314,11 @@ pub(super) fn latest(entries: &[AuditEntry]) -> Option<Timestamp> {
     records.filter(Record::is_by_compared_clocks).map(|record| record.at).max()
 }
 
+/// The map that the record says was taken. Records of before maps were kept do not say it.
+pub(super) fn map_taken(entry: &AuditEntry) -> Option<MapRevision> {
+    serde_json::from_str::<Record>(&entry.json).ok()?.map_revision
+}
+
 /// A time from `at`.
 pub(super) fn time(row: &dyn Row) -> Result<Timestamp, Refusal> {
     Columns { row, of: "a time".to_owned() }.time("at")

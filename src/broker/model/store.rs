@@ -369,6 +369,15 @@ impl Store for ModelStore {
         .await
     }
 
+    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
+        self.read(|rows| {
+            let takes = [Action::BrokerStarted, Action::MapReloaded];
+            let last = rows.audit.iter().rfind(|record| takes.contains(&record.action));
+            last.and_then(|record| record.map_revision.clone())
+        })
+        .await
+    }
+
     async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|rows| {
             let leases = rows.tables.leases.values().map(|lease| lease.requested_at);

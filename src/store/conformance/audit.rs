@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{at, audit, intent, opened, record, session};
-use crate::audit::Record;
+use crate::audit::{Action, Record, Subject};
 use crate::lease::MarkerKey;
 use crate::mapping::{Dialect, IdentMap, RevisionBeginning};
 use crate::names::RoleOid;
@@ -92,6 +92,33 @@ pub async fn the_marker_key_of_the_first_broker_is_in_force(store: Arc<dyn Store
         assert_eq!(offered.unwrap(), in_force);
     }
     assert_eq!(store.marker_key(None).await.unwrap(), in_force);
+}
+
+pub async fn the_map_that_was_taken_last_is_found_behind_whatever_came_after(
+    store: Arc<dyn Store>,
+) {
+    let revision = |line: &str| {
+        let map = IdentMap::parse(Dialect::default(), "pg_ident.conf", line.as_bytes()).unwrap();
+        map.revision().clone()
+    };
+    let of = |action: Action, line: &str| Record {
+        map_revision: Some(revision(line)),
+        ..Record::new(at(1), action, Subject::Broker)
+    };
+    let (first, second) = ("corp alice all\n", "corp bob all\n");
+    assert_eq!(store.last_map().await.unwrap(), None);
+    store.commit(vec![], vec![record(1)]).await.unwrap();
+    assert_eq!(store.last_map().await.unwrap(), None);
+    store.commit(vec![], vec![of(Action::BrokerStarted, first)]).await.unwrap();
+    assert_eq!(store.last_map().await.unwrap(), Some(revision(first)));
+    store.commit(vec![], vec![of(Action::MapReloaded, second)]).await.unwrap();
+    // Records of decisions and of comparisons name maps too, and texts say anything.
+    let detail = Some("\"action\":\"map.reloaded\"".to_owned());
+    for action in [Action::LeaseRequested, Action::MapCompared, Action::MapRefused] {
+        let record = Record { detail: detail.clone(), ..of(action, first) };
+        store.commit(vec![], vec![record]).await.unwrap();
+    }
+    assert_eq!(store.last_map().await.unwrap(), Some(revision(second)));
 }
 
 pub async fn a_revision_of_the_map_is_kept_as_it_was_read(store: Arc<dyn Store>) {

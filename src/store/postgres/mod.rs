@@ -225,6 +225,11 @@ impl Store for PostgresStore {
         self.told("looking for revisions of the map", found)
     }
 
+    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
+        let last = reads::last_map(&self.pool).await;
+        self.told("reading which map was in force last", last)
+    }
+
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {
         self.told("reading a session", reads::session(&self.pool, hash).await)
     }

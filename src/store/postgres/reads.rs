@@ -173,6 +173,15 @@ pub(super) async fn map_revisions(
     all(&pool.read(SQL, &[&beginning.as_str(), &most]).await?, rows::map_revision)
 }
 
+pub(super) async fn last_map(pool: &Pool) -> Result<Option<MapRevision>, Problem> {
+    const SQL: &str = "SELECT seq, record FROM audit \
+         WHERE strpos(record, '\"action\":\"broker.started\"') > 0 \
+            OR strpos(record, '\"action\":\"map.reloaded\"') > 0 \
+         ORDER BY seq DESC LIMIT 1";
+    let last = first(&pool.read(SQL, &[]).await?, rows::audit_entry)?;
+    Ok(last.and_then(|entry| rows::map_taken(&entry)))
+}
+
 pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {
     first(&pool.read("SELECT clock_timestamp() AS at", &[]).await?, rows::time)
 }

@@ -235,6 +235,10 @@ impl Store for SqliteStore {
         self.readers.call("looking for revisions of the map", read).await
     }
 
+    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
+        self.readers.call("reading which map was in force last", reads::last_map).await
+    }
+
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {
         let hash = hash.clone();
         let read = move |connection: &_| reads::session(connection, &hash);

@@ -205,6 +205,15 @@ pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Probl
     Ok(lease.max(rows::latest(&newest)))
 }
 
+pub(super) fn last_map(connection: &Connection) -> Result<Option<MapRevision>, Problem> {
+    const SQL: &str = "SELECT seq, record FROM audit \
+         WHERE instr(record, '\"action\":\"broker.started\"') > 0 \
+            OR instr(record, '\"action\":\"map.reloaded\"') > 0 \
+         ORDER BY seq DESC LIMIT 1";
+    let last = all(connection, SQL, [], rows::audit_entry)?.pop();
+    Ok(last.and_then(|entry| rows::map_taken(&entry)))
+}
+
 pub(super) fn marker_key(connection: &Connection) -> Result<Option<KeyFingerprint>, Problem> {
     const SQL: &str = "SELECT fingerprint AS marker_key FROM marker_key WHERE id = 1";
     Ok(all(connection, SQL, [], rows::fingerprint)?.pop().flatten())
