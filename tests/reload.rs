@@ -3,7 +3,9 @@
 //! cannot be used leaves the one before in force.
 
 mod beside;
+mod compared;
 mod members;
+mod restart;
 
 use std::fs;
 use std::path::Path;
@@ -62,6 +64,12 @@ async fn told(bed: &TestBed, action: &str, count: usize) -> Vec<Value> {
         (records.len() >= count).then_some(records)
     })
     .await
+}
+
+/// Where in the audit the record stands.
+#[track_caller]
+fn place(bed: &TestBed, record: &Value) -> usize {
+    bed.records().iter().position(|one| one == record).expect("it is there")
 }
 
 async fn logged(bed: &TestBed, text: &str) {
@@ -141,13 +149,21 @@ async fn another_map_takes_away_what_it_does_not_allow(
     assert_eq!(*former, started[0]["map_revision"]);
     assert_ne!(former, now);
     assert_eq!(reloaded[0]["outcome"], "done");
-    let changes = reloaded[0]["detail"].as_str().expect("who gains and loses what");
+    let compared = told(&bed, "map.compared", 1).await;
+    for key in ["former_map_revision", "map_revision", "outcome"] {
+        assert_eq!(compared[0][key], reloaded[0][key], "{compared:?}");
+    }
+    assert!(place(&bed, &compared[0]) > place(&bed, &reloaded[0]));
+    let changes = compared[0]["detail"].as_str().expect("who gains and loses what");
     for (who, role) in [("alice", "orders_write"), ("bob", "orders_read"), (READERS, "orders_read")]
     {
         let told = changes.lines().any(|line| line.contains(who) && line.contains(role));
         assert!(told, "{who} and {role} are not in {changes}");
     }
     assert_eq!(changes.lines().count(), 3, "{changes}");
+    // What the attacker would hide comes first.
+    let signs: String = changes.lines().filter_map(|line| line.chars().next()).collect();
+    assert_eq!(signs, "++-", "{changes}");
     assert_eq!(reloaded[0]["subject"]["kind"], "broker");
     // Without anybody asking, although the people are not due to be looked up for minutes.
     until("alice's role to be gone", async || {
@@ -233,7 +249,8 @@ async fn a_map_that_cannot_be_used_leaves_the_one_before_in_force_until_a_good_o
         assert!(detail.contains(&place), "{place} is not in {detail}");
         assert!(bed.log().contains(&place), "{place} is not in {}", bed.log());
     }
-    is_seen(&bed, "stale").await;
+    // Not what it was when somebody last asked.
+    assert_eq!(readiness(&bed).await, (200, "stale".to_owned()));
     assert!(metrics(&bed).await.contains("pgbridge_map_stale 1"));
     held(&issue(&bed, alice, "orders_read").await);
     // A map that is not there any more, or none of whose lines is, is no map either.
@@ -249,6 +266,14 @@ async fn a_map_that_cannot_be_used_leaves_the_one_before_in_force_until_a_good_o
     assert!(bed.lease_roles().contains(&alices_role));
     assert_eq!(of_action(&bed, "map.reloaded"), Vec::<Value>::new());
 
+    // Nobody waits for who would write into a pipe.
+    fs::remove_file(&path).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("it runs");
+    assert!(made.success());
+    let refused = told(&bed, "map.refused", 4).await;
+    let detail = refused[3]["detail"].as_str().expect("why");
+    assert!(detail.contains("pg_ident.conf"), "{detail}");
+
     // The same as in force is in force, whatever came between.
     replace(&path, &map);
     is_seen(&bed, "current").await;
@@ -260,8 +285,8 @@ async fn a_map_that_cannot_be_used_leaves_the_one_before_in_force_until_a_good_o
     is_seen(&bed, "current").await;
     let metrics = metrics(&bed).await;
     assert!(metrics.contains("pgbridge_map_stale 0"), "{metrics}");
-    assert!(metrics.contains("pgbridge_map_refused_total 3"), "{metrics}");
-    assert_eq!(of_action(&bed, "map.refused").len(), 3);
+    assert!(metrics.contains("pgbridge_map_refused_total 4"), "{metrics}");
+    assert_eq!(of_action(&bed, "map.refused").len(), 4);
 }
 
 #[tokio::test]
@@ -313,6 +338,34 @@ async fn a_map_takes_away_what_it_does_not_allow_also_while_the_directory_is_awa
 async fn a_map_takes_away_what_it_does_not_allow_also_from_who_is_missing() {
     let gone = "dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: delete\n";
     alice_loses_by_the_map_when(|bed| bed.directory.change(gone)).await;
+}
+
+/// The same from whom the directory had not shown already when the map came.
+#[tokio::test]
+async fn a_map_takes_away_what_it_does_not_allow_also_from_who_was_missing_before() {
+    let bed = TestBed::start_with(16, |config| {
+        let held_back = "recheck_every = \"10s\"\nrecheck_grace = \"20s\"\nmax_missing = 1";
+        every("1h")(config).replace("[broker]", &format!("[broker]\n{held_back}"))
+    });
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
+    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
+    bed.directory.change(
+        "dn: uid=alice,ou=people,dc=example,dc=test\nchangetype: delete\n\n\
+         dn: uid=bob,ou=people,dc=example,dc=test\nchangetype: delete\n",
+    );
+    // Nothing of theirs ends for that.
+    until("both to be held back", async || {
+        metrics(&bed).await.contains("pgbridge_people_held_back{way=\"corp\"} 2").then_some(())
+    })
+    .await;
+    assert_eq!(bed.lease_roles().len(), 2);
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    replace(&path, &edited(&map, "orders-readers", ""));
+    bed.signal(Signal::Hangup);
+    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
 }
 
 /// After `happens` to the directory, a new map takes from alice what her group gave her; bob keeps

@@ -81,9 +81,14 @@ pub enum Action {
     /// Somebody was refused what needs a duty, or another person's lease.
     #[serde(rename = "access.refused")]
     AccessRefused,
-    /// Another revision of the map was read, and is about to be used.
+    /// Another revision of the map was read than the one before, now or when the broker started, and
+    /// is about to be used.
     #[serde(rename = "map.reloaded")]
     MapReloaded,
+    /// Who gains and who loses what by the revision of the map that has come into force. Failed when
+    /// not all of it was found out: then it says why, and what it left out.
+    #[serde(rename = "map.compared")]
+    MapCompared,
     /// The files of the map have changed and cannot be used; the revision before stays in force.
     #[serde(rename = "map.refused")]
     MapRefused,
@@ -271,6 +276,7 @@ impl Record {
             | Action::ReviewRead
             | Action::AccessRefused
             | Action::MapReloaded
+            | Action::MapCompared
             | Action::MapRefused => false,
         }
     }

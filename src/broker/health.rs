@@ -75,7 +75,8 @@ pub(super) struct Cache {
 }
 
 impl Broker {
-    /// The health of the broker and its parties, at most five seconds old.
+    /// The health of the broker and its parties: of the parties at most five seconds old, of the
+    /// map as it is now.
     pub async fn health(&self) -> Health {
         let now = self.now();
         // Held while asking: whoever asks meanwhile waits for the same answer.
@@ -86,7 +87,7 @@ impl Broker {
             health.at <= now && now.duration_since(health.at) < kept
         };
         if let Some(health) = last.as_ref().filter(|health| fresh(health)) {
-            return health.clone();
+            return Health { map: self.0.in_force.health(), ..health.clone() };
         }
         let health = self.ask(now).await;
         *last = Some(health.clone());

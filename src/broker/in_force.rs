@@ -33,7 +33,8 @@ struct Numbered {
 pub enum MapHealth {
     /// It is, or they were not looked at since they last changed.
     Current,
-    /// Its files have changed and cannot be used, or not yet: the one before stays in force.
+    /// Its files have changed and cannot be used, or not yet, or they do not answer: the one before
+    /// stays in force.
     Stale,
 }
 

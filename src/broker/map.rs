@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Broker;
-use super::in_force::MapHealth;
+use super::difference::{Former, Taken};
+use super::in_force::{InForce, MapHealth};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
-use crate::mapping::{
-    DiffContext, IdentMap, MapLook, MapMistake, MapReading, MapSource, MapUses, Policy, diff,
-};
+use crate::mapping::{IdentMap, MapLook, MapMistake, MapReading, MapRevision, MapSource};
 use crate::store::{Change, StoreError, StoredMap};
 
 /// For how long files must look the same: whoever writes one may have written half of it.
@@ -24,11 +23,8 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// How often files that change again and again are read before they are left to the next time.
 const READINGS: u32 = 20;
 
-/// Lines that say who gains and loses what in one audit record, and in the log.
-const CHANGES: usize = 100;
-
-/// How long finding that out may take before the new map comes into force without it.
-const DIFFERENCE_WITHIN: Duration = Duration::from_secs(10);
+/// How long the files may take to be read before the map counts as stale.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Mistakes that stand in one audit record; the log has all.
 const TOLD: usize = 20;
@@ -55,25 +51,25 @@ impl Broker {
                 () = self.0.in_force.told() => Occasion::Told,
                 () = sleep(every.duration()) => Occasion::Due,
             };
-            self.look_at_map(source, occasion, &mut seen).await;
+            let files = Files { source, in_force: &self.0.in_force, stop: &stop };
+            self.look_at_map(&files, occasion, &mut seen).await;
         }
     }
 
     /// Looks whether the files have changed since they were `seen`, and if so takes what they say,
     /// or refuses it. What could not be written down is not seen: the next look tries it again.
-    async fn look_at_map(
-        &self,
-        source: &MapSource,
-        occasion: Occasion,
-        seen: &mut Option<MapLook>,
-    ) {
+    async fn look_at_map(&self, files: &Files<'_>, occasion: Occasion, seen: &mut Option<MapLook>) {
         if let Some(seen) = seen
-            && looks_like(source, seen.clone()).await
+            && files.look_like(seen.clone()).await
         {
             self.tell_unchanged(occasion);
             return;
         }
-        let Some(MapReading { map, look }) = settled(source).await else {
+        let reading = files.settled().await;
+        if files.stop.is_cancelled() {
+            return;
+        }
+        let Some(MapReading { map, look }) = reading else {
             warn!(
                 "the files of the map change again and again; the map before stays in force until they rest"
             );
@@ -128,30 +124,30 @@ impl Broker {
         self.0.in_force.note_health(MapHealth::Current);
     }
 
-    /// Puts `map` in force, once that is on disk.
+    /// Puts `map` in force, once that is on disk. Who gains and who loses what is found out after.
     ///
     /// # Errors
     /// When the store does not take the record. Then nothing has changed.
     async fn take_map(&self, map: IdentMap) -> Result<(), StoreError> {
         let former = self.policy();
         let next = Arc::new(former.with_map(map));
-        let (revision, former_revision) =
-            (next.map.revision().clone(), former.map.revision().clone());
-        let changes = difference(&former, &next).await;
-        let record = Record {
-            map_revision: Some(revision.clone()),
-            former_map_revision: Some(former_revision.clone()),
-            detail: Some(changes.join("\n")),
-            ..Record::new(self.now(), Action::MapReloaded, Subject::Broker)
-        };
+        let (revision, former_revision) = (next.map.revision(), former.map.revision());
+        let record = self.reloaded(revision, former_revision);
         self.store().commit(vec![self.keep(&next.map)], vec![record]).await?;
-        self.0.in_force.replace(next);
+        self.0.in_force.replace(Arc::clone(&next));
         self.0.in_force.note_health(MapHealth::Current);
         info!(map.revision = %revision, map.former_revision = %former_revision, "another map is in force");
-        for change in changes {
-            info!(map.revision = %revision, "{change}");
-        }
+        self.0.differences.find(Taken { former: Former::Held(former), next });
         Ok(())
+    }
+
+    /// The record that another map has come.
+    pub(super) fn reloaded(&self, revision: &MapRevision, former: &MapRevision) -> Record {
+        Record {
+            map_revision: Some(revision.clone()),
+            former_map_revision: Some(former.clone()),
+            ..Record::new(self.now(), Action::MapReloaded, Subject::Broker)
+        }
     }
 
     /// What keeps `map` for ever.
@@ -187,25 +183,6 @@ impl Broker {
     }
 }
 
-/// Who gains and who loses what when `next` takes the place of `former`, one a line. Whoever loses
-/// something must not keep it until that is found out: it is left out when it takes too long.
-async fn difference(former: &Arc<Policy>, next: &Arc<Policy>) -> Vec<String> {
-    let (former, next) = (Arc::clone(former), Arc::clone(next));
-    let find = tokio::task::spawn_blocking(move || {
-        let uses = MapUses::of(&next);
-        let context = DiffContext { uses: Some(&uses), identities: &[] };
-        diff(&former.map, &next.map, &context).lines(CHANGES)
-    });
-    match timeout(DIFFERENCE_WITHIN, find).await {
-        Ok(Ok(changes)) if changes.is_empty() => vec!["nobody gains or loses anything".to_owned()],
-        Ok(Ok(changes)) => changes,
-        _ => vec![
-            "who gains and loses what was not found out in time; `pgbridge map diff` says it"
-                .to_owned(),
-        ],
-    }
-}
-
 /// A mistake with what to do about it.
 fn told(mistake: &MapMistake) -> String {
     let hint = Some(&mistake.hint).filter(|hint| !hint.is_empty());
@@ -221,25 +198,53 @@ fn bounded(mistakes: &[String]) -> String {
     told.join("\n")
 }
 
-/// Reads the files until two looks agree. Nothing when they do not come to rest, or cannot be read
-/// by a defect.
-async fn settled(source: &MapSource) -> Option<MapReading> {
-    for _ in 0..READINGS {
-        let files = source.clone();
-        let reading = tokio::task::spawn_blocking(move || files.read()).await.ok()?;
-        sleep(SETTLED).await;
-        if looks_like(source, reading.look.clone()).await {
-            return Some(reading);
-        }
-    }
-    None
+/// The files of the map, read away from the threads that serve requests: they may lie on a network.
+/// No two reads go on at once, so that files which hang hold up one thread and no more.
+struct Files<'a> {
+    source: &'a MapSource,
+    in_force: &'a InForce,
+    stop: &'a CancellationToken,
 }
 
-/// Reads away from the threads that serve requests: the files may lie on a network.
-async fn looks_like(source: &MapSource, look: MapLook) -> bool {
-    let files = source.clone();
-    let same = tokio::task::spawn_blocking(move || files.still_looks_like(&look)).await;
-    same.unwrap_or(false)
+impl Files<'_> {
+    /// Reads them until two looks agree. Nothing when they do not come to rest, cannot be read by a
+    /// defect, or the broker stops.
+    async fn settled(&self) -> Option<MapReading> {
+        for _ in 0..READINGS {
+            let reading = self.beside(MapSource::read).await?;
+            self.stop.run_until_cancelled(sleep(SETTLED)).await?;
+            if self.look_like(reading.look.clone()).await {
+                return Some(reading);
+            }
+        }
+        None
+    }
+
+    async fn look_like(&self, look: MapLook) -> bool {
+        self.beside(move |files| files.still_looks_like(&look)).await.unwrap_or(false)
+    }
+
+    /// Reads in a thread of its own. While that does not come back the map is stale: nobody knows
+    /// what the files say. Nothing by a defect, or when the broker stops.
+    async fn beside<Read: Send + 'static>(
+        &self,
+        read: impl FnOnce(&MapSource) -> Read + Send + 'static,
+    ) -> Option<Read> {
+        let files = self.source.clone();
+        let mut reading = tokio::task::spawn_blocking(move || read(&files));
+        if let Ok(read) = timeout(READ_WITHIN, &mut reading).await {
+            return read.ok();
+        }
+        let before = self.in_force.health();
+        self.in_force.note_health(MapHealth::Stale);
+        error!(
+            "the files of the map do not answer; the map before stays in force, and nothing more is read until they do"
+        );
+        let read = self.stop.run_until_cancelled(reading).await?;
+        self.in_force.note_health(before);
+        info!("the files of the map answer again");
+        read.ok()
+    }
 }
 
 #[cfg(test)]
@@ -250,7 +255,14 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::mapping::{Dialect, MapFiles};
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use tokio::task::yield_now;
+    use tokio::time::advance;
+
+    use crate::mapping::{AccessMaps, Dialect, MapFiles, Policy};
 
     /// A file that holds one text after the other, each for one look, and the last for ever.
     struct Writing(Mutex<Vec<&'static str>>);
@@ -270,6 +282,83 @@ mod tests {
     fn writing(texts: &[&'static str]) -> MapSource {
         let files = Arc::new(Writing(Mutex::new(texts.to_vec())));
         MapSource { dialect: Dialect::default(), main: "pg_ident.conf".into(), files }
+    }
+
+    /// A file that answers as often as it is let.
+    struct Hanging {
+        reads: AtomicUsize,
+        let_go: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl MapFiles for Hanging {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            self.let_go.lock().unwrap().recv().unwrap();
+            Ok(b"corp alice orders_read\n".to_vec())
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn in_force() -> InForce {
+        let map = IdentMap::parse(Dialect::default(), "pg_ident.conf", b"corp a b\n").unwrap();
+        let (ways, access) = (BTreeMap::new(), AccessMaps::default());
+        InForce::new(Policy { map, ways, access, targets: Vec::new() }, [].into_iter())
+    }
+
+    async fn settled(source: &MapSource) -> Option<MapReading> {
+        let (in_force, stop) = (in_force(), CancellationToken::new());
+        Files { source, in_force: &in_force, stop: &stop }.settled().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_hangs_makes_the_map_stale_and_holds_up_one_thread_until_it_comes_back() {
+        let (go, let_go) = mpsc::channel();
+        let hanging = Arc::new(Hanging { reads: AtomicUsize::new(0), let_go: Mutex::new(let_go) });
+        let files = Arc::clone(&hanging) as Arc<dyn MapFiles + Send + Sync>;
+        let source = MapSource { dialect: Dialect::default(), main: "pg_ident.conf".into(), files };
+        let (in_force, stop) = (Arc::new(in_force()), CancellationToken::new());
+        let reading = tokio::spawn({
+            let (in_force, stop) = (Arc::clone(&in_force), stop.clone());
+            async move {
+                let files = Files { source: &source, in_force: &in_force, stop: &stop };
+                (files.settled().await.is_some(), files.settled().await.is_some())
+            }
+        });
+        while hanging.reads.load(Ordering::SeqCst) == 0 {
+            yield_now().await;
+        }
+        advance(READ_WITHIN / 2).await;
+        yield_now().await;
+        assert_eq!(in_force.health(), MapHealth::Current);
+        advance(READ_WITHIN / 2).await;
+        while in_force.health() == MapHealth::Current {
+            yield_now().await;
+        }
+        advance(READ_WITHIN * 100).await;
+        yield_now().await;
+        assert_eq!(hanging.reads.load(Ordering::SeqCst), 1);
+
+        // It comes back, and so does the look after it; the next read hangs for ever.
+        go.send(()).unwrap();
+        while in_force.health() == MapHealth::Stale {
+            yield_now().await;
+        }
+        go.send(()).unwrap();
+        advance(SETTLED).await;
+        while hanging.reads.load(Ordering::SeqCst) < 3 {
+            yield_now().await;
+        }
+        assert_eq!(in_force.health(), MapHealth::Current);
+        advance(READ_WITHIN).await;
+        while in_force.health() == MapHealth::Current {
+            yield_now().await;
+        }
+        stop.cancel();
+        assert_eq!(reading.await.unwrap(), (true, false));
+        go.send(()).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

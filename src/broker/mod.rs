@@ -6,6 +6,7 @@
 mod access;
 mod chance;
 mod declare;
+mod difference;
 mod ending;
 mod handing;
 mod health;
@@ -22,6 +23,7 @@ mod owed;
 mod questions;
 mod recheck;
 mod reconcile;
+mod release;
 mod remap;
 mod renew;
 mod report;
@@ -38,8 +40,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tracing::info;
 use uuid::Uuid;
 
+use self::difference::{Former, Taken};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::way::Way;
 use crate::auth::{Identity, Lockout, SessionTimes};
@@ -104,6 +108,7 @@ struct Inner {
     clock: Clock,
     ways: BTreeMap<WayName, Arc<dyn Way>>,
     in_force: in_force::InForce,
+    differences: difference::Differences,
     desk: questions::Desk,
     map_source: Option<(MapSource, Ttl)>,
     clusters: BTreeMap<ClusterName, Site>,
@@ -140,6 +145,8 @@ struct Site {
     last_gone: hidden::LastGone,
     /// The cluster's clock.
     clock: time::OtherClock,
+    /// Its server's release, when that was looked at.
+    release: release::Release,
     /// Roles there without a lease that could not be taken away.
     orphans_left: reconcile::OrphansLeft,
 }
@@ -205,6 +212,7 @@ impl Broker {
                 compare: Notify::new(),
                 last_gone: hidden::LastGone::start(),
                 clock: time::OtherClock::default(),
+                release: release::Release::default(),
                 orphans_left: reconcile::OrphansLeft::default(),
                 cluster,
             };
@@ -217,6 +225,7 @@ impl Broker {
             claimant: Claimant::random(&mut chance::rng()),
             clock: parts.clock,
             in_force: in_force::InForce::new(parts.policy, ways.keys()),
+            differences: difference::Differences::default(),
             desk: questions::Desk::default(),
             map_source: parts.map_source,
             ways,
@@ -258,17 +267,27 @@ impl Broker {
         self.site(name).map(|site| &site.client)
     }
 
-    /// Notes that this broker begins to serve, and by which map.
+    /// Notes that this broker begins to serve, and by which map. One that is not the map that was in
+    /// force last has come like one that is read while the broker runs, and is told like it.
     ///
     /// # Errors
     /// When the store does not take the record: a broker that cannot write must not serve.
     pub async fn record_start(&self) -> Result<(), StoreError> {
         let policy = self.policy();
-        let record = Record {
-            map_revision: Some(policy.map.revision().clone()),
+        let revision = policy.map.revision();
+        let former = self.store().last_map().await?.filter(|former| former != revision);
+        let started = Record {
+            map_revision: Some(revision.clone()),
             ..Record::new(self.now(), Action::BrokerStarted, Subject::Broker)
         };
-        self.store().commit(vec![self.keep(&policy.map)], vec![record]).await
+        let reloaded = former.as_ref().map(|former| self.reloaded(revision, former));
+        let records = [Some(started), reloaded].into_iter().flatten().collect();
+        self.store().commit(vec![self.keep(&policy.map)], records).await?;
+        if let Some(former) = former {
+            info!(map.revision = %revision, map.former_revision = %former, "the map is another one than when a broker ran last");
+            self.0.differences.find(Taken { next: policy, former: Former::Kept(former) });
+        }
+        Ok(())
     }
 
     /// Notes that this broker stops in good order, and whether by a time that can be believed.

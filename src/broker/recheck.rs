@@ -35,7 +35,7 @@ const SIDE_BY_SIDE: usize = 4;
 const ROUND: usize = 20;
 
 /// Leases of one person that are read at once.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// Leases that are told to end side by side; the store writes them to disk together.
 const ENDS_SIDE_BY_SIDE: usize = 64;
@@ -239,7 +239,7 @@ impl Broker {
     }
 
     /// Ends several leases side by side, each for its reason, and goes on when one cannot be told.
-    async fn withdraw_all(
+    pub(super) async fn withdraw_all(
         &self,
         leases: impl Iterator<Item = (Lease, Reason)>,
     ) -> Result<(), LeaseError> {

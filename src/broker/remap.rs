@@ -1,6 +1,11 @@
 //! After another map came into force: what it does not allow any more ends at once, and nothing
 //! else. Everybody who has a lease or a session is held against it, by what was seen of them last;
 //! only who would lose something is looked up before, for their groups may have changed with it.
+//!
+//! A map can also have come while no broker ran. Then nothing was seen of anybody, and those are
+//! held against it who have leases by another one. Of whom nothing can be seen, since they are
+//! missing, or nobody can look, or their groups show only when they log in, each lease is held
+//! against the map by what it was given for: nobody vouches for anything else.
 
 use std::future::ready;
 use std::time::Duration;
@@ -11,11 +16,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::recheck::Judged;
+use super::members::by_cluster;
+use super::recheck::{Judged, PAGE};
 use super::standing::Look;
 use super::{Broker, LeaseError};
 use crate::auth::Identity;
+use crate::auth::way::Reason;
 use crate::causes::with_causes;
+use crate::lease::{Lease, holder_of};
+use crate::mapping::{Cause, Explanation, Inquiry, KnownMembers, Members, Policy, Verdict};
 use crate::names::{Principal, WayName};
 use crate::store::StoreError;
 
@@ -45,14 +54,17 @@ impl Broker {
         if stop.run_until_cancelled(self.0.time.settled()).await.is_none() {
             return;
         }
-        let mut held = 0;
+        // None yet: the first one may be another than was in force when a broker ran last.
+        let mut held = None;
         loop {
             let number = self.0.in_force.number();
-            if number != held && self.hold_all(of, &stop).await {
-                info!(way = %of, "all that people have was held against the map in force");
-                held = number;
+            if held != Some(number) && self.hold_all(of, &stop).await {
+                if number > 0 {
+                    info!(way = %of, "all that people have was held against the map in force");
+                }
+                held = Some(number);
             }
-            let is_held = held == self.0.in_force.number();
+            let is_held = held == Some(self.0.in_force.number());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -96,11 +108,15 @@ impl Broker {
 
     async fn try_to_hold(&self, principal: &Principal) -> Result<Held, LeaseError> {
         let known = self.0.looks.last_seen(principal, self.now());
-        if let Some(known) = &known {
-            let judged = self.would_withdraw(known).await?;
-            if judged.refused == 0 {
-                return Ok(Held::of(judged));
+        match &known {
+            Some(known) => {
+                let judged = self.would_withdraw(known).await?;
+                if judged.refused == 0 {
+                    return Ok(Held::of(judged));
+                }
             }
+            None if !self.has_leases_by_another_map(principal).await? => return Ok(Held::Done),
+            None => {}
         }
         // However lately they were seen, their groups may have changed since.
         match self.look(principal, SignedDuration::ZERO).await {
@@ -109,20 +125,107 @@ impl Broker {
                 self.end_person(principal, &reason).await?;
                 Ok(Held::Done)
             }
-            // Nobody knows of them what the map could be asked.
-            Look::OnlyAtLogin(None) => Ok(Held::Done),
             // By what was seen of them they had it until now, so it is the map that takes it away,
             // and the map waits neither for a directory nor until it is certain who is missing.
-            missing_or_away @ (Look::Missing(_) | Look::Away(_)) => match known {
+            Look::OnlyAtLogin(None) | Look::Missing(_) | Look::Away(_) => match known {
                 Some(known) => self.hold_seen(&known).await,
-                // Nothing is issued to them, and they are judged with all who are missing.
-                None if matches!(missing_or_away, Look::Missing(_)) => Ok(Held::Done),
-                None => Ok(Held::NotYet),
+                None => self.hold_by_reason(principal).await,
             },
+        }
+    }
+
+    async fn has_leases_by_another_map(&self, principal: &Principal) -> Result<bool, LeaseError> {
+        let mut last: Option<Lease> = None;
+        loop {
+            let page = self.store().live_leases_of(principal, last.as_ref(), PAGE).await;
+            let page = page.map_err(LeaseError::Store)?;
+            let policy = self.policy();
+            if page.iter().any(|lease| lease.revision != *policy.map.revision()) {
+                return Ok(true);
+            }
+            last = page.into_iter().next_back();
+            if last.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Holds each lease of somebody against the map by what it was given for, which is all that is
+    /// known of them.
+    async fn hold_by_reason(&self, principal: &Principal) -> Result<Held, LeaseError> {
+        let (mut last, mut judged) = (None, Judged::default());
+        loop {
+            let page = self.store().live_leases_of(principal, last.as_ref(), PAGE).await;
+            let page = page.map_err(LeaseError::Store)?;
+            last = page.last().cloned();
+            if last.is_none() {
+                return Ok(Held::of(judged));
+            }
+            // Taken after the page was read: a lease that a newer map has allowed is held against
+            // that.
+            let policy = self.policy();
+            let mut refused = Vec::new();
+            for lease in page {
+                match self.holds(&policy, &lease).await {
+                    Holds::Yes => {}
+                    Holds::No(reason) => refused.push((lease, reason)),
+                    Holds::Unknown => judged.undecided += 1,
+                }
+            }
+            self.withdraw_all(refused.into_iter()).await?;
+        }
+    }
+
+    /// Whether the map allows a lease by what it was given for.
+    async fn holds(&self, policy: &Policy, lease: &Lease) -> Holds {
+        // What a lease of before was given for is not known. It ends by itself.
+        if lease.revision == *policy.map.revision() || lease.because.is_none() {
+            return Holds::Yes;
+        }
+        let said = explained(policy, lease, &Members::none());
+        let said = match said {
+            Some(said) if said.verdict == Verdict::Unknown => {
+                let wanted = by_cluster([(lease.cluster.clone(), lease.role.clone())]);
+                explained(policy, lease, &self.ask_members(wanted).await)
+            }
+            said => said,
+        };
+        let reason = |word, detail: &str| Holds::No(Reason { word, detail: detail.to_owned() });
+        match said {
+            Some(said) => match (said.verdict, said.cause) {
+                (Verdict::Allowed, _) => Holds::Yes,
+                (Verdict::Unknown, _) => Holds::Unknown,
+                (Verdict::Denied, Cause::NoProfile) => reason("no_profile", &said.reason),
+                (Verdict::Denied, Cause::MapFailed) => reason("map_failed", &said.reason),
+                (Verdict::Denied, Cause::Network) => reason("network", &said.reason),
+                (Verdict::Denied, _) => reason("not_mapped", &said.reason),
+            },
+            None => reason("unknown_cluster", "the cluster is not configured any more"),
         }
     }
 
     async fn hold_seen(&self, seen: &Identity) -> Result<Held, LeaseError> {
         Ok(Held::of(self.withdraw_beyond(seen).await?))
     }
+}
+
+/// Whether the map allows a lease.
+enum Holds {
+    Yes,
+    No(Reason),
+    /// It turns on what the cluster does not say.
+    Unknown,
+}
+
+/// What the map says of whoever has `lease`, in the group by which they were let in; nothing when
+/// the cluster is not configured.
+fn explained(policy: &Policy, lease: &Lease, members: &Members) -> Option<Explanation> {
+    let inquiry = Inquiry {
+        person: &holder_of(lease),
+        cluster: &lease.cluster,
+        role: &lease.role,
+        members: &KnownMembers::on(&lease.cluster, members),
+        address: Some(lease.client),
+    };
+    policy.explain(&inquiry).ok()
 }

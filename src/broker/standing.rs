@@ -49,6 +49,8 @@ enum Seen {
     Missing {
         since: Timestamp,
         reason: Reason,
+        /// What was seen of them before.
+        before: Option<Identity>,
     },
 }
 
@@ -152,6 +154,14 @@ impl Known {
         }
     }
 
+    /// The same, also of who has not been shown since.
+    fn last_good(&self, now: Timestamp) -> Option<&Identity> {
+        match self.seen(now) {
+            Some((_, Seen::Missing { before, .. })) => before.as_ref(),
+            _ => self.good(now),
+        }
+    }
+
     /// Since when they have not been shown, if they are not.
     fn missing_since(&self, now: Timestamp) -> Option<Timestamp> {
         match self.seen(now) {
@@ -224,7 +234,8 @@ impl Looks {
             }
             Standing::Missing(reason) => {
                 let since = known.missing_since(at).unwrap_or(at);
-                known.see(at, at, Seen::Missing { since, reason: reason.clone() });
+                let before = known.last_good(at).cloned();
+                known.see(at, at, Seen::Missing { since, reason: reason.clone(), before });
                 Look::Missing(reason)
             }
             Standing::Unknown(reason) => {
@@ -235,9 +246,10 @@ impl Looks {
         }
     }
 
-    /// What was seen of somebody last, if they were good.
+    /// What was seen of somebody when they were seen last, if they were good. That they are not
+    /// shown any more does not change it.
     pub(super) fn last_seen(&self, principal: &Principal, now: Timestamp) -> Option<Identity> {
-        self.known(principal).good(now).cloned()
+        self.known(principal).last_good(now).cloned()
     }
 
     /// Notes that all that somebody has was held against what was seen.
@@ -285,7 +297,7 @@ impl Looks {
         });
         let lately: Vec<_> = lately.collect();
         let people = lately.iter().filter_map(|(principal, at, seen)| match seen {
-            Seen::Missing { since, reason } => {
+            Seen::Missing { since, reason, .. } => {
                 let known = MissingPerson { since: *since, seen_at: *at, reason: reason.clone() };
                 Some(((*principal).clone(), known))
             }

@@ -64,8 +64,8 @@ impl Broker {
     /// Begins the broker's own work: for each cluster one worker that takes leases away, one that
     /// compares, one that watches for log-ins held back and one that reads its clock; for each way
     /// in one that looks its people up again and one that holds them against each new map; one that
-    /// follows the files of the map, one that keeps the time, one that writes down what is owed to the
-    /// store, and one sweeper of the store.
+    /// follows the files of the map, one that says what another map changes, one that keeps the time,
+    /// one that writes down what is owed to the store, and one sweeper of the store.
     #[must_use]
     pub fn start(&self) -> Workers {
         let workers = Workers { stop: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -94,6 +94,7 @@ impl Broker {
             });
         }
         workers.begin(self, (), async |broker, (), stop| broker.watch_map_for_ever(stop).await);
+        workers.begin(self, (), async |broker, (), stop| broker.compare_maps_for_ever(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.read_store_clock(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.keep_time(stop).await);
         workers.begin(self, (), async |broker, (), stop| broker.pay_for_ever(stop).await);
@@ -126,6 +127,7 @@ impl Broker {
             match self.reconcile(site).await {
                 Ok(next) => {
                     site.note_compared(Compared::Once);
+                    self.look_at_release(site).await;
                     pause = pause_until(next, self.now(), self.0.reconcile_every.duration());
                 }
                 Err(failed) => {

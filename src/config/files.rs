@@ -1,14 +1,14 @@
 //! The files that a configuration names: there, readable, private where they are secret, and
 //! holding what they should.
 
-use std::fs::{File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, OFlags};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
@@ -67,7 +67,8 @@ pub(super) fn read(
 /// When it is not there, a directory or another thing that is no regular file, not readable, or
 /// longer.
 pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
-    // Opening a pipe would wait for its other end, so what it is comes first.
+    // Opening a pipe would wait for its other end, and opening a device may do something to it: so
+    // what it is comes first. It may be a pipe by the time it is opened all the same.
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -75,8 +76,13 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zero
     if !kind.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let file = File::open(path)?;
+    let no_wait = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(no_wait.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // Room for all of it at once, so that no copy of a secret is left behind by growing.
     let capacity = usize::try_from(metadata.len().min(most) + 1).unwrap_or_default();
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));

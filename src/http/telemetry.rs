@@ -73,7 +73,7 @@ const METRICS: &[(Kind, &str, &str)] = &[
     (
         Kind::Gauge,
         "pgbridge_map_stale",
-        "1 when the files of the map have changed and cannot be used, else 0",
+        "1 when the files of the map have changed and cannot be used, or do not answer, else 0",
     ),
     (
         Kind::Counter,

@@ -1,0 +1,150 @@
+//! A map that comes while no broker runs: it is told and followed like one that comes while one does.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{edited, every, held, issue, of_action, place, replace, told};
+use crate::support::{Caller, Signal, TestBed, until};
+
+/// Lines of the audit that a start and its map leave.
+fn starts(bed: &TestBed) -> usize {
+    of_action(bed, "broker.started").len()
+}
+
+async fn started_again(bed: &TestBed) {
+    let before = starts(bed);
+    until("another start", async || (starts(bed) > before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_map_that_came_while_no_broker_ran_is_told_with_what_it_changes() {
+    let mut bed = TestBed::start_with(16, every("1h"));
+    // With nothing before there is nothing to compare, and the same is no other map.
+    bed.stop();
+    bed.start_again();
+    for action in ["map.reloaded", "map.compared"] {
+        assert_eq!(of_action(&bed, action), Vec::<Value>::new());
+    }
+    let token = bed.login("alice").await;
+    let (_, role, password) = held(&issue(&bed, Caller::Session(&token), "orders_read").await);
+    let _stay = bed.postgres.stay_as(&role, &password, "orders", "SELECT 1");
+
+    bed.stop();
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    replace(&path, &edited(&map, "orders-readers", "corp bob orders_read\n"));
+    bed.start_again();
+    let started = of_action(&bed, "broker.started");
+    let [_, before, after] = started.as_slice() else { panic!("{started:?}") };
+    let compared = told(&bed, "map.compared", 1).await;
+    let reloaded = of_action(&bed, "map.reloaded");
+    for record in [&compared, &reloaded] {
+        assert_eq!(record.len(), 1, "{record:?}");
+        assert_eq!(record[0]["former_map_revision"], before["map_revision"]);
+        assert_eq!(record[0]["map_revision"], after["map_revision"]);
+        assert_eq!(record[0]["outcome"], "done");
+    }
+    // Nothing is decided by it before it is told that it came.
+    assert_eq!(place(&bed, &reloaded[0]), place(&bed, after) + 1);
+    let changes = compared[0]["detail"].as_str().expect("who gains and loses what");
+    let [gains, loses] = changes.lines().collect::<Vec<_>>()[..] else { panic!("{changes}") };
+    assert!(gains.starts_with("+ corp: bob may now act as orders_read"), "{changes}");
+    assert!(loses.starts_with("- corp-groups: whoever is in"), "{changes}");
+    until("alice's role to be gone", async || bed.lease_roles().is_empty().then_some(())).await;
+
+    bed.stop();
+    bed.start_again();
+    assert_eq!(of_action(&bed, "map.reloaded").len(), 1);
+}
+
+/// Nobody can be asked who is in which group. What the map does not give any more for what it was
+/// given for ends all the same; the rest goes on.
+#[tokio::test]
+async fn a_map_that_came_while_no_broker_ran_takes_away_also_while_the_directory_is_away() {
+    let mut bed = TestBed::start_with(16, every("1h"));
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
+    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
+    bed.kill();
+    bed.directory.stop();
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    replace(&path, &edited(&map, "orders-readers", ""));
+    bed.start_again_unready();
+    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+}
+
+/// The broker was killed after the map had come and before it was held against anybody.
+#[tokio::test]
+async fn what_a_map_takes_away_ends_also_when_the_broker_is_killed_before() {
+    let mut bed = TestBed::start_with(16, every("1h"));
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
+    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
+    bed.directory.stop();
+    // The cluster is away: nothing can be ended there, and nobody is known after the start.
+    bed.postgres.stop();
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    replace(&path, &edited(&map, "orders-readers", ""));
+    bed.signal(Signal::Hangup);
+    told(&bed, "map.reloaded", 1).await;
+    bed.kill();
+    bed.postgres.start_again();
+    bed.start_again_unready();
+    started_again(&bed).await;
+    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+    assert_eq!(of_action(&bed, "map.reloaded").len(), 1);
+}
+
+/// A directory that only binds shows nobody without their password, and so nobody at all after a
+/// start.
+#[tokio::test]
+async fn a_map_that_came_while_no_broker_ran_takes_away_from_who_shows_only_at_login() {
+    let mut bed = TestBed::start_with(16, |config| only_binds(&every("1h")(config)));
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map") + "corp bob orders_write\n";
+    replace(&path, &map);
+    bed.signal(Signal::Hangup);
+    told(&bed, "map.reloaded", 1).await;
+    let (bob, carol) = (bed.login("bob").await, bed.login("carol").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_write").await);
+    held(&issue(&bed, Caller::Session(&carol), "reports_read").await);
+    bed.stop();
+    replace(&path, &edited(&map, "carol", "corp dave reports_read\n"));
+    bed.start_again();
+    until("carol's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+}
+
+/// The configuration with a directory that only binds, and so shows no groups.
+fn only_binds(config: &str) -> String {
+    let binds = "ldapprefix = \"uid=\"\nldapsuffix = \",ou=people,dc=example,dc=test\"";
+    let searches = ["ldapbase", "ldapbind", "ldapsearch", "member_of", "group_map = \"corp"];
+    let kept = config.lines().filter(|line| !searches.iter().any(|word| line.starts_with(word)));
+    let config =
+        kept.collect::<Vec<_>>().join("\n").replace("group_map = \"duties\"", "map = \"duties\"");
+    config.replace("ldapscheme", &format!("{binds}\nldapscheme"))
+}
+
+/// The map is read as 16 reads it unless the configuration says another.
+#[tokio::test]
+async fn a_cluster_that_is_older_than_the_map_is_read_as_is_told_once() {
+    const TOLD: &str = "the map is read as a newer PostgreSQL reads it than the cluster is";
+    for (major, is_told) in [(15, true), (16, false)] {
+        let bed = TestBed::start_with(major, |config| {
+            let often = "[broker]\nreconcile_every = \"10s\"";
+            every("1h")(config).replace("[broker]", often)
+        });
+        // By then it has been compared, which comes before.
+        let token = bed.login("alice").await;
+        held(&issue(&bed, Caller::Session(&token), "orders_read").await);
+        if is_told {
+            until(TOLD, async || bed.log().contains(TOLD).then_some(())).await;
+        }
+        assert_eq!(bed.log().matches(TOLD).count(), usize::from(is_told), "{major}");
+    }
+}
