@@ -681,7 +681,7 @@ proptest! {
         }));
         let is_configured = !matches!(configured, Configured::No);
         let context = DiffContext { uses: is_configured.then_some(&uses), ..DiffContext::default() };
-        let found = diff(&old, &new, &context);
+        let found = diff(&old, &new, &context, &Effort::default());
         // Each group has a member that is nothing else.
         let edges = edges.into_iter().map(|(member, group)| (ROLES[member], ROLES[group]));
         let edges = edges.chain([("of_g", "g"), ("of_h", "h")]);
