@@ -17,8 +17,8 @@
 //!
 //! Never silent: where two patterns cannot be told to be the same, that is said ("may gain"). Who
 //! is a member of what is not known here: a `+group` is told as such, and what turns on it is told
-//! to do so. What all of it may cost is bounded, and it can be called off ([`Effort`]): then too it
-//! is said what was not compared. Names come before patterns, and what is gained before what is lost.
+//! to do so. What all of it may cost is bounded, and it can be called off ([`Effort`]): then too it is
+//! said what was not compared. Names come before patterns, and what is gained before what is lost.
 
 mod idle;
 mod names;
@@ -30,11 +30,12 @@ mod spellings;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Effort;
 use super::line::{Grant, Line, compared};
-use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef};
+use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef, SystemUserView};
 use crate::names::MapName;
 
 use idle::idle;
@@ -159,8 +160,29 @@ pub fn diff(
     effort: &Effort<'_>,
 ) -> MapDifference {
     let maps: BTreeSet<&MapName> = old.map_names().chain(new.map_names()).collect();
-    let compared: Vec<Compared<'_>> =
-        maps.into_iter().flat_map(|map| of_map(old, new, map, context.uses, effort)).collect();
+    let mut compared = Vec::new();
+    for map in maps {
+        let used = context.uses.map(|uses| (uses, uses.of_map(map)));
+        let cases = match used {
+            Some((_, Some(used))) => used.cases.as_slice(),
+            // What nobody asks lets nobody in.
+            Some((_, None)) => &[],
+            None => &[Case::Sensitive],
+        };
+        for case in cases {
+            let side = |of| Side::of(of, map, *case, effort);
+            compared.push(Compared {
+                map,
+                spellings: OnceCell::new(),
+                pair: Pair::new(side(old), side(new)),
+                known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
+                is_of_groups: used
+                    .and_then(|(_, used)| used)
+                    .is_some_and(super::MapUse::is_of_groups),
+                effort,
+            });
+        }
+    }
     let (mut changes, mut not_compared) = all_changes(&compared, context.identities);
     changes.sort();
     changes.dedup();
@@ -168,36 +190,6 @@ pub fn diff(
     let idle = context.uses.map(|uses| idle(old, new, uses, effort)).unwrap_or_default();
     let (old, new) = (old.revision().clone(), new.revision().clone());
     MapDifference { old, new, changes, idle, not_compared }
-}
-
-/// A map in each case in which it is asked.
-fn of_map<'a>(
-    old: &'a IdentMap,
-    new: &'a IdentMap,
-    map: &'a MapName,
-    uses: Option<&'a MapUses>,
-    effort: &'a Effort<'a>,
-) -> Vec<Compared<'a>> {
-    let used = uses.map(|uses| (uses, uses.of_map(map)));
-    let cases = match used {
-        Some((_, Some(used))) => used.cases.as_slice(),
-        // What nobody asks lets nobody in.
-        Some((_, None)) => &[],
-        None => &[Case::Sensitive],
-    };
-    let compared = cases.iter().map(|case| {
-        let side = |of| Side::of(of, map, *case, effort);
-        let pair = Pair::new(side(old), side(new));
-        Compared {
-            map,
-            spellings: Spellings::of(&pair, effort),
-            pair,
-            known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
-            is_of_groups: used.and_then(|(_, used)| used).is_some_and(MapUse::is_of_groups),
-            effort,
-        }
-    });
-    compared.collect()
 }
 
 /// What changes in all maps, and what was not compared. Where the effort does not last, that is so
@@ -214,36 +206,33 @@ fn all_changes(
             one.look_at_names(named, &identities, by_name);
         }
     }
-    let by_pattern = Direction::BOTH.map(|direction| -> Vec<_> {
+    let [gains, losses] = [Direction::Gains, Direction::Loses].map(|direction| -> Vec<_> {
         compared.iter().map(|one| one.by_pattern(direction)).collect()
     });
     let (mut changes, mut not_compared) = (Vec::new(), Vec::new());
-    for (direction, by_pattern) in Direction::BOTH.into_iter().zip(by_pattern) {
-        for ((one, by_name), by_pattern) in compared.iter().zip(&by_name).zip(by_pattern) {
-            let patterns = by_pattern.iter().filter(|found| !found.is_compared);
-            let patterns: BTreeSet<usize> = patterns.map(|found| found.line.index).collect();
-            not_compared.push(NotCompared {
-                map: one.map.clone(),
-                names: by_name.left_out + one.spellings.left_out,
-                patterns: patterns.len(),
-            });
-            changes.extend(one.joined(direction, by_name, by_pattern, &identities));
-        }
+    for (((one, by_name), gains), losses) in compared.iter().zip(by_name).zip(gains).zip(losses) {
+        let left_out = [&gains, &losses].map(|found| {
+            let left_out = found.iter().filter(|found| !found.is_compared);
+            left_out.map(|found| found.line.index).collect::<BTreeSet<_>>().len()
+        });
+        not_compared.push(NotCompared {
+            map: one.map.clone(),
+            names: by_name.left_out + one.spellings().left_out,
+            patterns: left_out.iter().sum(),
+        });
+        changes.extend(one.joined(Direction::Gains, by_name.gains, gains));
+        changes.extend(one.joined(Direction::Loses, by_name.losses, losses));
     }
     not_compared.retain(|left| left.names + left.patterns > 0);
     not_compared.sort();
     (changes, not_compared)
 }
 
-impl Direction {
-    const BOTH: [Self; 2] = [Self::Gains, Self::Loses];
-}
-
 impl NotCompared {
-    /// Adds what was not compared of the same map: the same names, but other lines.
+    /// Adds what was not compared of the same map in another case: the same names, the same lines.
     fn takes_in(&mut self, other: &Self) -> bool {
         self.names = self.names.max(other.names);
-        self.patterns += other.patterns;
+        self.patterns = self.patterns.max(other.patterns);
         true
     }
 }
@@ -252,7 +241,7 @@ impl NotCompared {
 struct Compared<'a> {
     map: &'a MapName,
     pair: Pair<'a>,
-    spellings: Spellings,
+    spellings: OnceCell<Spellings>,
     /// Nothing without a configuration: then any role may be one, and a member of any group.
     known: Option<Known<'a>>,
     is_of_groups: bool,
@@ -292,7 +281,7 @@ enum Named {
     InLine,
     /// A pattern that matches few names, and only one side has.
     OfPattern,
-    /// Another spelling of what a line names.
+    /// It is another spelling of what a line names.
     Spelled,
 }
 
@@ -305,13 +294,20 @@ impl Named {
 #[derive(Default)]
 struct ByName<'s, 'a> {
     looked_at: HashSet<Vec<u8>>,
-    /// In both directions.
-    found: Vec<(Vec<u8>, [Vec<Gain<'s, 'a>>; 2])>,
+    gains: Vec<OfName<'s, 'a>>,
+    losses: Vec<OfName<'s, 'a>>,
     /// How many names were not looked at.
     left_out: usize,
 }
 
+/// What one name gains, or what it loses.
+type OfName<'s, 'a> = (LookedAt, Vec<u8>, Vec<Gain<'s, 'a>>);
+
 impl<'a> Compared<'a> {
+    fn spellings(&self) -> &Spellings {
+        self.spellings.get_or_init(|| Spellings::of(&self.pair, self.effort))
+    }
+
     /// Looks at each name that comes from there, and was not looked at before.
     fn look_at_names<'s>(
         &'s self,
@@ -326,46 +322,48 @@ impl<'a> Compared<'a> {
             if !self.effort.is_spent() && !self.pair.may_differ(&name) {
                 continue;
             }
-            let gains = self.gains_and_losses(&name).filter(|_| !self.effort.is_spent());
-            match gains {
-                Some(gains) => by_name.found.push((name, gains)),
-                None => by_name.left_out += 1,
+            if self.effort.is_spent() {
+                by_name.left_out += 1;
+                continue;
             }
-        }
-    }
-
-    fn gains_and_losses<'s>(&'s self, name: &[u8]) -> Option<[Vec<Gain<'s, 'a>>; 2]> {
-        (!self.effort.is_spent()).then(|| {
-            Direction::BOTH.map(|direction| {
+            let [gains, losses] = [Direction::Gains, Direction::Loses].map(|direction| {
                 let (gaining, other) = self.sides(direction);
-                self.gains(gaining, other, name)
-            })
-        })
+                self.gains(gaining, other, &name)
+            });
+            // What was found with less than all of it may be wrong.
+            if self.effort.is_spent() {
+                by_name.left_out += 1;
+                continue;
+            }
+            let why = match named {
+                _ if identities.contains(name.as_slice()) => LookedAt::Asked,
+                Named::Spelled => LookedAt::Spelled,
+                _ => LookedAt::Named,
+            };
+            by_name.gains.push((why, name.clone(), gains));
+            by_name.losses.push((why, name, losses));
+        }
     }
 
     /// The changes of one direction.
     fn joined(
         &self,
         direction: Direction,
-        by_name: &ByName<'_, 'a>,
+        mut by_name: Vec<OfName<'_, 'a>>,
         by_pattern: Vec<patterns::Found<'_, 'a>>,
-        identities: &HashSet<&[u8]>,
     ) -> Vec<MapChange> {
         let certain = by_pattern.iter().filter(|found| found.certainty == Certainty::Certain);
         let told: Told = certain.map(|found| (found.line.index, found.grant.clone())).collect();
-        let is_asked_for = |name: &[u8]| identities.contains(name);
-        let mut by_name: Vec<_> = by_name.found.iter().collect();
-        by_name.sort_by_key(|(name, _)| !is_asked_for(name));
-        let (mut changes, mut spelled) = (Vec::new(), BTreeSet::new());
-        for (name, [gains, losses]) in by_name {
-            let gains = if direction == Direction::Gains { gains } else { losses };
+        let (mut spelled, mut changes) = (BTreeSet::new(), Vec::new());
+        by_name.sort_by(|(why, name, _), (whys, names, _)| (why, name).cmp(&(whys, names)));
+        for (why, name, gains) in by_name {
             // What a pattern gives is told with the pattern, but for names that were asked for.
-            let told = if is_asked_for(name) { &Told::new() } else { &told };
-            let found = self.changes_of_name(direction, name, gains, told);
+            let told = if why == LookedAt::Asked { &Told::new() } else { &told };
+            let found = self.changes_of_name(direction, &name, gains, told);
             // Where case is left out, a name is told once if its spelling makes no difference.
             let what: Vec<_> = found.iter().map(|change| change.grants.clone()).collect();
-            let is_new = spelled.insert((compared(name, self.pair.new.case), what));
-            if is_new || is_asked_for(name) {
+            let is_new = spelled.insert((compared(&name, self.pair.new.case), what));
+            if is_new || why == LookedAt::Asked {
                 changes.extend(found);
             }
         }
@@ -379,7 +377,7 @@ impl<'a> Compared<'a> {
         &self,
         direction: Direction,
         name: &[u8],
-        gains: &[Gain<'_, 'a>],
+        gains: Vec<Gain<'_, 'a>>,
         told: &Told,
     ) -> Vec<MapChange> {
         let is_told = |gain: &Gain<'_, '_>| {
@@ -391,9 +389,9 @@ impl<'a> Compared<'a> {
         let mut changes: BTreeMap<(Certainty, Vec<Vec<u8>>), Vec<Given>> = BTreeMap::new();
         for gain in gains {
             // Of two lines that give the same the first is told.
-            if known.insert(&gain.grant) && !is_told(gain) {
+            if known.insert(gain.grant.clone()) && !is_told(&gain) {
                 let place = changes.entry((gain.certainty, gain.turns_on.clone())).or_default();
-                place.push(gain.given());
+                place.push(gain.into_given());
             }
         }
         let who = ChangedFor::Name { name: name.to_vec(), is_group: self.is_of_groups };
@@ -416,16 +414,34 @@ impl<'a> Compared<'a> {
     fn names(&self, named: Named, identities: &HashSet<&[u8]>) -> BTreeSet<Vec<u8>> {
         let sides = || [&self.pair.old, &self.pair.new].into_iter();
         match named {
-            Named::InChangedLine => sides().flat_map(Side::changed_names).map(Vec::from).collect(),
+            Named::InChangedLine => {
+                let lines = sides().flat_map(Side::changed_literals);
+                let names = lines.filter_map(|line| match line.system_user() {
+                    SystemUserView::Literal(name) => Some(name.to_vec()),
+                    SystemUserView::Pattern(_) => None,
+                });
+                names.collect()
+            }
             Named::AskedFor => identities.iter().map(|name| name.to_vec()).collect(),
             Named::InLine => sides().flat_map(Side::literal_names).map(Vec::from).collect(),
-            Named::Spelled => self.spellings.others.iter().cloned().collect(),
             Named::OfPattern => {
                 let words = sides().flat_map(Side::changed_patterns).filter_map(Line::words);
                 words.flatten().cloned().collect()
             }
+            Named::Spelled => self.spellings().others.iter().cloned().collect(),
         }
     }
+}
+
+/// Why a name is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LookedAt {
+    /// Whoever compares named it.
+    Asked,
+    /// A line names it.
+    Named,
+    /// It is another spelling of what a line names.
+    Spelled,
 }
 
 impl MapDifference {

@@ -13,7 +13,7 @@ impl<'a> Compared<'a> {
         user: &[u8],
     ) -> Vec<Gain<'s, 'a>> {
         let had = Had::of(self, other, user);
-        let given = gaining.about(user).into_iter();
+        let given = gaining.about(user).into_iter().take_while(|_| !self.effort.is_spent());
         given.flat_map(|(line, grant)| had.lacks(gaining, line, grant)).collect()
     }
 }

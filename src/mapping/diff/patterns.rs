@@ -260,7 +260,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let matched =
             |name: &[u8]| self.line.consider(self.gaining.case, name, b"") != Considered::OtherUser;
         let prefix = self.line.prefix();
-        let spelled = self.compared.spellings.whole();
+        let spelled = self.compared.spellings().whole();
         let spelled = spelled.filter(|(name, _)| {
             self.effort().pay(1)
                 && name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))

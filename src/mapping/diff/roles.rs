@@ -20,9 +20,8 @@ pub(super) struct Gain<'s, 'a> {
 }
 
 impl Gain<'_, '_> {
-    pub fn given(&self) -> Given {
-        let (grant, but) = (self.grant.clone(), self.but.clone());
-        Given { grant, but, line: self.line.reference() }
+    pub fn into_given(self) -> Given {
+        Given { grant: self.grant, but: self.but, line: self.line.reference() }
     }
 }
 
@@ -162,11 +161,15 @@ impl<'s, 'a> Had<'s, 'a> {
         });
         let literals = had.iter().filter_map(|(_, language)| language.as_ref());
         let others: Vec<&Language> = patterns.chain(literals).collect();
+        // A pattern of which it is not known what it matches may be the rest.
+        let is_known = self.lines.iter().all(|(line, grant)| {
+            !matches!(grant, Grant::RolesMatching(_)) || line.roles().is_some()
+        });
         let left = own.map_or(Words::NotFound, |own| words(&[own], &others, 1, self.effort()));
         let certainty = match left {
             Words::None => return None,
-            Words::Some(_) => Certainty::Certain,
-            Words::NotFound => Certainty::Possible,
+            Words::Some(_) if is_known => Certainty::Certain,
+            Words::Some(_) | Words::NotFound => Certainty::Possible,
         };
         let meets = |grant: &Grant, language: Option<&Language>| match (grant, own, language) {
             (_, Some(own), Some(language)) => {

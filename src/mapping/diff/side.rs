@@ -126,15 +126,6 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// The same of the lines that the other side does not have.
-    pub fn changed_names(&self) -> impl Iterator<Item = &'a [u8]> {
-        let changed = self.lines.iter().filter(|line| self.changed.contains(&line.index));
-        changed.filter_map(|line| match line.system_user() {
-            SystemUserView::Literal(name) => Some(name),
-            SystemUserView::Pattern(_) => None,
-        })
-    }
-
     /// The lines that are about a user, in file order, up to the first that ends the scan; that
     /// one is left out. With what each gives, `\1` filled in. They are not all when the effort is
     /// spent.
