@@ -237,7 +237,8 @@ fn diff_of_maps_that_are_too_much_to_compare_says_so_with_its_exit_code() {
     let new = put(&machine, "new.conf", &(map("y?") + "corp mallory r\n"));
     let outcome = machine.run(&["map", "diff", &old, &new]);
     outcome.check(3, "");
-    assert!(outcome.stdout.contains("+ corp: mallory may now act as r (new.conf:2001)\n"));
+    let first = outcome.stdout.lines().next().expect("a line");
+    assert!(first.starts_with("+ corp: mallory may now act as r ("), "{first}");
     let last = outcome.stdout.lines().last().expect("a line");
     assert!(last.starts_with("! corp: 0 names and ") && last.ends_with("too long"), "{last}");
     // Nobody need wait to know that the same is the same.

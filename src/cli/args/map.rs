@@ -74,6 +74,7 @@ const DIFF_JSON: &str = "\
 What --json prints:
   old, new     the revisions
   same         true: nobody gains or loses anything
+  whole        true: everything was compared
   changes      what changes, each with
     map        the map
     who        {\"name\": an account}, {\"group\": whoever is in it}, or {\"pattern\": whoever matches,
@@ -87,7 +88,9 @@ What --json prints:
                \"file\" and the \"line\" that gives or gave it; \"but\" lists what of it is no change
     text       the same for people
   idle         new lines that allow nothing, each with \"map\", \"file\", \"line\", \"text\", and
-    why        unused-map; or role-not-lent, with the \"role\"";
+    why        unused-map; or role-not-lent, with the \"role\"
+  not_compared
+               what was not, each with \"map\", \"text\", and how many names and patterns";
 
 const LINT_HELP: &str = "\
 Exit codes:
