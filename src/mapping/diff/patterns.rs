@@ -404,12 +404,20 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     fn outcome(&self, name: Vec<u8>, gain: Gain<'_, '_>, own: &[&Language]) -> Outcome {
-        let Gain { grant, but, certainty, turns_on, .. } = gain;
+        let Gain { grant, but, mut certainty, mut turns_on, .. } = gain;
         let role = match (self.grant, grant) {
             (Grant::Captured { .. }, Grant::Role(role)) => Some(role),
             _ => None,
         };
-        let (but, own_but) = but.into_iter().partition(|kept| self.is_kept_by_all(kept, own));
+        let (but, own_but): (Vec<_>, Vec<_>) =
+            but.into_iter().partition(|kept| self.is_kept_by_all(kept, own));
+        if let (Grant::MembersOf(group), false) = (self.grant, own_but.is_empty()) {
+            // The other side may give this name all members that there are.
+            certainty = Certainty::Possible;
+            turns_on.push(group.clone());
+            turns_on.sort_unstable();
+            turns_on.dedup();
+        }
         Outcome { certainty, but, turns_on, example: Some(Example { name, role }), own_but }
     }
 

@@ -375,6 +375,12 @@ fn where_case_is_left_out_it_is_no_difference() {
         &["- alexandeR may no longer act as a (old:1)"],
     );
     check_with("m alexander a\n", "m /(?i)^alexander$ a\n", &context, &[]);
+    // Where the spellings that a pattern tells apart are not known, that is said.
+    let unknown = "m /^(?!al)Alex a\nm alexandra a\n";
+    let found = compare("m /^(?!al)Alex a\n", unknown, &context);
+    assert_eq!(found.not_compared().iter().map(|left| left.names).collect::<Vec<_>>(), [1]);
+    assert!(!found.is_whole() && !found.is_empty());
+    assert!(compare("m /^Alex a\n", "m /^Alex a\nm alexandra a\n", &context).is_whole());
     check_with("m Alice A\n", "m ALICE a\n", &context, &[]);
 }
 
