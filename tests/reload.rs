@@ -9,6 +9,10 @@ mod restart;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use pgbridge::mapping::{IdentMap, MapDecision, Memberships};
 use pgbridge::store::sqlite::SqliteStore;
@@ -83,6 +87,37 @@ async fn in_force(bed: &TestBed, count: usize) {
         (bed.log().matches("another map is in force").count() >= count).then_some(())
     })
     .await;
+}
+
+/// Somebody who may write one of the files and never lets it rest keeps nothing in force unseen.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_never_rest_are_told_once_and_taken_when_they_do() {
+    let bed = TestBed::start_with(16, every("1s"));
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    let rest = Arc::new(AtomicBool::new(false));
+    let restless = thread::spawn({
+        let (rest, path, map) = (Arc::clone(&rest), path.clone(), map.clone());
+        move || {
+            for number in 0_u64.. {
+                if rest.load(Ordering::Relaxed) {
+                    break;
+                }
+                replace(&path, &format!("{map}# {number}\n"));
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    let refused = told(&bed, "map.refused", 1).await;
+    assert!(refused[0]["detail"].as_str().expect("why").contains("again and again"), "{refused:?}");
+    is_seen(&bed, "stale").await;
+    logged(&bed, "the files of the map change again and again").await;
+    rest.store(true, Ordering::Relaxed);
+    restless.join().expect("it rests");
+    replace(&path, &edited(&map, "never there", "corp mallory orders_read\n"));
+    in_force(&bed, 1).await;
+    is_seen(&bed, "current").await;
+    assert_eq!(of_action(&bed, "map.refused").len(), 1);
 }
 
 async fn metrics(bed: &TestBed) -> String {

@@ -3,8 +3,9 @@
 //!
 //! Maps can be much to compare, and whoever writes one can make it so on purpose. So it is done
 //! beside the requests, one comparison at a time, and called off when it takes too long, when
-//! another map has come, or when the broker stops. Something is written down in any case: what was
-//! found by then, and what was not compared.
+//! another map has come, or when the broker stops. Something is written down in each case: what was
+//! found by then, and what was not compared. Only a broker that is killed meanwhile leaves nothing:
+//! the record that the map came names both revisions, and `pgbridge map diff` compares them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

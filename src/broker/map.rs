@@ -26,6 +26,9 @@ const READINGS: u32 = 20;
 /// How long the files may take to be read before the map counts as stale.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
+/// Why the files were not taken when no two looks at them agree.
+const RESTLESS: &str = "the files of the map change again and again, or reading them fails by a defect; the map before stays in force until they rest";
+
 /// Mistakes that stand in one audit record; the log has all.
 const TOLD: usize = 20;
 
@@ -70,9 +73,7 @@ impl Broker {
             return;
         }
         let Some(MapReading { map, look }) = reading else {
-            warn!(
-                "the files of the map change again and again; the map before stays in force until they rest"
-            );
+            self.note_restless().await;
             return;
         };
         let done = match map {
@@ -99,6 +100,21 @@ impl Broker {
                     "the files of the map have changed, but that cannot be written down; the map before stays in force, and it is tried again"
                 );
             }
+        }
+    }
+
+    /// Notes that nobody knows what the files say: once, in the audit too, for as long as that lasts.
+    /// Whoever may write one of them must not keep by it, unseen, what another one takes away.
+    async fn note_restless(&self) {
+        if self.0.in_force.health() == MapHealth::Stale {
+            warn!("{RESTLESS}");
+            return;
+        }
+        if let Err(failed) = self.refuse_map(&[RESTLESS.to_owned()]).await {
+            warn!(
+                cause = with_causes(&failed),
+                "that the files of the map do not rest cannot be written down"
+            );
         }
     }
 

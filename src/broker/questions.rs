@@ -41,30 +41,44 @@ pub enum QuestionError {
 }
 
 /// Where questions are answered: beside the requests, and one at a time, since a map of many lines
-/// and somebody in many groups are much work.
+/// and somebody in many groups are much work, and since the clusters that one asks lend roles over
+/// the same connections.
 #[derive(Default)]
 pub(super) struct Desk(Arc<Mutex<()>>);
 
 impl Desk {
-    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more; it
-    /// is over when finding out fails in whatever way.
+    /// Finds out an answer for which nobody need be asked.
     async fn answer<Answer: Send + 'static>(
         &self,
         find: impl FnOnce() -> Answer + Send + 'static,
     ) -> Result<Answer, QuestionError> {
-        let turn = self.turn().await?;
+        self.turn().await?.answer(find).await
+    }
+
+    /// Waits for a turn. First come, first served.
+    async fn turn(&self) -> Result<Turn, QuestionError> {
+        let turn = Arc::clone(&self.0).lock_owned();
+        timeout(TURN_WITHIN, turn).await.map(Turn).map_err(|_| QuestionError::Busy)
+    }
+}
+
+/// Whose turn it is. Whoever holds it may ask the clusters, and nobody else may.
+struct Turn(OwnedMutexGuard<()>);
+
+impl Turn {
+    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more; it
+    /// is over when finding out fails in whatever way.
+    async fn answer<Answer: Send + 'static>(
+        self,
+        find: impl FnOnce() -> Answer + Send + 'static,
+    ) -> Result<Answer, QuestionError> {
+        let Self(turn) = self;
         let found = tokio::task::spawn_blocking(move || {
             let found = find();
             drop(turn);
             found
         });
         found.await.map_err(|_| QuestionError::Interrupted)
-    }
-
-    /// Waits for a turn. First come, first served.
-    async fn turn(&self) -> Result<OwnedMutexGuard<()>, QuestionError> {
-        let turn = Arc::clone(&self.0).lock_owned();
-        timeout(TURN_WITHIN, turn).await.map_err(|_| QuestionError::Busy)
     }
 }
 
@@ -148,7 +162,8 @@ impl Broker {
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
         let ways = people.iter().map(UnverifiedPerson::way);
-        let known = self.known_members(&policy, ways, Some(&cluster)).await;
+        let turn = self.0.desk.turn().await?;
+        let known = self.known_members(&turn, &policy, ways, Some(&cluster)).await;
         let explain = move || {
             policy.explain_each(&Inquiries {
                 people: &people,
@@ -158,7 +173,7 @@ impl Broker {
                 address,
             })
         };
-        Ok(self.0.desk.answer(explain).await??)
+        Ok(turn.answer(explain).await??)
     }
 
     async fn explain_duty(
@@ -191,9 +206,11 @@ impl Broker {
         let policy = self.policy();
         match asked {
             AskedRole::Role { cluster, role } => {
-                let known = self.known_members(&policy, policy.ways.keys(), Some(&cluster)).await;
+                let turn = self.0.desk.turn().await?;
+                let ways = policy.ways.keys();
+                let known = self.known_members(&turn, &policy, ways, Some(&cluster)).await;
                 let find = move || policy.who_can(&cluster, &role, known.on(&cluster));
-                Ok(self.0.desk.answer(find).await??)
+                Ok(turn.answer(find).await??)
             }
             AskedRole::Duty(duty) => self.0.desk.answer(move || policy.who_has(duty)).await,
         }
@@ -213,13 +230,14 @@ impl Broker {
         let AskedPerson { names, way } = person;
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
-        let known =
-            self.known_members(&policy, people.iter().map(UnverifiedPerson::way), None).await;
+        let turn = self.0.desk.turn().await?;
+        let ways = people.iter().map(UnverifiedPerson::way);
+        let known = self.known_members(&turn, &policy, ways, None).await;
         let find = move || -> Result<Vec<WhatCan>, InquiryError> {
             let people = people.iter();
             people.map(|person| policy.what_can(person, |cluster| known.on(cluster))).collect()
         };
-        Ok(self.0.desk.answer(find).await??)
+        Ok(turn.answer(find).await??)
     }
 }
 
@@ -255,7 +273,8 @@ impl Broker {
         let map = kept_map(self.store(), &lease.revision).await.map_err(LeaseError::Store)?;
         let policy = self.policy();
         let way = lease.principal.issuer();
-        let known = self.known_members(&policy, [way], Some(&lease.cluster)).await;
+        let turn = self.0.desk.turn().await?;
+        let known = self.known_members(&turn, &policy, [way], Some(&lease.cluster)).await;
         let explain = move || {
             let now = policy.explain(&Inquiry {
                 person: &holder_of(&lease),
@@ -266,13 +285,15 @@ impl Broker {
             });
             lease::explain(&lease, map.as_ref(), now.ok())
         };
-        self.0.desk.answer(explain).await
+        turn.answer(explain).await
     }
 
     /// What the clusters say of the memberships of what they lend, on `only` or on all. None is
-    /// asked when no line of the maps of `ways` turns on it.
+    /// asked when no line of the maps of `ways` turns on it. Only whose turn it is asks: they lend
+    /// roles over the same connections, and many who ask at once would keep others from their leases.
     async fn known_members<'w>(
         &self,
+        _turn: &Turn,
         policy: &Policy,
         ways: impl IntoIterator<Item = &'w WayName>,
         only: Option<&ClusterName>,
@@ -365,6 +386,25 @@ mod tests {
         let desk = Desk::default();
         let died = desk.answer(|| -> () { panic!("in a test") }).await;
         assert!(matches!(died, Err(QuestionError::Interrupted)), "{died:?}");
+        assert_eq!(desk.answer(|| "answer").await.unwrap(), "answer");
+    }
+
+    #[tokio::test]
+    async fn while_one_asks_the_clusters_nobody_else_does() {
+        let desk = Desk::default();
+        // The clusters are asked with a turn only, and this one is asking them.
+        let asking = desk.turn().await.unwrap();
+        let mut next = Box::pin(desk.turn());
+        assert!(poll!(&mut next).is_pending());
+        let (finish, finished) = mpsc::channel::<()>();
+        let mut answer = Box::pin(asking.answer(move || finished.recv()));
+        assert!(poll!(&mut answer).is_pending());
+        assert!(poll!(&mut next).is_pending(), "the turn was over before the answer");
+        drop(finish);
+        answer.await.unwrap().unwrap_err();
+        // Whoever goes away while they ask the clusters leaves the desk to the next.
+        let asking = next.await.unwrap();
+        drop(asking);
         assert_eq!(desk.answer(|| "answer").await.unwrap(), "answer");
     }
 

@@ -44,6 +44,9 @@ pub(super) fn read(
     path: &Path,
     privacy: Privacy,
 ) -> Option<Zeroizing<Vec<u8>>> {
+    if !table.reader().opens_others() {
+        return None;
+    }
     match read_bounded(path, FILE_BYTES_MAX) {
         Ok((metadata, bytes)) => {
             let is_open = metadata.permissions().mode() & 0o077 != 0;
@@ -124,6 +127,9 @@ pub(super) fn path_to_make(table: &Table<'_>, key: &'static str, path: &Path) ->
     let path = table.reader().resolve(path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
+    if !table.reader().opens_others() {
+        return path;
+    }
     if !directory.is_dir() {
         let what = "names a file in a directory that does not exist";
         table.mistake(key, what, if_relative(table, key));

@@ -62,7 +62,7 @@ pub use server::{ServerSettings, Transport};
 
 use diagnostic::Kind;
 use map::{MapFile, NamedMap};
-use reader::{Findings, Reader, Table, Unique};
+use reader::{Findings, OtherFiles, Reader, Table, Unique};
 use source::{FILE_BYTES_MAX, Source, Unreadable};
 
 /// All settings of a broker. Every file that they name was there and in order when they were read.
@@ -98,7 +98,7 @@ pub struct Config {
 /// # Errors
 /// When anything in it is wrong: every mistake, sorted by file and place.
 pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
-    settled(path, read(path, bytes_of(path)?, sections))
+    settled(path, read(path, bytes_of(path)?, OtherFiles::Opened, sections))
 }
 
 /// Reads where the store is, for who may read nothing else: no other section is looked at, and
@@ -108,26 +108,43 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 /// When the file cannot be read or is not TOML, or `[store]` in it is wrong.
 pub fn store_only(path: &Path) -> Result<StoreSettings, Vec<Diagnostic>> {
     let section = |root: Table<'_>| store::read_existing(root.section("store", "[store]"));
-    settled(path, read(path, bytes_of(path)?, section))
+    settled(path, read(path, bytes_of(path)?, OtherFiles::Opened, section))
 }
 
 /// Reads what comparing and checking maps needs: which maps are used for what, and what is lent. No
 /// other file is opened, and none of the secrets has to be there.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML, or one of those keys is missing or wrong.
+/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, or any key is
+/// not known: it may be one of those, mistyped.
 pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
-    settled(path, read(path, bytes_of(path)?, |root| map_settings::read(&root)))
+    with_known_keys(path, |root| map_settings::read(&root))
 }
 
 /// Reads what questions to the map need: the map, which way in uses which, and what is lent. The
 /// map's files are opened and no other, so none of the secrets has to be there.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, or the map
-/// has a mistake.
+/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, any key is not
+/// known, or the map has a mistake.
 pub fn policy_only(path: &Path) -> Result<Policy, Vec<Diagnostic>> {
-    settled(path, read(path, bytes_of(path)?, |root| policy::read(&root)))
+    with_known_keys(path, |root| policy::read(&root))
+}
+
+/// Reads with `section` what it needs. What else is wrong is for `check` to tell; but a key that is
+/// not known may be one of those that are needed, and an answer without it would be another one.
+fn with_known_keys<T>(
+    path: &Path,
+    section: impl FnOnce(Table<'_>) -> Option<T>,
+) -> Result<T, Vec<Diagnostic>> {
+    let bytes = bytes_of(path)?;
+    let (_, whole) = read(path, bytes.clone(), OtherFiles::LeftAlone, sections);
+    let (needed, mut findings) = read(path, bytes, OtherFiles::Opened, section);
+    let unknown = |mistake: &Diagnostic| mistake.kind == Kind::UnknownKey;
+    findings.mistakes.extend(whole.mistakes.into_iter().filter(unknown));
+    findings.mistakes.sort();
+    findings.mistakes.dedup();
+    settled(path, (needed, findings))
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
@@ -160,10 +177,11 @@ fn settled<T>(path: &Path, (read, findings): (Option<T>, Findings)) -> Result<T,
 fn read<T>(
     path: &Path,
     bytes: Vec<u8>,
+    others: OtherFiles,
     sections: impl FnOnce(Table<'_>) -> Option<T>,
 ) -> (Option<T>, Findings) {
     let (source, problem) = Source::new(bytes);
-    let reader = Reader::new(path, &source);
+    let reader = Reader::new(path, &source, others);
     match problem {
         Some(Unreadable::NotUtf8(offset)) => reader.unreadable(offset, "not UTF-8 from here on"),
         Some(Unreadable::TooDeep(offset)) => {

@@ -21,8 +21,18 @@ const SYNTAX_MISTAKES_MAX: usize = 50;
 pub(super) struct Reader<'t> {
     file: &'t Path,
     source: &'t Source,
+    others: OtherFiles,
     found: RefCell<Vec<Diagnostic>>,
     asked: RefCell<Vec<Asked>>,
+}
+
+/// What becomes of the files that the values name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OtherFiles {
+    /// They are opened, and must be in order.
+    Opened,
+    /// None is touched, and what would be in it is missing.
+    LeftAlone,
 }
 
 /// A place in the file; none for what is not there at all.
@@ -65,8 +75,13 @@ pub(super) struct Findings {
 
 impl<'t> Reader<'t> {
     /// A reader of `source`, which is the text of `file`.
-    pub(super) fn new(file: &'t Path, source: &'t Source) -> Self {
-        Self { file, source, found: RefCell::default(), asked: RefCell::default() }
+    pub(super) fn new(file: &'t Path, source: &'t Source, others: OtherFiles) -> Self {
+        Self { file, source, others, found: RefCell::default(), asked: RefCell::default() }
+    }
+
+    /// Whether the files that values name may be opened.
+    pub(super) fn opens_others(&self) -> bool {
+        self.others == OtherFiles::Opened
     }
 
     /// The path that a value names: relative ones begin at the file's own directory.

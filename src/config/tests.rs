@@ -8,7 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::diagnostic::{Diagnostic, Kind};
-use super::reader::{Asked, Findings, Need};
+use super::reader::{Asked, Findings, Need, OtherFiles};
 use super::{Config, read, sections};
 
 const SAMPLE: &str = include_str!("../../config/pgbridge.toml");
@@ -47,7 +47,7 @@ fn documented() -> Vec<Documented> {
 }
 
 fn load_in(directory: &Path, text: &str) -> (Option<Config>, Findings) {
-    read(&directory.join("pgbridge.toml"), text.as_bytes().to_vec(), sections)
+    read(&directory.join("pgbridge.toml"), text.as_bytes().to_vec(), OtherFiles::Opened, sections)
 }
 
 fn complaints(findings: &Findings) -> String {
@@ -294,7 +294,7 @@ proptest! {
 
     #[test]
     fn no_bytes_at_all_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = read(Path::new("/nowhere"), bytes, sections);
+        let _ = read(Path::new("/nowhere"), bytes, OtherFiles::Opened, sections);
     }
 
     #[test]
@@ -308,6 +308,6 @@ proptest! {
         let at = at.min(bytes.len());
         let end = (at + length).min(bytes.len());
         bytes.splice(at..end, put.bytes());
-        let _ = read(Path::new("/nowhere"), bytes, sections);
+        let _ = read(Path::new("/nowhere"), bytes, OtherFiles::Opened, sections);
     }
 }

@@ -72,6 +72,7 @@ impl Policy {
             lines: Vec::new(),
             ends: Vec::new(),
             never: Vec::new(),
+            unlisted_lines: 0,
             postgres: self.map.dialect().major(),
             map_revision: self.map.revision().to_string(),
         };

@@ -32,7 +32,7 @@ use minutes::Minutes;
 use outcome::Outcome;
 
 /// Most lines that one answer lists. All are asked, however many there are.
-const LISTED_MAX: usize = 10_000;
+pub(super) const LISTED_MAX: usize = 10_000;
 /// Most near misses that are told.
 const NEAR_MAX: usize = 5;
 
@@ -190,8 +190,10 @@ impl Hearing<'_> {
             Arrival::NoMatch => (None, Vec::new()),
             Arrival::Open(open) => (None, open),
         };
-        let mut undecided: Vec<MapLine> = open.into_iter().map(|step| step.line).collect();
-        undecided.dedup();
+        // Where many explanations leave no room, the first is told all the same.
+        let room = most.max(1);
+        let undecided_others = open.len().saturating_sub(room);
+        let undecided = open.into_iter().take(room).map(|step| step.line).collect();
         Explanation {
             verdict,
             cause,
@@ -204,6 +206,7 @@ impl Hearing<'_> {
             by_group: rule.clone().and_then(Step::group),
             rule: rule.map(|step| step.line),
             undecided,
+            undecided_others,
             asked,
             unlisted_lines,
             unasked_group_map: maps.unasked_group_map(names),

@@ -2,7 +2,7 @@
 //! and where that ends. Deciding, explaining and asking backwards share it, so that they cannot
 //! differ.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::{self, Write as _};
 use std::ops::ControlFlow;
 
@@ -237,8 +237,10 @@ impl Step {
 #[derive(Debug, Default)]
 pub(super) struct Course {
     /// Lines that would have let them in, had the role been a member of a group of which that is
-    /// not known.
+    /// not known; each once, by the first name that reached it, however many do.
     open: Vec<Step>,
+    /// Which lines those are.
+    reached: HashSet<RuleRef>,
     end: Option<End>,
 }
 
@@ -274,7 +276,9 @@ impl Course {
         match said {
             Said::OtherUser | Said::OtherRole { .. } => return ControlFlow::Continue(()),
             Said::Unknown { .. } => {
-                self.open.push(step());
+                if self.reached.insert(rule.reference()) {
+                    self.open.push(step());
+                }
                 return ControlFlow::Continue(());
             }
             Said::Allows { .. } => self.end = Some(End::Allowed(step())),
@@ -295,6 +299,12 @@ impl Course {
             (_, open) => Arrival::Open(open),
         }
     }
+}
+
+/// Whether a count is not worth telling.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+pub(super) fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Bytes as text: what is no UTF-8 is written as `\x` and two digits.

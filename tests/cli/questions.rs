@@ -331,3 +331,38 @@ fn lines_that_nearly_let_in_are_told_when_one_role_is_named() {
         answer(1, &explain(&["Alice", "--role", "orders_write", "--member", "staff="])).stdout;
     assert!(one.contains("nearly\n") && !one.contains("name one role"), "{one}");
 }
+
+/// An answer without what a mistyped key says would be another one, and nobody would see why.
+#[test]
+fn a_key_that_is_not_known_is_refused_before_anything_is_answered() {
+    let (machine, directory) = office();
+    let commands: [&[&str]; 5] = [
+        &["explain", "bob", "--cluster", "orders", "--groups", READERS, "--member", "staff="],
+        &["who-can", "orders_read", "--cluster", "orders", "--member", "staff="],
+        &["what-can", "bob", "--member", "staff="],
+        &["map", "diff", "pg_ident.conf", "pg_ident.conf", "--config", "pgbridge.toml"],
+        &["map", "lint", "--config", "pgbridge.toml", "--fail-on", "error"],
+    ];
+    let slips = [
+        ("group_map =", "group_mapp =", "`group_mapp` is no key of [[ldap]]"),
+        ("[access]", "[acces]", "`acces` is no key of the configuration"),
+        ("[map]", "[map]\npostgress = 15", "`postgress` is no key of [map]"),
+        ("[[cluster]]", "[[cluster]]\npostgre = 15", "`postgre` is no key of [[cluster]]"),
+    ];
+    for (right, wrong, words) in slips {
+        let text = CONFIG.replacen(right, wrong, 1);
+        assert_ne!(text, CONFIG, "{right} is in the configuration");
+        fs::write(directory.join("pgbridge.toml"), text).expect("written");
+        for command in commands {
+            let outcome = run(&machine, &directory, command);
+            assert_eq!(outcome.code, Some(2), "{wrong}, {command:?}: {}", outcome.stdout);
+            assert!(outcome.stderr.contains(words), "{wrong}, {command:?}: {}", outcome.stderr);
+            assert_eq!(outcome.stdout, "", "{wrong}, {command:?}");
+        }
+    }
+    fs::write(directory.join("pgbridge.toml"), CONFIG).expect("written");
+    for command in commands {
+        let outcome = run(&machine, &directory, command);
+        assert_ne!(outcome.code, Some(2), "{command:?}: {}", outcome.stderr);
+    }
+}

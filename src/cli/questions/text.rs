@@ -239,6 +239,9 @@ fn lines_of(who: &WhoCan) -> String {
         &ends,
     ));
     text.push_str(&section("lines that never decide", &never));
+    if who.unlisted_lines > 0 {
+        let _ = writeln!(text, "  {} more lines matter and are not listed", who.unlisted_lines);
+    }
     text
 }
 
@@ -398,4 +401,28 @@ fn indented(lines: &str) -> String {
         let _ = writeln!(text, "    {line}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_not_listed_are_told() {
+        let mut who = WhoCan {
+            cluster: None,
+            role: "auditor".to_owned(),
+            terms: None,
+            not_lent: None,
+            lines: Vec::new(),
+            ends: Vec::new(),
+            never: Vec::new(),
+            unlisted_lines: 0,
+            postgres: 16,
+            map_revision: String::new(),
+        };
+        assert_eq!(lines_of(&who), "  no line lets anybody in\n");
+        who.unlisted_lines = 3;
+        assert!(lines_of(&who).ends_with("\n  3 more lines matter and are not listed\n"));
+    }
 }

@@ -169,6 +169,21 @@ fn all_that_can_be_much_is_paid_for() {
     costs(200, |effort| drop(words.prefix(effort)));
 }
 
+/// Words that were left out for want of effort would be names that nobody looks at.
+#[test]
+fn all_words_are_all_of_them_or_none_however_little_effort_there_is() {
+    let ways = || Part::Branches(vec![literal("_"), literal("_")]);
+    let few = Part::Repeat { part: Box::new(ways()), min: 0, max: Some(3) };
+    let many = Part::Repeat { part: Box::new(few), min: 2, max: Some(2) };
+    let language = whole(vec![literal("bcd"), many, literal("__")]);
+    let all = language.all_words(10, &Effort::default()).unwrap();
+    assert_eq!(all.len(), 7);
+    let found: Vec<_> =
+        (0..5000).filter_map(|steps| language.all_words(10, &Effort::of(steps))).collect();
+    assert!(!found.is_empty() && found.len() < 5000, "{}", found.len());
+    assert!(found.iter().all(|words| *words == all));
+}
+
 #[test]
 fn a_walk_that_is_too_long_says_so() {
     // The n-th byte before the end is an `a`: 2^n sets of states.

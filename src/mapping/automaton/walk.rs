@@ -212,12 +212,16 @@ impl Language {
                 if open.len() + walk.bytes_of(class).count() > most.saturating_mul(4) {
                     return None;
                 }
-                for byte in walk.bytes_of(class).take_while(|_| portion.pay(WRITING)) {
+                for byte in walk.bytes_of(class) {
+                    if !portion.pay(WRITING) {
+                        return None;
+                    }
                     open.push_back(([word.as_slice(), &[byte]].concat(), next.clone()));
                 }
             }
         }
-        Some(words)
+        // What was left out when the effort ended were no words to be had.
+        portion.pay(0).then_some(words)
     }
 }
 

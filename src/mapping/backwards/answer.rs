@@ -1,10 +1,13 @@
 //! What is told of who may act as what, as people and programs read it.
 
+use std::fmt;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::mapping::explain::{Cause, LentTerms, NameOf, Verdict};
-use crate::mapping::scan::MapLine;
+use crate::mapping::scan::{MapLine, is_none};
+use crate::mapping::{RuleRef, RuleView};
 
 /// Who may act as a role on a cluster, as the lines say it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -26,13 +29,17 @@ pub struct WhoCan {
         example = "cluster `orders` does not lend role `orders_raed`; did you mean `orders_read`?"
     )]
     pub not_lent: Option<String>,
-    /// The lines that let somebody in, way by way, in the order in which they are asked.
+    /// The lines that let somebody in, way by way, in the order in which they are asked; at most
+    /// 10000.
     pub lines: Vec<LineLetsIn>,
     /// The lines that end the scan for whom they are about, since `\1` has nothing to stand for:
-    /// denied, also where a later line or group would let them in.
+    /// denied, also where a later line or group would let them in; at most 10000.
     pub ends: Vec<LineEnds>,
-    /// The lines that give the role and never decide.
+    /// The lines that give the role and never decide; at most 10000.
     pub never: Vec<LineNever>,
+    /// Lines of all three kinds that are not listed, since there are too many of their kind.
+    #[schema(example = 0)]
+    pub unlisted_lines: usize,
     /// Which PostgreSQL's reading of the map: its major version.
     #[schema(example = 16)]
     pub postgres: u32,
@@ -69,18 +76,38 @@ pub struct LineLetsIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "staff")]
     pub if_member_of: Option<String>,
-    /// The first lines before it that end the scan for some whom it is about, at most 20.
+    /// The first lines before it that end the scan for some whom it is about, at most 20; `ends` has
+    /// what is written there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub but_for: Vec<MapLine>,
-    /// How many more of them there are; `ends` has them all.
+    pub but_for: Vec<LinePlace>,
+    /// How many more of them there are; `ends` has them.
     #[serde(skip_serializing_if = "is_none")]
     #[schema(example = 3)]
     pub but_for_others: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-fn is_none(count: &usize) -> bool {
-    *count == 0
+/// Where a line stands, without what is written there: one line may be named by thousands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LinePlace {
+    /// The file, as the configuration or the line that includes it names it.
+    #[schema(example = "pg_ident.conf")]
+    pub file: String,
+    /// The line in it, from 1.
+    #[schema(example = 3)]
+    pub line: u32,
+}
+
+impl LinePlace {
+    pub(super) fn of(rule: RuleView<'_>) -> Self {
+        let RuleRef { file, line } = rule.reference();
+        Self { file, line }
+    }
+}
+
+impl fmt::Display for LinePlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.file, self.line)
+    }
 }
 
 /// Whom a line is about.
@@ -121,7 +148,7 @@ pub struct LineNever {
     #[serde(flatten)]
     pub at: PlacedLine,
     /// The earlier line that decides in its place.
-    pub because_of: MapLine,
+    pub because_of: LinePlace,
     /// What that does: it lets them in already, or it ends the scan, which denies.
     pub which: Earlier,
 }

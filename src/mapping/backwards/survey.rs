@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::answer::{Earlier, LineEnds, LineLetsIn, LineNever, PlacedLine, Who, WhoCan};
+use super::answer::{Earlier, LineEnds, LineLetsIn, LineNever, LinePlace, PlacedLine, Who, WhoCan};
 use super::lines::{Gives, RoleLines};
+use crate::mapping::explain::LISTED_MAX;
 use crate::mapping::scan::{MapLine, Of, Said, readable};
 use crate::mapping::{Case, RuleView, SystemUserView};
 use crate::names::{MapName, WayName};
@@ -13,15 +14,15 @@ use crate::names::{MapName, WayName};
 const BUT_FOR: usize = 20;
 
 /// Lines that may end the scan for some.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Ending {
-    lines: Vec<MapLine>,
+    lines: Vec<LinePlace>,
     /// How many are not among them.
     others: usize,
 }
 
 impl Ending {
-    fn push(&mut self, line: MapLine) {
+    fn push(&mut self, line: LinePlace) {
         if self.lines.len() < BUT_FOR {
             self.lines.push(line);
         } else {
@@ -43,7 +44,7 @@ impl Survey<'_> {
     /// Tells each line in order. `ending` has those that may end the scan for some, so far.
     pub(super) fn write(&self, answer: &mut WhoCan, ending: &mut Ending) {
         // Those that decide for all whom they are about, by their regular expression.
-        let mut deciding: HashMap<Vec<u8>, MapLine> = HashMap::new();
+        let mut deciding: HashMap<Vec<u8>, RuleView<'_>> = HashMap::new();
         for (index, rule) in self.lines.rules.iter().copied().enumerate() {
             match rule.system_user() {
                 SystemUserView::Literal(name) => {
@@ -52,16 +53,16 @@ impl Survey<'_> {
                 SystemUserView::Pattern(pattern) => {
                     if let Some(earlier) = deciding.get(pattern).or_else(|| deciding.get(&b""[..]))
                     {
-                        self.write_never(rule, earlier.clone(), Earlier::LetsIn, answer);
+                        self.write_never(rule, *earlier, Earlier::LetsIn, answer);
                         continue;
                     }
                     self.write_pattern(rule, pattern, ending, answer);
                     if rule.may_fail() {
-                        ending.push(MapLine::of(rule));
+                        ending.push(LinePlace::of(rule));
                     } else if self.lines.gives(rule) == Gives::Role {
                         let all =
                             if is_everything(pattern) { Vec::new() } else { pattern.to_vec() };
-                        deciding.insert(all, MapLine::of(rule));
+                        deciding.insert(all, rule);
                     }
                 }
             }
@@ -87,9 +88,10 @@ impl Survey<'_> {
             .find(|(step, said)| *step == index || (is_decisive(said) && counts(*step)));
         let who = Who::Name(readable(name));
         // For one name nothing else counts; but who is in a group has a name too, and other groups.
+        let nobody = Ending::default();
         let but_for = match (self.of, is_one_name) {
-            (Of::Person, true) => Ending::default(),
-            (Of::Person, false) | (Of::Group, _) => ending.clone(),
+            (Of::Person, true) => &nobody,
+            (Of::Person, false) | (Of::Group, _) => ending,
         };
         match decided {
             Some((step, said)) if step == index => {
@@ -105,7 +107,7 @@ impl Survey<'_> {
                     Said::Fails { .. } => Earlier::EndsTheScan,
                     _ => Earlier::LetsIn,
                 };
-                self.write_never(rule, MapLine::of(earlier), which, answer);
+                self.write_never(rule, earlier, which, answer);
             }
             None => {}
         }
@@ -119,8 +121,10 @@ impl Survey<'_> {
         answer: &mut WhoCan,
     ) {
         if rule.may_fail() {
-            let who = Who::Pattern(readable(pattern));
-            answer.ends.push(LineEnds { at: self.at(rule), who });
+            list(&mut answer.ends, &mut answer.unlisted_lines, || {
+                let who = Who::Pattern(readable(pattern));
+                LineEnds { at: self.at(rule), who }
+            });
         }
         let all = || {
             if is_everything(pattern) { Who::Everybody } else { Who::Pattern(readable(pattern)) }
@@ -134,7 +138,7 @@ impl Survey<'_> {
                 (Who::Capture { pattern, capture }, None)
             }
         };
-        self.write_lets_in(rule, who, group, ending.clone(), answer);
+        self.write_lets_in(rule, who, group, ending, answer);
     }
 
     fn write_lets_in(
@@ -142,22 +146,27 @@ impl Survey<'_> {
         rule: RuleView<'_>,
         who: Who,
         if_member_of: Option<String>,
-        ending: Ending,
+        ending: &Ending,
         answer: &mut WhoCan,
     ) {
-        let Ending { lines: but_for, others: but_for_others } = ending;
-        let at = self.at(rule);
-        answer.lines.push(LineLetsIn { at, who, if_member_of, but_for, but_for_others });
+        list(&mut answer.lines, &mut answer.unlisted_lines, || {
+            let Ending { lines, others } = ending;
+            let (at, but_for, but_for_others) = (self.at(rule), lines.clone(), *others);
+            LineLetsIn { at, who, if_member_of, but_for, but_for_others }
+        });
     }
 
     fn write_never(
         &self,
         rule: RuleView<'_>,
-        because_of: MapLine,
+        earlier: RuleView<'_>,
         which: Earlier,
         answer: &mut WhoCan,
     ) {
-        answer.never.push(LineNever { at: self.at(rule), because_of, which });
+        list(&mut answer.never, &mut answer.unlisted_lines, || {
+            let because_of = LinePlace::of(earlier);
+            LineNever { at: self.at(rule), because_of, which }
+        });
     }
 
     fn at(&self, rule: RuleView<'_>) -> PlacedLine {
@@ -167,6 +176,16 @@ impl Survey<'_> {
             of: self.of.into(),
             line: MapLine::of(rule),
         }
+    }
+}
+
+/// Lists one line more, as far as there is room among those of its kind. Each kind has room of its
+/// own, so that no number of other lines hides that somebody is let in.
+fn list<Line>(lines: &mut Vec<Line>, unlisted: &mut usize, line: impl FnOnce() -> Line) {
+    if lines.len() < LISTED_MAX {
+        lines.push(line());
+    } else {
+        *unlisted += 1;
     }
 }
 

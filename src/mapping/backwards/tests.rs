@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
+use super::answer::LinePlace;
 use super::*;
-use crate::mapping::explain::NameOf;
 use crate::mapping::explain::stand::{
     GROUPS, HOME, NAMES, ROLES, brute, cases, cluster, identity, known, maps, people, person,
     policy, role, too_much, way, worlds,
 };
-use crate::mapping::scan::MapLine;
+use crate::mapping::explain::{LISTED_MAX, NameOf};
 use crate::mapping::{Case, Considered, MapDecision, Members, Question};
 
 fn who(file: &str, asked: &str, members: &KnownMembers) -> WhoCan {
@@ -91,6 +91,36 @@ fn only_the_first_lines_that_may_fail_are_named_and_the_others_counted() {
     assert_eq!(answer.ends.len(), 25);
 }
 
+/// A long line before many others would be told again with each of them.
+#[test]
+fn the_text_of_a_line_is_told_once_however_many_lines_name_it() {
+    let long = "x".repeat(500);
+    let json = |file: String| {
+        let answer = who(&file, "r", &KnownMembers::nothing());
+        (answer.lines.len(), answer.never.len(), serde_json::to_string(&answer).unwrap())
+    };
+    let groups: Vec<_> = (0..50).map(|at| format!("g cn={at} r\n")).collect();
+    let (lines, _, but_for) = json(format!("p /^(a)?{long}$ o\\1\n") + &groups.concat());
+    // The line itself has it twice: what is written there, and for whom.
+    assert_eq!((lines, but_for.matches(&long).count()), (50, 2), "{but_for}");
+    let again = format!("p {long} r\n") + &format!("p {long} all\n").repeat(3);
+    let (lines, never, because_of) = json(again);
+    assert_eq!((lines, never, because_of.matches(&long).count()), (1, 3, 5), "{because_of}");
+}
+
+#[test]
+fn the_lines_of_one_answer_are_listed_in_part_and_the_others_counted() {
+    let names: Vec<_> = (0..LISTED_MAX + 5).map(|at| format!("p u{at} r\n")).collect();
+    let names = names.concat();
+    let count = |file: &str| {
+        let answer = who(file, "r", &KnownMembers::nothing());
+        (answer.lines.len(), answer.never.len(), answer.unlisted_lines)
+    };
+    assert_eq!(count(&names), (LISTED_MAX, 0, 5));
+    // However many never decide, the line that does is told.
+    assert_eq!(count(&format!("p /^.*$ r\n{names}g cn=a r\n")), (2, LISTED_MAX, 5));
+}
+
 #[test]
 fn where_case_does_not_count_a_line_holds_for_every_spelling_of_its_name() {
     let lines = |case: Case| -> (Vec<u32>, Vec<u32>) {
@@ -161,13 +191,13 @@ fn says(policy: &Policy, answer: &WhoCan, of: NameOf, name: &str, world: &Member
     let role = answer.role.as_bytes();
     let (system_user, case, members) = (name.as_bytes(), maps.case, world);
     let question = Question { map, system_user, role, case, members };
-    let consider = |line: &MapLine| {
-        let rule = policy.map.rules(map).find(|rule| MapLine::of(*rule) == *line);
+    let consider = |line: u32| {
+        let rule = policy.map.rules(map).find(|rule| rule.reference().line == line);
         rule.unwrap().consider(&question)
     };
     answer.lines.iter().filter(|line| line.at.of == of).any(|line| {
-        let fails = |line: &MapLine| matches!(consider(line), Considered::Fails { .. });
-        let Considered::Allows { capture } = consider(&line.at.line) else { return false };
+        let fails = |place: &LinePlace| matches!(consider(place.line), Considered::Fails { .. });
+        let Considered::Allows { capture } = consider(line.at.line.line) else { return false };
         let about = match &line.who {
             Who::Name(about) => case.is_same(about.as_bytes(), name.as_bytes()),
             Who::Everybody | Who::Pattern(_) => true,

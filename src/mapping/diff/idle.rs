@@ -38,12 +38,12 @@ pub(super) fn idle(
     let mut idle = Vec::new();
     for map in new.map_names() {
         let known: BTreeSet<_> = lines(old, map, effort).map(|line| line.meaning()).collect();
+        let roles = uses.roles_of(map).unwrap_or_default();
         let mut told = BTreeSet::new();
         for line in lines(new, map, effort).filter(|line| !known.contains(&line.meaning())) {
             let why = match (uses.of_map(map), line.grant()) {
                 (None, _) => Some(WhyIdle::UnusedMap),
                 (Some(used), Grant::Role(role)) => {
-                    let roles = uses.roles_of(map).unwrap_or_default();
                     // Asked in both cases, the one that lets more in counts.
                     let case = used.cases.iter().max_by_key(|case| **case == Case::Insensitive);
                     let case = case.copied().unwrap_or_default();

@@ -340,8 +340,11 @@ impl<'a> Compared<'a> {
                 Named::Spelled => LookedAt::Spelled,
                 _ => LookedAt::Named,
             };
-            by_name.gains.push((why, name.clone(), gains));
-            by_name.losses.push((why, name, losses));
+            for (found, kept) in [(gains, &mut by_name.gains), (losses, &mut by_name.losses)] {
+                if !found.is_empty() {
+                    kept.push((why, name.clone(), found));
+                }
+            }
         }
     }
 

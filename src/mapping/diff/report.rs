@@ -13,8 +13,11 @@ use crate::mapping::RuleRef;
 use crate::mapping::lint::{not_lent, printed, shown, unused_map};
 use crate::names::{printable, shortened};
 
-/// Letters of one line of the report. A name or a pattern can be of any length.
-const LINE: usize = 400;
+/// Letters of one line of the report.
+const LINE: usize = 1000;
+/// Bytes of a name or pattern in such a line: it can be of any length, and what is gained stands
+/// behind it.
+const WHO: usize = 100;
 /// Roles that are told of one change.
 const ROLES: usize = 20;
 /// Roles of `every role` that are told to be no change.
@@ -32,11 +35,16 @@ impl MapDifference {
         changes.sort_by_key(|change| (change.direction, change.certainty));
         let (told, untold) = changes.split_at(limit.min(changes.len()));
         let mut lines: Vec<String> = self.told_as_not_compared().into_iter().collect();
-        lines.extend(told.iter().map(|change| shortened(&change.to_string(), LINE)));
+        lines.extend(told.iter().map(|change| shortened(&change.brief().to_string(), LINE)));
         if !untold.is_empty() {
             let gains = untold.iter().filter(|change| change.direction == Direction::Gains).count();
             let (gains, losses) = (gains, untold.len() - gains);
-            lines.push(format!("and {} more: {gains} gains, {losses} losses", untold.len()));
+            lines.push(format!(
+                "and {} more: {gains} gains, {losses} losses; `pgbridge map diff {} {} --config FILE` tells all",
+                untold.len(),
+                self.old,
+                self.new,
+            ));
         }
         lines
     }
@@ -63,6 +71,34 @@ impl MapDifference {
             "not_compared": self.not_compared.iter().map(left_to_json).collect::<Vec<_>>(),
             "idle": idle,
         })
+    }
+}
+
+impl MapChange {
+    /// The same with the beginning of what somebody has written at length.
+    fn brief(&self) -> Self {
+        let who = match &self.who {
+            ChangedFor::Name { name, is_group } => {
+                ChangedFor::Name { name: beginning(name), is_group: *is_group }
+            }
+            ChangedFor::Matching { pattern, example } => {
+                let brief = |example: &Example| Example {
+                    name: beginning(&example.name),
+                    role: example.role.clone(),
+                };
+                let example = example.as_ref().map(brief);
+                ChangedFor::Matching { pattern: beginning(pattern), example }
+            }
+        };
+        Self { who, ..self.clone() }
+    }
+}
+
+/// The text if it is short, or its first bytes and an ellipsis.
+fn beginning(text: &[u8]) -> Vec<u8> {
+    match text.get(..WHO) {
+        Some(first) if text.len() > WHO => [first, "…".as_bytes()].concat(),
+        _ => text.to_vec(),
     }
 }
 

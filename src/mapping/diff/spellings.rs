@@ -12,6 +12,8 @@ use crate::mapping::{Case, Considered, SystemUserView};
 const LETTERS: usize = 6;
 /// Patterns by whose answers, yes or no, the spellings of longer names are told apart.
 const PATTERNS: usize = 5;
+/// Spellings of all names together, beyond which only those are looked at that patterns tell apart.
+const SPELLED: usize = 100_000;
 /// Names held against patterns, beyond which the usual spellings must do.
 const HELD: usize = 50_000;
 
@@ -49,13 +51,15 @@ impl Spellings {
         }
         let mut held = 0_usize;
         for name in names.into_iter().filter(|_| !patterns.is_empty()) {
-            held = held.saturating_add(patterns.len());
-            let looked = if letters(&name) <= LETTERS {
+            let is_short = letters(&name) <= LETTERS && found.others.len() <= SPELLED;
+            held = held.saturating_add(if is_short { 0 } else { patterns.len() });
+            let looked = if is_short && effort.pay(name.len() << LETTERS) {
                 Looked { spellings: all(&name), is_whole: true }
-            } else if held <= HELD {
+            } else if held <= HELD && effort.pay(name.len()) {
                 told_apart(&name, &patterns, effort)
             } else {
-                Looked { spellings: usual(&name), is_whole: false }
+                let spellings = if effort.is_spent() { Vec::new() } else { usual(&name) };
+                Looked { spellings, is_whole: false }
             };
             found.others.extend(looked.spellings);
             if looked.is_whole {
@@ -98,7 +102,7 @@ fn usual(name: &[u8]) -> Vec<Vec<u8>> {
 fn told_apart(name: &[u8], patterns: &[&Line<'_>], effort: &Effort<'_>) -> Looked {
     let mut looked = Looked { spellings: usual(name), is_whole: true };
     let Some(any) = Language::within(&spelled(name, Case::Insensitive), effort) else {
-        return looked;
+        return Looked { is_whole: false, ..looked };
     };
     let mut apart: Vec<&Language> = Vec::new();
     for pattern in patterns {

@@ -375,6 +375,13 @@ fn where_case_is_left_out_it_is_no_difference() {
         &["- alexandeR may no longer act as a (old:1)"],
     );
     check_with("m alexander a\n", "m /(?i)^alexander$ a\n", &context, &[]);
+    // As many spellings as a name has cost what they cost.
+    let names: Vec<String> = (0..200).map(|number| format!("m u{number}abcde a\n")).collect();
+    let (old, new) =
+        (parse("old", "m /^u a\n"), parse("new", &("m /^u a\n".to_owned() + &names.concat())));
+    let found = diff(&old, &new, &context, &Effort::of(20_000));
+    assert!(!found.is_whole() && !found.is_empty());
+    assert!(diff(&old, &new, &context, &Effort::default()).is_whole());
     // Where the spellings that a pattern tells apart are not known, that is said.
     let unknown = "m /^(?!al)Alex a\nm alexandra a\n";
     let found = compare("m /^(?!al)Alex a\n", unknown, &context);
@@ -407,10 +414,16 @@ fn the_report_is_bounded() {
     let lines = found.lines(3);
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[0], "+ m: u00 may now act as r (new:1)");
-    assert_eq!(lines[3], "and 47 more: 47 gains, 0 losses");
+    let rest =
+        format!("`pgbridge map diff {} {} --config FILE` tells all", found.before(), found.after());
+    assert_eq!(lines[3], format!("and 47 more: 47 gains, 0 losses; {rest}"));
     let long = format!("m {} r\n", "x".repeat(5000));
     let found = compare("", &long, &DiffContext::default()).lines(3);
     assert!(found[0].chars().count() < 500, "{found:?}");
+    assert!(found[0].ends_with("xxx… may now act as r (new:1)"), "{found:?}");
+    let long = format!("m /^{}$ r\n", "x".repeat(400) + ".*");
+    let found = compare("", &long, &DiffContext::default()).lines(3);
+    assert!(found[0].contains("xxx… may perhaps now act as r (new:1)"), "{found:?}");
     let hostile = compare("", "m \"a\u{1b}[2J\" r\n", &DiffContext::default()).to_string();
     assert_eq!(hostile.lines().count(), 1);
     assert!(!hostile.contains('\u{1b}'), "{hostile:?}");
@@ -421,7 +434,12 @@ fn the_report_is_bounded() {
 fn what_is_gained_is_told_before_what_is_lost() {
     let many: Vec<String> = (0..50).map(|number| format!("m u{number:02} r\n")).collect();
     let lines = compare(&many.concat(), "m zoe r\nm /^y(.*)$ \\1\n", &DiffContext::default());
-    let lines = lines.lines(3);
+    let lines: Vec<String> = lines
+        .lines(3)
+        .iter()
+        .filter_map(|line| line.split(';').next())
+        .map(str::to_owned)
+        .collect();
     let expected = [
         "+ m: zoe may now act as r (new:1)",
         "+ m: whoever matches /^y(.*)$ may now act as \\1 (new:2), for example ya as a",

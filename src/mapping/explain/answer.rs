@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::mapping::near::Near;
-use crate::mapping::scan::{MapLine, Of};
+use crate::mapping::scan::{MapLine, Of, is_none};
 use crate::mapping::{Profile, ReasonRule};
 
 /// Whether somebody may act as a role.
@@ -76,13 +76,17 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "cn=readers,ou=groups,dc=example,dc=test")]
     pub by_group: Option<String>,
-    /// Lines that would decide if the role were a member of their group role, which is not known.
+    /// Lines that would decide if the role were a member of their group role, which is not known: the
+    /// first of them, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undecided: Vec<MapLine>,
+    /// How many more of them there are.
+    #[serde(skip_serializing_if = "is_none")]
+    #[schema(example = 3)]
+    pub undecided_others: usize,
     /// Each map that was asked, in order, with each name that it was asked about.
     pub asked: Vec<AskedMap>,
-    /// Lines asked that are not listed, since there are too many. What decided, and what is not
-    /// known, is listed in any case.
+    /// Lines asked that are not listed, since there are too many. What decided is listed in any case.
     #[schema(example = 0)]
     pub unlisted_lines: usize,
     /// The map of groups, when no group was named to ask it about.

@@ -51,9 +51,8 @@ impl<'m> Minutes<'m> {
                     Some(open) if !decides => Some(Open { lines: place + 1, ..open }),
                     _ => None,
                 };
-                // The line that decided, and those that may have, are listed in any case.
-                let matters = decides || matches!(said, Said::Unknown { .. });
-                if matters || self.listed < self.most {
+                // The line that decided is listed in any case.
+                if decides || self.listed < self.most {
                     self.list(AskedLine::of(rule, said, self.role));
                 } else {
                     self.unlisted += 1;

@@ -9,6 +9,9 @@ use crate::mapping::scan::{Arrival, Of, Step};
 use crate::mapping::{Profile, Target};
 use crate::names::{ClusterName, RoleName};
 
+/// Most lines that one reason names.
+const NAMED_MAX: usize = 20;
+
 /// The answer, with its reason.
 pub(super) struct Outcome {
     pub(super) verdict: Verdict,
@@ -57,7 +60,7 @@ impl Outcome {
                 Self::new(Verdict::Denied, Cause::MapFailed, reason)
             }
             Arrival::Open(open) => {
-                let lines = places(open).join(", ");
+                let lines = places(open);
                 let reason = format!(
                     "it depends on the members of a group role, which are not known: {lines}"
                 );
@@ -75,11 +78,14 @@ impl Outcome {
     }
 }
 
-/// The places of lines, those of one line once.
-fn places(steps: &[Step]) -> Vec<String> {
-    let mut places: Vec<String> = steps.iter().map(|step| step.line.to_string()).collect();
-    places.dedup();
-    places
+/// The places of lines, as part of a sentence.
+fn places(steps: &[Step]) -> String {
+    let named = steps.iter().take(NAMED_MAX).map(|step| step.line.to_string());
+    let named = named.collect::<Vec<_>>().join(", ");
+    match steps.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        others => format!("{named} and {others} more"),
+    }
 }
 
 impl Target {

@@ -186,6 +186,50 @@ fn a_map_of_many_lines_is_asked_to_the_end_and_listed_in_part() {
     assert_eq!(answer.asked[0].lines.len(), LISTED_MAX + 1);
 }
 
+/// Each of many groups is asked every line that turns on memberships.
+#[test]
+fn lines_of_unknown_members_are_listed_in_part_and_told_once_to_be_undecided() {
+    let lines: Vec<_> = (0..100).map(|at| format!("g /^.*$ +h{at}\n")).collect();
+    let groups: Vec<String> = (0..LISTED_MAX / 100 + 10).map(|at| format!("cn={at}")).collect();
+    let person = UnverifiedPerson::new(way(), "eve".to_owned(), groups);
+    let (cluster, role, members) = (cluster(), role("r"), &KnownMembers::nothing());
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    let answer = policy(&lines.concat(), Case::Sensitive).explain(&inquiry).unwrap();
+    assert_eq!(answer.verdict, Verdict::Unknown);
+    let listed: usize = answer.asked.iter().map(|asked| asked.lines.len()).sum();
+    assert_eq!((listed, answer.unlisted_lines), (LISTED_MAX, 1000));
+    let undecided: Vec<u32> = answer.undecided.iter().map(|line| line.line).collect();
+    assert_eq!(undecided, (1..=100).collect::<Vec<_>>());
+    assert_eq!(answer.undecided_others, 0);
+    assert!(answer.reason.ends_with(":19, pg_ident.conf:20 and 80 more"), "{}", answer.reason);
+}
+
+#[test]
+fn of_too_many_undecided_lines_the_first_are_told_and_the_others_counted() {
+    let lines: Vec<_> = (0..LISTED_MAX + 5).map(|at| format!("p alice +h{at}\n")).collect();
+    let mut file = lines.concat();
+    let (people, cluster, role) = ([person("alice", &[])], cluster(), role("r"));
+    let each = |file: &str, role| {
+        let (members, address) = (&KnownMembers::nothing(), None);
+        let asked = Inquiries { people: &people, cluster: &cluster, role, members, address };
+        policy(file, Case::Sensitive).explain_each(&asked).unwrap()
+    };
+    let one = &each(&file, Some(&role))[0];
+    assert_eq!((one.undecided.len(), one.undecided_others), (LISTED_MAX, 5));
+    assert_eq!((one.asked[0].lines.len(), one.unlisted_lines), (LISTED_MAX, 5));
+    for one in each(&file, None) {
+        let most = LISTED_MAX / ROLES.len();
+        assert_eq!((one.undecided.len(), one.asked[0].lines.len()), (most, most));
+    }
+    // What decides is listed in any case.
+    file.push_str("p alice r\n");
+    let one = &each(&file, Some(&role))[0];
+    assert_eq!((one.verdict, one.undecided_others), (Verdict::Allowed, 5));
+    assert_eq!((one.asked[0].lines.len(), one.unlisted_lines), (LISTED_MAX + 1, 5));
+    assert_eq!(one.asked[0].lines.last().unwrap().said, LineSaid::Allows);
+}
+
 #[test]
 fn lines_that_nearly_let_in_are_looked_for_when_one_role_is_named() {
     let (policy, members) = (policy(FILE, Case::Sensitive), KnownMembers::nothing());

@@ -71,9 +71,12 @@ impl Index {
             places.extend(named);
         }
         if let Some(needles) = &self.needles {
-            for found in needles.find_overlapping_iter(system_user) {
-                places.extend(self.needing.get(found.pattern().as_usize()).into_iter().flatten());
-            }
+            // However often a name holds a needle, the lines that need it are looked at once.
+            let found = needles.find_overlapping_iter(system_user);
+            let mut found: Vec<usize> = found.map(|found| found.pattern().as_usize()).collect();
+            found.sort_unstable();
+            found.dedup();
+            places.extend(found.iter().filter_map(|needle| self.needing.get(*needle)).flatten());
         }
         places.sort_unstable();
         places.dedup();
