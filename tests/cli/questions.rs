@@ -336,15 +336,21 @@ fn lines_that_nearly_let_in_are_told_when_one_role_is_named() {
 #[test]
 fn a_key_that_is_not_known_is_refused_before_anything_is_answered() {
     let (machine, directory) = office();
+    let map = directory.join("pg_ident.conf").display().to_string();
     let commands: [&[&str]; 5] = [
         &["explain", "bob", "--cluster", "orders", "--groups", READERS, "--member", "staff="],
         &["who-can", "orders_read", "--cluster", "orders", "--member", "staff="],
         &["what-can", "bob", "--member", "staff="],
-        &["map", "diff", "pg_ident.conf", "pg_ident.conf", "--config", "pgbridge.toml"],
-        &["map", "lint", "--config", "pgbridge.toml", "--fail-on", "error"],
+        &["map", "diff", &map, &map],
+        &["map", "lint", "--fail-on", "error"],
     ];
     let slips = [
-        ("group_map =", "group_mapp =", "`group_mapp` is no key of [[ldap]]"),
+        ("group_map =", "group_mapp =", "`group_mapp` is no key of [access]"),
+        (
+            "[[ldap]]\nname",
+            "[[ldap]]\ncaseins_user = true\nname",
+            "`caseins_user` is no key of [[ldap]]",
+        ),
         ("[access]", "[acces]", "`acces` is no key of the configuration"),
         ("[map]", "[map]\npostgress = 15", "`postgress` is no key of [map]"),
         ("[[cluster]]", "[[cluster]]\npostgre = 15", "`postgre` is no key of [[cluster]]"),
