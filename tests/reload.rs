@@ -95,6 +95,8 @@ async fn files_that_never_rest_are_told_once_and_taken_when_they_do() {
     let bed = TestBed::start_with(16, every("1s"));
     let path = bed.file("pg_ident.conf");
     let map = fs::read_to_string(&path).expect("the map");
+    bed.signal(Signal::Hangup);
+    logged(&bed, "the map has not changed").await;
     let rest = Arc::new(AtomicBool::new(false));
     let restless = thread::spawn({
         let (rest, path, map) = (Arc::clone(&rest), path.clone(), map.clone());
@@ -114,9 +116,11 @@ async fn files_that_never_rest_are_told_once_and_taken_when_they_do() {
     logged(&bed, "the files of the map change again and again").await;
     rest.store(true, Ordering::Relaxed);
     restless.join().expect("it rests");
-    replace(&path, &edited(&map, "never there", "corp mallory orders_read\n"));
-    in_force(&bed, 1).await;
+    // What they looked like when they were seen last is what is in force.
+    replace(&path, &map);
     is_seen(&bed, "current").await;
+    replace(&path, &(map + "corp mallory orders_read\n"));
+    in_force(&bed, 1).await;
     assert_eq!(of_action(&bed, "map.refused").len(), 1);
 }
 

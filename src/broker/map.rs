@@ -73,6 +73,8 @@ impl Broker {
             return;
         }
         let Some(MapReading { map, look }) = reading else {
+            // What they looked like before may come back: it is to be read again then.
+            *seen = None;
             self.note_restless().await;
             return;
         };
