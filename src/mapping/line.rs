@@ -1,18 +1,18 @@
 //! One line of a map, with what can be said of all whom it is about: for comparing and checking.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::automaton::{Effort, Language, Part, Words, is_marked_in_one_way, words};
+use super::automaton::{Effort, Language, Part, Words, words};
 use super::bytes::ByteSet;
 use super::ident::{Group1, PatternFacts};
+use super::matched::MatchedNames;
 use super::{
-    Case, Considered, DatabaseUserView, Dialect, IdentMap, Memberships, Question, RuleRef,
-    RuleView, SystemUserView,
+    Case, Considered, DatabaseUserView, IdentMap, Memberships, Question, RuleRef, RuleView,
+    SystemUserView,
 };
 use crate::names::MapName;
-
-/// Words of a pattern that are few enough to be looked at one by one.
-const FEW_WORDS: usize = 200;
 
 /// Steps that it takes to ask a line about a name: a pattern is followed over all of it.
 const ASKING: usize = 4;
@@ -44,23 +44,19 @@ pub enum Grant {
 pub(super) struct Line<'a> {
     view: RuleView<'a>,
     map: &'a MapName,
-    dialect: Dialect,
     /// What all that is found out of it is paid from. Where that is spent, less is known of it.
     effort: &'a Effort<'a>,
     /// Its place among the lines that it was made with.
     pub index: usize,
     group_1: Group1,
-    facts: Option<PatternFacts>,
     grant: OnceCell<Grant>,
-    language: OnceCell<Option<Language>>,
-    marked: OnceCell<Option<Language>>,
-    whole: OnceCell<Option<Language>>,
-    shorter: OnceCell<Option<Language>>,
-    words: OnceCell<Option<Vec<Vec<u8>>>>,
-    sample: OnceCell<Option<Vec<u8>>>,
-    roles: OnceCell<Option<Language>>,
-    prefix: OnceCell<Vec<u8>>,
+    /// Of its pattern, and of that of its roles; other lines may have the same.
+    names: Option<Rc<MatchedNames<'a>>>,
+    roles: Option<Rc<MatchedNames<'a>>>,
 }
+
+/// What is known of each pattern.
+type Patterns<'a> = HashMap<&'a [u8], Rc<MatchedNames<'a>>>;
 
 /// The lines of one map, in file order; what is found out of them is paid from `effort`.
 pub(super) fn lines<'a>(
@@ -68,47 +64,43 @@ pub(super) fn lines<'a>(
     name: &'a MapName,
     effort: &'a Effort<'a>,
 ) -> impl Iterator<Item = Line<'a>> + use<'a> {
+    let mut patterns = Patterns::new();
     let views = map.rules(name).enumerate();
-    views.map(move |(index, view)| Line::of(view, (name, map.dialect()), index, effort))
+    views.map(move |(index, view)| {
+        let mut matched = |pattern| {
+            let new = || Rc::new(MatchedNames::of(pattern, map.dialect(), effort));
+            Rc::clone(patterns.entry(pattern).or_insert_with(new))
+        };
+        Line::of(view, name, index, effort, &mut matched)
+    })
 }
 
 impl<'a> Line<'a> {
     fn of(
         view: RuleView<'a>,
-        (map, dialect): (&'a MapName, Dialect),
+        map: &'a MapName,
         index: usize,
         effort: &'a Effort<'a>,
+        matched: &mut impl FnMut(&'a [u8]) -> Rc<MatchedNames<'a>>,
     ) -> Self {
         let (SystemUserView::Literal(text) | SystemUserView::Pattern(text)) = view.system_user();
         effort.pay(1 + text.len());
-        let facts = match view.system_user() {
-            SystemUserView::Pattern(pattern) => PatternFacts::of(pattern, dialect),
+        let names = match view.system_user() {
+            SystemUserView::Pattern(pattern) => Some(matched(pattern)),
             SystemUserView::Literal(_) => None,
         };
-        let group_1 = match (view.database_user(), &facts) {
+        let roles = match view.database_user() {
+            DatabaseUserView::Pattern(pattern) => Some(matched(pattern)),
+            _ => None,
+        };
+        let facts = names.as_ref().and_then(|names| names.facts());
+        let group_1 = match (view.database_user(), facts) {
             (DatabaseUserView::WithCapture { .. }, Some(facts)) => facts.group_1,
             // A pattern that is not understood may have no group.
             (DatabaseUserView::WithCapture { .. }, None) => Group1::Sometimes,
             _ => Group1::Always,
         };
-        Self {
-            view,
-            map,
-            dialect,
-            effort,
-            index,
-            group_1,
-            facts,
-            grant: OnceCell::new(),
-            language: OnceCell::new(),
-            marked: OnceCell::new(),
-            whole: OnceCell::new(),
-            shorter: OnceCell::new(),
-            words: OnceCell::new(),
-            sample: OnceCell::new(),
-            roles: OnceCell::new(),
-            prefix: OnceCell::new(),
-        }
+        Self { view, map, effort, index, group_1, grant: OnceCell::new(), names, roles }
     }
 
     /// Where it stands.
@@ -167,14 +159,12 @@ impl<'a> Line<'a> {
 
     /// The roles that its pattern of roles matches, when that can be said.
     pub fn roles(&self) -> Option<&Language> {
-        let part = || self.role_facts()?.names;
-        let roles = || Language::within(&part()?, self.effort);
-        self.roles.get_or_init(roles).as_ref()
+        self.roles.as_ref()?.language()
     }
 
     /// All of them, when they are few.
-    pub fn few_roles(&self) -> Option<Vec<Vec<u8>>> {
-        self.roles()?.all_words(FEW_WORDS, self.effort)
+    pub fn few_roles(&self) -> Option<&[Vec<u8>]> {
+        self.roles.as_ref()?.words()
     }
 
     /// Whether the line can end the scan with an error.
@@ -198,49 +188,17 @@ impl<'a> Line<'a> {
 
     /// What its pattern is like; nothing for a literal name.
     pub fn facts(&self) -> Option<&PatternFacts> {
-        self.facts.as_ref()
+        self.names.as_ref()?.facts()
     }
 
     /// What the pattern of its roles is like, if it has one.
-    pub fn role_facts(&self) -> Option<PatternFacts> {
-        match self.database_user() {
-            DatabaseUserView::Pattern(pattern) => PatternFacts::of(pattern, self.dialect),
-            _ => None,
-        }
+    pub fn role_facts(&self) -> Option<&PatternFacts> {
+        self.roles.as_ref()?.facts()
     }
 
     /// The names that its pattern matches, when that can be said.
     pub fn language(&self) -> Option<&Language> {
-        let part = self.facts.as_ref().and_then(|facts| facts.names.as_ref());
-        self.language.get_or_init(|| Language::within(part?, self.effort)).as_ref()
-    }
-
-    /// The same with what `\1` holds marked, in every way in which the pattern can match.
-    fn marked(&self) -> Option<&Language> {
-        self.marked.get_or_init(|| Language::within(self.marked_part()?, self.effort)).as_ref()
-    }
-
-    /// A pattern that is not held at both ends can be marked too when it takes the whole of every name
-    /// that it matches.
-    fn marked_part(&self) -> Option<&Part> {
-        let facts = self.facts.as_ref()?;
-        let takes_all = |whole: &&Part| {
-            let all = Language::within(&whole.unmarked(), self.effort).zip(self.language());
-            all.is_some_and(|(all, own)| words(&[own], &[&all], 1, self.effort) == Words::None)
-        };
-        facts.marked.as_ref().or_else(|| facts.whole.as_ref().filter(takes_all))
-    }
-
-    /// As [`PatternFacts::whole`].
-    fn whole(&self) -> Option<&Language> {
-        let part = self.facts.as_ref().and_then(|facts| facts.whole.as_ref());
-        self.whole.get_or_init(|| Language::within(part?, self.effort)).as_ref()
-    }
-
-    /// As [`PatternFacts::shorter`].
-    fn shorter(&self) -> Option<&Language> {
-        let part = self.facts.as_ref().and_then(|facts| facts.shorter.as_ref());
-        self.shorter.get_or_init(|| Language::within(part?, self.effort)).as_ref()
+        self.names.as_ref()?.language()
     }
 
     /// The names of which `\1` makes the role.
@@ -254,13 +212,15 @@ impl<'a> Line<'a> {
         };
         let marks = Part::Row(vec![Part::Mark, captured.clone(), Part::Mark]).anywhere();
         let language = |part: &Part| Language::within(part, self.effort);
-        let (Some(marked), Some(marks)) = (self.marked(), language(&marks)) else {
+        let names = self.names.as_ref();
+        let marked = names.and_then(|names| names.marked());
+        let (Some(marked), Some(marks)) = (marked, language(&marks)) else {
             return Giving::Unknown(language(&captured.anywhere()));
         };
         if words(&[marked, &marks], &[], 1, self.effort) == Words::None {
             return Giving::Nobody;
         }
-        let part = self.marked_part();
+        let part = names.and_then(|names| names.marked_part());
         let names = part.and_then(|part| language(&part.with_marked(&captured)));
         names.map_or(Giving::Unknown(None), Giving::These)
     }
@@ -276,38 +236,26 @@ impl<'a> Line<'a> {
         if !self.sample().is_some_and(is_matched) {
             return false;
         }
-        let (Some(own), Some(others)) = (self.marked(), other.whole()) else { return false };
-        if words(&[own], &[others], 1, effort) != Words::None {
-            return false;
-        }
-        // What is marked by this one is one way for the other: the only one, or the longest.
-        let is_longest = |shorter| words(&[own, shorter], &[], 1, effort) == Words::None;
-        other.shorter().is_some_and(is_longest) || is_marked_in_one_way(others, effort)
+        let names = self.names.as_ref().zip(other.names.as_ref());
+        names.is_some_and(|(own, others)| own.captures_like(others, effort))
     }
 
     /// What every name begins with that its pattern matches; nothing where that is not known.
     pub fn prefix(&self) -> &[u8] {
-        let prefix = || Some(self.language()?.prefix(self.effort));
-        self.prefix.get_or_init(|| prefix().unwrap_or_default())
+        self.names.as_ref().map_or(&[], |names| names.prefix())
     }
 
     /// All names that its pattern matches, when they are few.
     pub fn words(&self) -> Option<&[Vec<u8>]> {
-        let all =
-            || self.language().and_then(|language| language.all_words(FEW_WORDS, self.effort));
-        self.words.get_or_init(all).as_deref()
+        self.names.as_ref()?.words()
     }
 
     /// One name that the line is about.
     fn sample(&self) -> Option<&[u8]> {
-        let first = || match self.system_user() {
-            SystemUserView::Literal(name) => Some(name.to_vec()),
-            SystemUserView::Pattern(_) => match words(&[self.language()?], &[], 1, self.effort) {
-                Words::Some(words) => words.into_iter().next(),
-                Words::None | Words::NotFound => None,
-            },
-        };
-        self.sample.get_or_init(first).as_deref()
+        match self.system_user() {
+            SystemUserView::Literal(name) => Some(name),
+            SystemUserView::Pattern(_) => self.names.as_ref()?.sample(),
+        }
     }
 
     /// What the line says of a user and a role. Who is a member of what is not known here.
@@ -389,5 +337,32 @@ pub(super) fn compared(name: &[u8], case: Case) -> Vec<u8> {
     match case {
         Case::Sensitive => name.to_vec(),
         Case::Insensitive => name.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Dialect;
+    use super::*;
+
+    #[test]
+    fn what_many_lines_with_one_pattern_cost_is_little_more_than_what_one_costs() {
+        let spent = |of_pattern: fn(usize) -> String, count: usize| {
+            let text: String = (0..count).map(of_pattern).collect();
+            let map = IdentMap::parse(Dialect::default(), "f", text.as_bytes()).unwrap();
+            let effort = Effort::of(10_000_000);
+            let name = "m".parse().unwrap();
+            for line in lines(&map, &name, &effort) {
+                assert!(line.language().is_some() || line.roles().is_some());
+            }
+            10_000_000 - effort.left()
+        };
+        let users = |place| format!("m /^(a{{255}}){{4}}$ r{place}\n");
+        let roles = |place| format!("m u{place} /^(a{{255}}){{4}}$\n");
+        for of_pattern in [users, roles] {
+            assert!(spent(of_pattern, 100) < 2 * spent(of_pattern, 1));
+        }
+        let others = |place| format!("m /^(a{{255}}){{4}}[{place}]$ r\n");
+        assert!(spent(others, 4) > 3 * spent(others, 1));
     }
 }

@@ -16,6 +16,7 @@ mod ident;
 mod instead;
 mod line;
 mod lint;
+mod matched;
 mod near;
 mod person;
 mod policy;

@@ -89,7 +89,7 @@ impl<'a> Compared<'a> {
                 })
             }
             (grant @ Grant::RolesMatching(_), None) => match line.few_roles() {
-                Some(few) => few.into_iter().map(Grant::Role).collect(),
+                Some(few) => few.iter().cloned().map(Grant::Role).collect(),
                 None => vec![grant],
             },
             (grant, None) => vec![grant],
