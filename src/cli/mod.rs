@@ -7,6 +7,7 @@
 mod answers;
 mod args;
 mod client;
+mod closed;
 mod credential;
 mod doctor;
 mod exit;

@@ -20,6 +20,8 @@ use crate::store::{self, AuditEntry, StoreError};
 pub(super) enum OperateError {
     #[error("{mistakes} in the configuration {path}; nothing was done", mistakes = counted(*.mistakes))]
     Config { path: Shown, mistakes: usize },
+    #[error("{told}{instead}")]
+    Closed { told: Shown, instead: &'static str },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the manual pages cannot be written to {path}")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::cli::closed::{Closed, read_map};
 use crate::cli::failure::Failure;
 use crate::cli::terminal::{Shown, warn};
 use crate::config::{self, MapDisk, MapSettings};
@@ -14,6 +15,8 @@ const IDENTITIES_BYTES_MAX: u64 = 64 << 20;
 /// Why there is nothing to compare or to check.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum MapError {
+    #[error("{0}")]
+    Closed(Shown),
     #[error("the map {path} cannot be read (mistakes: {mistakes})")]
     Map { path: Shown, mistakes: usize },
     #[error("the store has no map of the revision {beginning}")]
@@ -50,7 +53,10 @@ pub(super) fn load(path: &Path, dialect: Dialect) -> Result<IdentMap, Vec<MapMis
 /// # Errors
 /// When it has mistakes; all of them are on standard error by then.
 pub(super) fn map(path: &Path, dialect: Dialect) -> Result<IdentMap, Failure> {
-    let map = load(path, dialect).map_err(|mistakes| refused(path, &mistakes))?;
+    let map = read_map(path, dialect).map_err(|(mistakes, closed)| match closed {
+        Some(closed) => MapError::Closed(closed.told()).into(),
+        None => refused(path, &mistakes),
+    })?;
     let directory = path.parent().unwrap_or(Path::new(""));
     Ok(map.shown_at(|file| directory.join(file).display().to_string()))
 }
@@ -80,6 +86,9 @@ pub(super) fn refused(path: &Path, mistakes: &[MapMistake]) -> Failure {
 /// When it cannot be read; why is on standard error by then.
 pub(super) fn settings(path: &Path) -> Result<MapSettings, Failure> {
     config::map_only(path).map_err(|diagnostics| {
+        if let Some(closed) = Closed::one(path) {
+            return MapError::Closed(closed.told()).into();
+        }
         for line in diagnostics
             .iter()
             .flat_map(|one| one.to_string().lines().map(Shown::new).collect::<Vec<_>>())

@@ -3,10 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::closed::Closed;
 use crate::cli::operate::{OperateError, configuration, told};
 use crate::cli::terminal::warn;
 use crate::config::{self, Config, Diagnostic};
 use crate::mapping::Policy;
+
+/// What an auditor can do who may not read the files.
+const ASK_THE_BROKER: &str =
+    "; or ask the broker, as an auditor: `GET /v1/explain`, `/v1/who-can` and `/v1/what-can`";
 
 /// Where answers come from.
 pub(super) struct Source {
@@ -19,11 +24,18 @@ impl Source {
     /// Reads the map, and what the configuration says of it.
     ///
     /// # Errors
-    /// When one of them has a mistake; all of them are on standard error by then.
+    /// When this user may not read one of the files, or one of them has a mistake; all of those are on
+    /// standard error by then.
     pub(super) fn read(path: PathBuf) -> Result<Self, OperateError> {
         match config::policy_only(&path) {
             Ok(policy) => Ok(Self { path, policy }),
             Err(diagnostics) => {
+                if let Some(closed) = Closed::of_config(&path) {
+                    return Err(OperateError::Closed {
+                        told: closed.told(),
+                        instead: ASK_THE_BROKER,
+                    });
+                }
                 let error = told(&path, &diagnostics);
                 if is_of_the_map(&path, &diagnostics) {
                     warn(
