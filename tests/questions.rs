@@ -293,6 +293,7 @@ fn who_can_names_the_people_of_the_directory_and_an_outage_is_no_shorter_list() 
     let (code, stdout, stderr) = ask(&bed, &who_can);
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
     assert!(stderr.contains("no part of the answer is shown"), "{stderr}");
+    assert_eq!(stderr.matches("the directory did not show everybody").count(), 1, "{stderr}");
     // Without the directory the lines still say who may.
     assert_eq!(ask(&bed, &who_can[..4]).0, Some(0));
 }
@@ -356,4 +357,6 @@ fn the_groups_of_one_person_are_those_of_the_directory_or_there_is_no_answer() {
     let (code, stdout, stderr) = explain(&bed, "bob", &["--resolve"]);
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
     assert!(stderr.contains("it cannot be said which groups they are in"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("cannot be said").count(), 1, "{stderr}");
 }

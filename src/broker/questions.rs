@@ -1,8 +1,9 @@
 //! What auditors ask the map: why somebody may act as a role, who may, and as what somebody may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -14,8 +15,8 @@ use super::{Broker, Caller, Request};
 use crate::audit::{Record, cut};
 use crate::lease::{self, LeaseExplanation, holder_of};
 use crate::mapping::{
-    Duty, Explanation, Inquiries, Inquiry, InquiryError, KnownMembers, Policy, UnverifiedNames,
-    UnverifiedPerson, WhatCan, WhoCan,
+    Duty, Effort, Explanation, Inquiries, Inquiry, InquiryError, KnownMembers, Policy,
+    UnverifiedNames, WhatCan, WhoCan,
 };
 use crate::names::{ClusterName, LeaseId, RoleName, WayName};
 use crate::store::kept_map;
@@ -50,7 +51,7 @@ impl Desk {
     /// Finds out an answer for which nobody need be asked.
     async fn answer<Answer: Send + 'static>(
         &self,
-        find: impl FnOnce() -> Answer + Send + 'static,
+        find: impl FnOnce(&Effort<'_>) -> Answer + Send + 'static,
     ) -> Result<Answer, QuestionError> {
         self.turn().await?.answer(find).await
     }
@@ -63,22 +64,45 @@ impl Desk {
 }
 
 /// Whose turn it is. Whoever holds it may ask the clusters, and nobody else may.
+#[expect(dead_code, reason = "it is held and let go, never read")]
 struct Turn(OwnedMutexGuard<()>);
 
 impl Turn {
-    /// Finds out an answer. The turn lasts until that is done, also when nobody waits any more; it
-    /// is over when finding out fails in whatever way.
+    /// Finds out an answer, and is over then.
     async fn answer<Answer: Send + 'static>(
         self,
-        find: impl FnOnce() -> Answer + Send + 'static,
+        find: impl FnOnce(&Effort<'_>) -> Answer + Send + 'static,
     ) -> Result<Answer, QuestionError> {
-        let Self(turn) = self;
+        self.find(find).await.map(|(_, answer)| answer)
+    }
+
+    /// Finds something out. The turn lasts until that is done, also when nobody waits any more, and it
+    /// is called off then; it is over when finding out fails in whatever way.
+    async fn find<Found: Send + 'static>(
+        self,
+        find: impl FnOnce(&Effort<'_>) -> Found + Send + 'static,
+    ) -> Result<(Self, Found), QuestionError> {
+        let awaited = Awaited::default();
+        let is_off = Arc::clone(&awaited.0);
         let found = tokio::task::spawn_blocking(move || {
-            let found = find();
-            drop(turn);
-            found
+            let is_called_off = || is_off.load(Ordering::Relaxed);
+            let found = find(&Effort::until(&is_called_off));
+            (self, found)
         });
-        found.await.map_err(|_| QuestionError::Interrupted)
+        let found = found.await.map_err(|_| QuestionError::Interrupted);
+        drop(awaited);
+        found
+    }
+}
+
+/// As long as somebody waits. They are gone when the client hangs up, and when the time for the answer
+/// is over.
+#[derive(Default)]
+struct Awaited(Arc<AtomicBool>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -161,17 +185,15 @@ impl Broker {
     ) -> Result<Vec<Explanation>, QuestionError> {
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
-        let ways = people.iter().map(UnverifiedPerson::way);
-        let turn = self.0.desk.turn().await?;
-        let known = self.known_members(&turn, &policy, ways, Some(&cluster)).await;
-        let explain = move || {
-            policy.explain_each(&Inquiries {
-                people: &people,
-                cluster: &cluster,
-                role: role.as_ref(),
-                members: known.on(&cluster),
-                address,
-            })
+        let (on, of, asked) = (cluster.clone(), role.clone(), people.clone());
+        let to_ask = move |policy: &Policy, effort: &Effort<'_>| {
+            policy.clusters_to_ask(&asked, Some(&on), of.as_ref(), effort)
+        };
+        let (turn, known) = self.turn_with_members(&policy, to_ask).await?;
+        let explain = move |effort: &Effort<'_>| {
+            let (cluster, role, people) = (&cluster, role.as_ref(), people.as_slice());
+            let members = known.on(cluster);
+            policy.explain_each(&Inquiries { people, cluster, role, members, address }, effort)
         };
         Ok(turn.answer(explain).await??)
     }
@@ -183,8 +205,10 @@ impl Broker {
     ) -> Result<Vec<Explanation>, QuestionError> {
         let policy = self.policy();
         policy.meant(way.as_ref())?;
-        let explain = move || vec![policy.explain_duty(&names, way.as_ref(), duty)];
-        self.0.desk.answer(explain).await
+        let explain = move |effort: &Effort<'_>| {
+            policy.explain_duty(&names, way.as_ref(), duty, effort).map(|explained| vec![explained])
+        };
+        Ok(self.0.desk.answer(explain).await??)
     }
 
     /// Who may act as a role, or has a duty, as the lines of the map say it: for auditors.
@@ -206,13 +230,20 @@ impl Broker {
         let policy = self.policy();
         match asked {
             AskedRole::Role { cluster, role } => {
-                let turn = self.0.desk.turn().await?;
-                let ways = policy.ways.keys();
-                let known = self.known_members(&turn, &policy, ways, Some(&cluster)).await;
-                let find = move || policy.who_can(&cluster, &role, known.on(&cluster));
+                let (on, of) = (cluster.clone(), role.clone());
+                let to_ask = move |policy: &Policy, effort: &Effort<'_>| {
+                    let turns = policy.who_turns_on_members(&on, &of, effort);
+                    turns.then_some(on).into_iter().collect()
+                };
+                let (turn, known) = self.turn_with_members(&policy, to_ask).await?;
+                let find = move |effort: &Effort<'_>| {
+                    policy.who_can(&cluster, &role, known.on(&cluster), effort)
+                };
                 Ok(turn.answer(find).await??)
             }
-            AskedRole::Duty(duty) => self.0.desk.answer(move || policy.who_has(duty)).await,
+            AskedRole::Duty(duty) => {
+                Ok(self.0.desk.answer(move |effort| policy.who_has(duty, effort)).await??)
+            }
         }
     }
 
@@ -230,12 +261,14 @@ impl Broker {
         let AskedPerson { names, way } = person;
         let policy = self.policy();
         let people = policy.by_each_way(&names, way.as_ref())?;
-        let turn = self.0.desk.turn().await?;
-        let ways = people.iter().map(UnverifiedPerson::way);
-        let known = self.known_members(&turn, &policy, ways, None).await;
-        let find = move || -> Result<Vec<WhatCan>, InquiryError> {
-            let people = people.iter();
-            people.map(|person| policy.what_can(person, |cluster| known.on(cluster))).collect()
+        let asked = people.clone();
+        let to_ask = move |policy: &Policy, effort: &Effort<'_>| {
+            policy.clusters_to_ask(&asked, None, None, effort)
+        };
+        let (turn, known) = self.turn_with_members(&policy, to_ask).await?;
+        let find = move |effort: &Effort<'_>| -> Result<Vec<WhatCan>, InquiryError> {
+            let can = |person| policy.what_can(person, |cluster| known.on(cluster), effort);
+            people.iter().map(can).collect()
         };
         Ok(turn.answer(find).await??)
     }
@@ -272,38 +305,50 @@ impl Broker {
         let lease = lease.ok_or(LeaseError::NotFound { lease: id })?;
         let map = kept_map(self.store(), &lease.revision).await.map_err(LeaseError::Store)?;
         let policy = self.policy();
-        let way = lease.principal.issuer();
-        let turn = self.0.desk.turn().await?;
-        let known = self.known_members(&turn, &policy, [way], Some(&lease.cluster)).await;
-        let explain = move || {
-            let now = policy.explain(&Inquiry {
+        let (person, on, of) = (holder_of(&lease), lease.cluster.clone(), lease.role.clone());
+        let to_ask = move |policy: &Policy, effort: &Effort<'_>| {
+            policy.clusters_to_ask(&[person], Some(&on), Some(&of), effort)
+        };
+        let (turn, known) = self.turn_with_members(&policy, to_ask).await?;
+        let explain = move |effort: &Effort<'_>| {
+            let inquiry = Inquiry {
                 person: &holder_of(&lease),
                 cluster: &lease.cluster,
                 role: &lease.role,
                 members: known.on(&lease.cluster),
                 address: Some(lease.client),
-            });
-            lease::explain(&lease, map.as_ref(), now.ok())
+            };
+            lease::explain(&lease, map.as_ref(), policy.explain(&inquiry, effort).ok())
         };
         turn.answer(explain).await
     }
 
-    /// What the clusters say of the memberships of what they lend, on `only` or on all. None is
-    /// asked when no line of the maps of `ways` turns on it. Only whose turn it is asks: they lend
-    /// roles over the same connections, and many who ask at once would keep others from their leases.
-    async fn known_members<'w>(
+    /// A turn, and what the clusters say on whose memberships the answer turns, as `to_ask` finds out.
+    /// No other is asked, so that one that is away spoils no answer that does not need it.
+    async fn turn_with_members(
+        &self,
+        policy: &Arc<Policy>,
+        to_ask: impl FnOnce(&Policy, &Effort<'_>) -> BTreeSet<ClusterName> + Send + 'static,
+    ) -> Result<(Turn, Known), QuestionError> {
+        let turn = self.0.desk.turn().await?;
+        let of = Arc::clone(policy);
+        let (turn, clusters) = turn.find(move |effort| to_ask(&of, effort)).await?;
+        let known = self.known_members(&turn, policy, &clusters).await;
+        Ok((turn, known))
+    }
+
+    /// What these clusters say of the memberships of what they lend. Only whose turn it is asks: they
+    /// lend roles over the same connections, and many who ask at once would keep others from their
+    /// leases.
+    async fn known_members(
         &self,
         _turn: &Turn,
         policy: &Policy,
-        ways: impl IntoIterator<Item = &'w WayName>,
-        only: Option<&ClusterName>,
+        clusters: &BTreeSet<ClusterName>,
     ) -> Known {
         let otherwise = KnownMembers::nothing();
-        if !policy.asks_members(ways) {
-            return Known { on: BTreeMap::new(), otherwise };
-        }
         let targets = policy.targets.iter();
-        let targets = targets.filter(|target| only.is_none_or(|only| *only == target.cluster));
+        let targets = targets.filter(|target| clusters.contains(&target.cluster));
         let roles = targets.flat_map(|target| {
             target.profiles.iter().map(|profile| (target.cluster.clone(), profile.role.clone()))
         });
@@ -327,8 +372,7 @@ impl AskedPerson {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc;
+    use std::sync::mpsc::{self, TryRecvError};
 
     use futures::poll;
     use tokio::runtime::{Builder, Runtime};
@@ -350,7 +394,7 @@ mod tests {
             let first = desk.turn().await.unwrap();
             let (asked, begin) = (Arc::clone(&desk), Arc::clone(&begun));
             let second = tokio::spawn(async move {
-                asked.answer(move || begin.store(true, Ordering::SeqCst)).await
+                asked.answer(move |_| begin.store(true, Ordering::SeqCst)).await
             });
             // Time enough for the second to begin, if it did not wait.
             for _ in 0..10 {
@@ -367,26 +411,45 @@ mod tests {
     async fn whoever_goes_away_leaves_the_desk_to_the_next() {
         let desk = Desk::default();
         let (finish, finished) = mpsc::channel::<()>();
-        let mut gone = Box::pin(desk.answer(move || finished.recv()));
+        let mut gone = Box::pin(desk.answer(move |_| finished.recv()));
         assert!(poll!(&mut gone).is_pending());
         drop(gone);
-        let mut next = Box::pin(desk.answer(|| "answer"));
+        let mut next = Box::pin(desk.answer(|_| "answer"));
         assert!(poll!(&mut next).is_pending());
         // One who goes away while waiting takes no turn either.
-        let mut waiting = Box::pin(desk.answer(|| ()));
+        let mut waiting = Box::pin(desk.answer(|_| ()));
         assert!(poll!(&mut waiting).is_pending());
         drop(waiting);
         drop(finish);
         assert_eq!(next.await.unwrap(), "answer");
-        assert_eq!(desk.answer(|| "another").await.unwrap(), "another");
+        assert_eq!(desk.answer(|_| "another").await.unwrap(), "another");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_called_off() {
+        let desk = Desk::default();
+        let (finish, finished) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let mut gone = Box::pin(desk.answer(move |effort| {
+            while !effort.is_called_off() && finished.try_recv() == Err(TryRecvError::Empty) {
+                std::thread::yield_now();
+            }
+            tell.send(effort.is_called_off())
+        }));
+        assert!(poll!(&mut gone).is_pending());
+        drop(gone);
+        // The turn of the next is come once that is over.
+        assert!(!desk.answer(|effort| effort.is_called_off()).await.unwrap());
+        assert_eq!(told.try_recv(), Ok(true));
+        drop(finish);
     }
 
     #[tokio::test]
     async fn an_answer_that_dies_leaves_the_desk_to_the_next() {
         let desk = Desk::default();
-        let died = desk.answer(|| -> () { panic!("in a test") }).await;
+        let died = desk.answer(|_| -> () { panic!("in a test") }).await;
         assert!(matches!(died, Err(QuestionError::Interrupted)), "{died:?}");
-        assert_eq!(desk.answer(|| "answer").await.unwrap(), "answer");
+        assert_eq!(desk.answer(|_| "answer").await.unwrap(), "answer");
     }
 
     #[tokio::test]
@@ -397,7 +460,7 @@ mod tests {
         let mut next = Box::pin(desk.turn());
         assert!(poll!(&mut next).is_pending());
         let (finish, finished) = mpsc::channel::<()>();
-        let mut answer = Box::pin(asking.answer(move || finished.recv()));
+        let mut answer = Box::pin(asking.answer(move |_| finished.recv()));
         assert!(poll!(&mut answer).is_pending());
         assert!(poll!(&mut next).is_pending(), "the turn was over before the answer");
         drop(finish);
@@ -405,16 +468,16 @@ mod tests {
         // Whoever goes away while they ask the clusters leaves the desk to the next.
         let asking = next.await.unwrap();
         drop(asking);
-        assert_eq!(desk.answer(|| "answer").await.unwrap(), "answer");
+        assert_eq!(desk.answer(|_| "answer").await.unwrap(), "answer");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_ever_for_their_turn() {
         let desk = Desk::default();
         let first = desk.turn().await.unwrap();
-        let refused = desk.answer(|| ()).await;
+        let refused = desk.answer(|_| ()).await;
         assert!(matches!(refused, Err(QuestionError::Busy)), "{refused:?}");
         drop(first);
-        desk.answer(|| ()).await.unwrap();
+        desk.answer(|_| ()).await.unwrap();
     }
 }

@@ -24,7 +24,7 @@ use crate::auth::Identity;
 use crate::auth::way::Reason;
 use crate::causes::with_causes;
 use crate::lease::{Lease, holder_of};
-use crate::mapping::{Cause, Explanation, Inquiry, KnownMembers, Members, Policy, Verdict};
+use crate::mapping::{Cause, Effort, Explanation, Inquiry, KnownMembers, Members, Policy, Verdict};
 use crate::names::{Principal, WayName};
 use crate::store::StoreError;
 
@@ -227,5 +227,5 @@ fn explained(policy: &Policy, lease: &Lease, members: &Members) -> Option<Explan
         members: &KnownMembers::on(&lease.cluster, members),
         address: Some(lease.client),
     };
-    policy.explain(&inquiry).ok()
+    policy.explain(&inquiry, &Effort::default()).ok()
 }

@@ -19,10 +19,10 @@ use super::terminal::{self, safe_json};
 use crate::clock::Clock;
 use crate::lease::{self, Again, holder_of};
 use crate::mapping::{
-    Duty, Explanation, Inquiries, Inquiry, InquiryError, PersonCan, UnverifiedNames,
+    Duty, Effort, Explanation, Inquiries, Inquiry, InquiryError, PersonCan, UnverifiedNames,
     UnverifiedPerson, Verdict,
 };
-use crate::names::{ClusterName, LeaseId, RoleName, WayName};
+use crate::names::{ClusterName, LeaseId, RoleName};
 use crate::store;
 
 use members::Clusters;
@@ -81,18 +81,14 @@ async fn try_explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
     let somebody = Somebody::find(&source, user, &about, clock).await?;
     let explanations = match (cluster, duty) {
         (Some(cluster), _) => {
-            let ways = somebody.ways();
-            let clusters = Clusters::ask(&source, &about.members, &ways, Some(&cluster)).await;
-            let explained = source.policy.explain_each(&Inquiries {
-                people: &somebody.people,
-                cluster: &cluster,
-                role: role.as_ref(),
-                members: clusters.known(&cluster),
-                address: from,
-            });
-            explained.map_err(QuestionError::from)?
+            let (people, role, effort) = (&somebody.people, role.as_ref(), Effort::default());
+            let to_ask = source.policy.clusters_to_ask(people, Some(&cluster), role, &effort);
+            let clusters = Clusters::ask(&source, &about.members, to_ask).await;
+            let (cluster, members) = (&cluster, clusters.known(&cluster));
+            let asked = Inquiries { people, cluster, role, members, address: from };
+            source.policy.explain_each(&asked, &effort).map_err(QuestionError::from)?
         }
-        (None, Some(duty)) => somebody.explain_duty(&source, &about, duty),
+        (None, Some(duty)) => somebody.explain_duty(&source, &about, duty)?,
         (None, None) => return Ok(Exit::Usage),
     };
     let exit = exit_of(explanations.iter().map(|explanation| explanation.verdict));
@@ -112,16 +108,13 @@ async fn explain_lease(source: Source, id: LeaseId, json: bool) -> Result<Exit, 
     let lease = store.lease(id).await.map_err(OperateError::Store)?;
     let lease = lease.ok_or(QuestionError::NoLease(id))?;
     let map = store::kept_map(&*store, &lease.revision).await.map_err(OperateError::Store)?;
-    let ways = [lease.principal.issuer()];
-    let nothing_said = Members::default();
-    let clusters = Clusters::ask(&source, &nothing_said, &ways, Some(&lease.cluster)).await;
-    let now = source.policy.explain(&Inquiry {
-        person: &holder_of(&lease),
-        cluster: &lease.cluster,
-        role: &lease.role,
-        members: clusters.known(&lease.cluster),
-        address: Some(lease.client),
-    });
+    let (cluster, role, effort) = (&lease.cluster, &lease.role, Effort::default());
+    let people = [holder_of(&lease)];
+    let to_ask = source.policy.clusters_to_ask(&people, Some(cluster), Some(role), &effort);
+    let clusters = Clusters::ask(&source, &Members::default(), to_ask).await;
+    let [person] = &people;
+    let (members, address) = (clusters.known(cluster), Some(lease.client));
+    let now = source.policy.explain(&Inquiry { person, cluster, role, members, address }, &effort);
     let answer = lease::explain(&lease, map.as_ref(), now.ok());
     if json {
         print_json(&answer)?;
@@ -167,19 +160,21 @@ impl Somebody {
         Ok(Self { names, people, not_there: Vec::new() })
     }
 
-    fn ways(&self) -> Vec<&WayName> {
-        self.people.iter().map(UnverifiedPerson::way).collect()
-    }
-
     /// One explanation, or one for each way in whose directory has said which groups they are in.
-    fn explain_duty(&self, source: &Source, about: &About, duty: Duty) -> Vec<Explanation> {
-        let policy = &source.policy;
+    fn explain_duty(
+        &self,
+        source: &Source,
+        about: &About,
+        duty: Duty,
+    ) -> Result<Vec<Explanation>, QuestionError> {
+        let (policy, effort) = (&source.policy, &Effort::default());
         if about.resolve {
             let people = self.people.iter();
-            let each = people.map(|one| policy.explain_duty(one.names(), Some(one.way()), duty));
-            return each.collect();
+            let each =
+                people.map(|one| policy.explain_duty(one.names(), Some(one.way()), duty, effort));
+            return Ok(each.collect::<Result<_, _>>()?);
         }
-        vec![policy.explain_duty(&self.names, about.way.as_ref(), duty)]
+        Ok(vec![policy.explain_duty(&self.names, about.way.as_ref(), duty, effort)?])
     }
 }
 
@@ -219,7 +214,8 @@ async fn try_who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
         (None, Some(duty)) => {
             let found = everybody(&source, directories).await?;
             let people = found.as_ref().map(|all| source.policy.who_of_duty(duty, &all.people));
-            WhoAnswer::new(source.policy.who_has(duty), people, found)
+            let who = source.policy.who_has(duty, &Effort::default());
+            WhoAnswer::new(who.map_err(QuestionError::from)?, people, found)
         }
         (None, None) => return Ok(Exit::Usage),
     };
@@ -241,10 +237,12 @@ async fn who_can_be(
     directories: Option<&Clock>,
 ) -> Result<WhoAnswer, Failure> {
     let policy = &source.policy;
-    let ways: Vec<&WayName> = policy.ways.keys().collect();
-    let clusters = Clusters::ask(source, said, &ways, Some(cluster)).await;
+    let turns = policy.who_turns_on_members(cluster, role, &Effort::default());
+    let to_ask = turns.then(|| cluster.clone()).into_iter().collect();
+    let clusters = Clusters::ask(source, said, to_ask).await;
     let known = clusters.known(cluster);
-    let who = policy.who_can(cluster, role, known).map_err(QuestionError::from)?;
+    let who =
+        policy.who_can(cluster, role, known, &Effort::default()).map_err(QuestionError::from)?;
     let found = everybody(source, directories).await?;
     let people = found.as_ref().map(|all| policy.who_of(cluster, role, known, &all.people));
     let people = people.transpose().map_err(QuestionError::from)?;
@@ -278,8 +276,8 @@ fn exit_of_who(answer: &WhoAnswer) -> Exit {
     }
     let may = if answer.who.not_lent.is_none() { answer.who.lines.as_slice() } else { &[] };
     exit_of(may.iter().map(|line| match line.if_member_of {
-        None => Verdict::Allowed,
-        Some(_) => Verdict::Unknown,
+        None if !line.perhaps_nobody => Verdict::Allowed,
+        _ => Verdict::Unknown,
     }))
 }
 
@@ -296,9 +294,11 @@ async fn try_what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> 
     let WhatCan { config, user, about, json } = command;
     let source = Source::read(config.config)?;
     let somebody = Somebody::find(&source, user, &about, clock).await?;
-    let clusters = Clusters::ask(&source, &about.members, &somebody.ways(), None).await;
+    let (policy, effort) = (&source.policy, &Effort::default());
+    let to_ask = policy.clusters_to_ask(&somebody.people, None, None, effort);
+    let clusters = Clusters::ask(&source, &about.members, to_ask).await;
     let people = somebody.people.iter();
-    let people = people.map(|one| source.policy.what_can(one, |cluster| clusters.known(cluster)));
+    let people = people.map(|one| policy.what_can(one, |cluster| clusters.known(cluster), effort));
     let people: Result<_, InquiryError> = people.collect();
     let people = people.map_err(QuestionError::from)?;
     let answer = WhatAnswer { people, left_out: somebody.not_there };

@@ -18,16 +18,21 @@ mod tests;
 
 pub use answer::{
     AskedLine, AskedMap, Cause, Explanation, LentTerms, LineSaid, NameOf, NearMiss, NetworkSaid,
-    Verdict,
+    Spelled, Verdict,
 };
 pub use inquiry::{Inquiries, Inquiry, InquiryError};
 
 pub(super) use minutes::Telling;
 
+use std::collections::BTreeSet;
+
 use super::near::Nearby;
 use super::scan::{Arrival, Asked, Course, KnownMembers, MapLine, Of, Said, Step};
-use super::{Because, Duty, IdentMap, Maps, Matched, Memberships, Policy, UnverifiedNames};
-use crate::names::{RoleName, WayName};
+use super::{
+    Because, Duty, Effort, IdentMap, Maps, Matched, Memberships, Policy, UnverifiedNames,
+    UnverifiedPerson,
+};
+use crate::names::{ClusterName, RoleName, WayName};
 use minutes::Minutes;
 use outcome::Outcome;
 
@@ -46,6 +51,8 @@ pub(super) struct Sought<'a> {
     /// A role of a cluster, or a duty.
     pub role: &'a str,
     pub members: &'a KnownMembers,
+    /// Whether the answer is wanted any more, and what may be spent on what is told beside it.
+    pub effort: &'a Effort<'a>,
 }
 
 /// How much is told beside the answer.
@@ -72,9 +79,13 @@ impl Policy {
     /// writes down what each line says.
     ///
     /// # Errors
-    /// When cluster or way in are not configured.
-    pub fn explain(&self, inquiry: &Inquiry<'_>) -> Result<Explanation, InquiryError> {
-        self.explain_in(inquiry, Detail::All)
+    /// When cluster or way in are not configured, or the answer was called off.
+    pub fn explain(
+        &self,
+        inquiry: &Inquiry<'_>,
+        effort: &Effort<'_>,
+    ) -> Result<Explanation, InquiryError> {
+        self.explain_in(inquiry, Detail::All, effort)
     }
 
     /// The same by each way in and for each role that is meant. When that is every role, nobody
@@ -82,8 +93,12 @@ impl Policy {
     /// together no more than for one.
     ///
     /// # Errors
-    /// When the cluster or a way in are not configured.
-    pub fn explain_each(&self, asked: &Inquiries<'_>) -> Result<Vec<Explanation>, InquiryError> {
+    /// When the cluster or a way in are not configured, or the answer was called off.
+    pub fn explain_each(
+        &self,
+        asked: &Inquiries<'_>,
+        effort: &Effort<'_>,
+    ) -> Result<Vec<Explanation>, InquiryError> {
         let Inquiries { people, cluster, role, members, address } = *asked;
         let lent = &self.target(cluster)?.profiles;
         let count = lent.len().saturating_mul(people.len()).max(1);
@@ -95,7 +110,7 @@ impl Policy {
         };
         let each = people.iter().flat_map(|person| roles.iter().map(move |role| (person, *role)));
         let explained = each.map(|(person, role)| {
-            self.explain_in(&Inquiry { person, cluster, role, members, address }, detail)
+            self.explain_in(&Inquiry { person, cluster, role, members, address }, detail, effort)
         });
         explained.collect()
     }
@@ -104,16 +119,17 @@ impl Policy {
         &self,
         inquiry: &Inquiry<'_>,
         detail: Detail,
+        effort: &Effort<'_>,
     ) -> Result<Explanation, InquiryError> {
         let Inquiry { person, cluster, role, members, address } = *inquiry;
         let target = self.target(cluster)?;
         let maps = self.maps_of(person.way())?;
         let profile = target.lends(role);
         let terms = profile.as_ref().ok().map(|profile| LentTerms::of(profile, address));
-        let sought = Sought { role: role.as_str(), members };
+        let sought = Sought { role: role.as_str(), members, effort };
         let hearing = Hearing { policy: self, maps, names: person.names(), sought, detail };
         let outcome = |arrival: &Arrival| Outcome::of_role(arrival, profile, address, sought);
-        let explanation = hearing.explain(outcome);
+        let explanation = wanted(hearing.explain(outcome), effort)?;
         Ok(Explanation {
             way: Some(person.way().to_string()),
             cluster: Some(cluster.to_string()),
@@ -125,23 +141,71 @@ impl Policy {
     /// Explains whether somebody of these `names` has a duty of the broker's own, as
     /// [`Policy::duties`] decides it. Its maps are the same for every way in; `way` is told when the
     /// names are known by one.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the answer was called off.
     pub fn explain_duty(
         &self,
         names: &UnverifiedNames,
         way: Option<&WayName>,
         duty: Duty,
-    ) -> Explanation {
+        effort: &Effort<'_>,
+    ) -> Result<Explanation, InquiryError> {
         let members = KnownMembers::all(Memberships::none());
-        let sought = Sought { role: duty.as_str(), members: &members };
+        let sought = Sought { role: duty.as_str(), members: &members, effort };
         let (maps, detail) = (&self.access, Detail::All);
         let hearing = Hearing { policy: self, maps, names, sought, detail };
         let explanation = hearing.explain(|arrival| Outcome::of_map(arrival, sought));
-        Explanation { way: way.map(ToString::to_string), ..explanation }
+        wanted(Explanation { way: way.map(ToString::to_string), ..explanation }, effort)
+    }
+
+    /// The clusters on whose memberships it turns what is said of these `people`: of `only` this one,
+    /// or of each; and of `role`, or of each that a cluster lends. No other need be asked.
+    #[must_use]
+    pub fn clusters_to_ask(
+        &self,
+        people: &[UnverifiedPerson],
+        only: Option<&ClusterName>,
+        role: Option<&RoleName>,
+        effort: &Effort<'_>,
+    ) -> BTreeSet<ClusterName> {
+        let people: Vec<(&Maps, &UnverifiedNames)> = people
+            .iter()
+            .filter_map(|person| Some((self.ways.get(person.way())?, person.names())))
+            .filter(|(maps, _)| self.asks_members(maps))
+            .collect();
+        let targets = self.targets.iter();
+        let targets = targets.filter(|target| only.is_none_or(|only| *only == target.cluster));
+        let turning = targets.filter(|target| {
+            let lent = target.profiles.iter().map(|profile| &profile.role);
+            let mut lent = lent.filter(|lent| role.is_none_or(|role| role == *lent));
+            lent.any(|role| {
+                people.iter().any(|(maps, names)| self.turns(maps, names, role, effort))
+            })
+        });
+        turning.map(|target| target.cluster.clone()).collect()
+    }
+
+    /// Whether who is a member of what decides, or by which line, whether somebody may act as `role`.
+    fn turns(
+        &self,
+        maps: &Maps,
+        names: &UnverifiedNames,
+        role: &RoleName,
+        effort: &Effort<'_>,
+    ) -> bool {
+        let members = &KnownMembers::nothing();
+        let sought = Sought { role: role.as_str(), members, effort };
+        match self.arrive(maps, names, sought, |_| {}) {
+            Arrival::Open(_) => true,
+            Arrival::Allowed { or_earlier, .. } => !or_earlier.is_empty(),
+            Arrival::NoMatch | Arrival::Failed { .. } => false,
+        }
     }
 
     /// Where somebody comes to who asks for a role. Each line that may be about them is shown to
-    /// `tell` with what it said, and whether that decided: all others are about others.
+    /// `tell` with what it said, and whether that decided: all others are about others. Where the
+    /// answer is called off, whoever asks for it must not take what comes of this for one.
     pub(super) fn arrive<'m>(
         &'m self,
         maps: &'m Maps,
@@ -154,6 +218,9 @@ impl Policy {
             tell(Telling::Asks(&asked));
             let question = asked.question(sought.role, sought.members.memberships());
             for (place, rule) in self.map.rules_about(asked.map, asked.name.as_bytes()) {
+                if sought.effort.is_called_off() {
+                    return course.arrive();
+                }
                 let said = Said::by(rule, &question, sought.members);
                 let end = course.take(&asked, rule, &said);
                 tell(Telling::Says { place, rule, said, decides: end.is_break() });
@@ -178,7 +245,13 @@ impl Hearing<'_> {
         let mut minutes = Minutes::new(&policy.map, sought.role, most);
         let arrival = policy.arrive(maps, names, sought, |telling| minutes.take(telling));
         let (asked, unlisted_lines) = minutes.finish();
-        let Outcome { verdict, cause, reason } = outcome(&arrival);
+        let Outcome { verdict, cause, mut reason } = outcome(&arrival);
+        let decisive = asked.last().and_then(|asked| asked.lines.last());
+        if let (Cause::Mapped, Some(spelled)) =
+            (cause, decisive.and_then(|line| line.spelled.as_ref()))
+        {
+            reason = format!("{reason}; {spelled}");
+        }
         let (near, near_unsought) = match (cause, detail) {
             (Cause::NotMapped, Detail::All) => (self.near_misses(), None),
             (Cause::NotMapped, Detail::Lines(_)) => (Vec::new(), Some(NEAR_UNSOUGHT)),
@@ -225,6 +298,9 @@ impl Hearing<'_> {
         let mut found: Vec<NearMiss> = Vec::new();
         let mut nearby: Option<Nearby<'_>> = None;
         for asked in maps.asked_about(names) {
+            if sought.effort.is_called_off() {
+                return found;
+            }
             let question = asked.question(sought.role, sought.members.memberships());
             let nearby = match &mut nearby {
                 Some(nearby) if nearby.name() == asked.map => nearby,
@@ -242,6 +318,14 @@ impl Hearing<'_> {
         }
         found
     }
+}
+
+/// The answer, unless nobody wants it any more: it is not whole then.
+///
+/// # Errors
+/// When it was called off.
+pub(super) fn wanted<Answer>(answer: Answer, effort: &Effort<'_>) -> Result<Answer, InquiryError> {
+    if effort.is_called_off() { Err(InquiryError::CalledOff) } else { Ok(answer) }
 }
 
 impl Because {

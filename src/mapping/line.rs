@@ -9,8 +9,8 @@ use super::bytes::ByteSet;
 use super::ident::{Group1, PatternFacts};
 use super::matched::MatchedNames;
 use super::{
-    Case, Considered, DatabaseUserView, IdentMap, Memberships, Question, RuleRef, RuleView,
-    SystemUserView,
+    Case, Considered, DatabaseUserView, Dialect, IdentMap, Memberships, Question, RuleRef,
+    RuleView, SystemUserView,
 };
 use crate::names::MapName;
 
@@ -67,21 +67,33 @@ pub(super) fn lines<'a>(
     let mut patterns = Patterns::new();
     let views = map.rules(name).enumerate();
     views.map(move |(index, view)| {
-        let mut matched = |pattern| {
+        let matched = |pattern| {
             let new = || Rc::new(MatchedNames::of(pattern, map.dialect(), effort));
             Rc::clone(patterns.entry(pattern).or_insert_with(new))
         };
-        Line::of(view, name, index, effort, &mut matched)
+        Line::with(view, name, index, effort, matched)
     })
 }
 
 impl<'a> Line<'a> {
-    fn of(
+    /// One line alone, of a map that is read as `dialect`, at place `index` of those that it is
+    /// looked at with.
+    pub fn of(
+        view: RuleView<'a>,
+        (map, dialect): (&'a MapName, Dialect),
+        index: usize,
+        effort: &'a Effort<'a>,
+    ) -> Self {
+        let matched = |pattern| Rc::new(MatchedNames::of(pattern, dialect, effort));
+        Self::with(view, map, index, effort, matched)
+    }
+
+    fn with(
         view: RuleView<'a>,
         map: &'a MapName,
         index: usize,
         effort: &'a Effort<'a>,
-        matched: &mut impl FnMut(&'a [u8]) -> Rc<MatchedNames<'a>>,
+        mut matched: impl FnMut(&'a [u8]) -> Rc<MatchedNames<'a>>,
     ) -> Self {
         let (SystemUserView::Literal(text) | SystemUserView::Pattern(text)) = view.system_user();
         effort.pay(1 + text.len());
@@ -342,7 +354,6 @@ pub(super) fn compared(name: &[u8], case: Case) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Dialect;
     use super::*;
 
     #[test]

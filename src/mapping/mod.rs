@@ -27,8 +27,8 @@ mod uses;
 
 pub use automaton::Effort;
 pub use backwards::{
-    DutyAnswer, Earlier, LineAnswer, LineEnds, LineLetsIn, LineNever, PersonCan, PlacedLine,
-    RoleAnswer, WhatCan, Who, WhoCan,
+    DutyAnswer, LineAnswer, LineEnds, LineLetsIn, LineNever, PersonCan, PlacedLine, RoleAnswer,
+    WhatCan, Who, WhoCan, WhyNever,
 };
 pub use because::{Because, Matched};
 pub use diff::{
@@ -40,7 +40,7 @@ pub use entitlement::{Duties, Entitlement, Members, Offers, Refusal};
 pub use eval::{EvalAnswer, EvalDecision, Evaluated, QUESTION_BYTES, evaluate, load_error};
 pub use explain::{
     AskedLine, AskedMap, Cause, Explanation, Inquiries, Inquiry, InquiryError, LentTerms, LineSaid,
-    NameOf, NearMiss, NetworkSaid, Verdict,
+    NameOf, NearMiss, NetworkSaid, Spelled, Verdict,
 };
 pub use ident::{
     Case, Considered, DatabaseUserView, Dialect, DialectError, IdentMap, MapDecision, MapFiles,

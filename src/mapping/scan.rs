@@ -13,7 +13,7 @@ use super::{
     Case, Considered, DatabaseUserView, Maps, Members, Memberships, Policy, Question, RuleRef,
     RuleView, UnverifiedNames,
 };
-use crate::names::{ClusterName, MapName, WayName};
+use crate::names::{ClusterName, MapName};
 
 /// One name that a map is asked about: the person's own, or that of a group of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +139,9 @@ fn may_have_members(group: &[u8]) -> bool {
 }
 
 impl Policy {
-    /// Whether a line of the maps of these `ways` turns on who is a member of what. Where none does,
-    /// no cluster need be asked.
-    #[must_use]
-    pub fn asks_members<'w>(&self, ways: impl IntoIterator<Item = &'w WayName>) -> bool {
-        let maps = ways.into_iter().filter_map(|way| self.ways.get(way)).flat_map(Maps::each);
-        let mut rules = maps.flat_map(|(map, _)| self.map.rules(map));
+    /// Whether a line of these `maps` turns on who is a member of what.
+    pub(super) fn asks_members(&self, maps: &Maps) -> bool {
+        let mut rules = maps.each().flat_map(|(map, _)| self.map.rules(map));
         rules.any(|rule| match rule.database_user() {
             DatabaseUserView::MemberOf(group) => may_have_members(group),
             _ => false,

@@ -185,10 +185,16 @@ fn check_notes_a_directory_that_shows_nobody_without_their_password() {
     assert!(note.starts_with(&place) && note.contains("nobody is looked up again"), "{note}");
 }
 
-/// Runs `check` as a user for whom the modes of files count: root is none.
+/// Runs `check` as a user for whom the modes of files count.
 fn check_as_nobody(machine: &Machine, directory: &Path) -> Outcome {
+    run_as_nobody(machine, directory, &["check"])
+}
+
+/// Runs a command as a user for whom the modes of files count: root is none.
+pub(super) fn run_as_nobody(machine: &Machine, directory: &Path, arguments: &[&str]) -> Outcome {
     let config = directory.join("pgbridge.toml");
-    let mut command = machine.command(&["check", "--config", config.to_str().expect("UTF-8")]);
+    let named = ["--config", config.to_str().expect("UTF-8")];
+    let mut command = machine.command(&[arguments, &named].concat());
     if rustix::process::geteuid().is_root() {
         let open = Permissions::from_mode(0o755);
         fs::set_permissions(directory.parent().expect("one"), open).expect("chmod");

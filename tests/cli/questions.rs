@@ -1,11 +1,12 @@
 //! What auditors ask the map on the command line, without any server.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::operate::{machine, run};
+use super::operate::{machine, run, run_as_nobody};
 use super::{Machine, Outcome};
 
 const CONFIG: &str = r#"[map]
@@ -274,13 +275,125 @@ fn no_secret_is_read_unless_a_server_must_be_asked() {
 }
 
 #[test]
-fn a_cluster_is_asked_only_where_a_line_turns_on_its_members() {
-    // Only the map of `corp` has a line with `+staff`, and nothing listens where the cluster is.
-    let eve = ["eve", "--cluster", "orders", "--role", "orders_read"];
-    let partner = answer(0, &[&["explain"][..], &eve, &["--way", "partner"]].concat());
-    assert_eq!(partner.stderr, "");
-    let corp = answer(1, &[&["explain"][..], &eve, &["--way", "corp"]].concat());
-    assert!(corp.stderr.contains("cluster orders does not say"), "{}", corp.stderr);
+fn a_cluster_is_asked_only_where_the_answer_turns_on_its_members() {
+    // Only the line of `dora` names a group role, and nothing listens where the cluster is.
+    let unasked: [(i32, &[&str]); 6] = [
+        (
+            0,
+            &["explain", "eve", "--cluster", "orders", "--role", "orders_read", "--way", "partner"],
+        ),
+        (1, &["explain", "eve", "--cluster", "orders", "--way", "corp"]),
+        (1, &["explain", "dora", "--cluster", "orders", "--role", "orders_owner", "--way", "corp"]),
+        (0, &["what-can", "alice", "--way", "corp"]),
+        (1, &["who-can", "orders_owner", "--cluster", "orders"]),
+        (0, &["who-can", "--duty", "auditor"]),
+    ];
+    for (code, arguments) in unasked {
+        assert_eq!(answer(code, arguments).stderr, "", "{arguments:?}");
+    }
+    let asked: [(i32, &[&str]); 3] = [
+        (2, &["explain", "dora", "--cluster", "orders", "--way", "corp"]),
+        (2, &["what-can", "dora", "--way", "corp"]),
+        (0, &["who-can", "orders_read", "--cluster", "orders"]),
+    ];
+    for (code, arguments) in asked {
+        let told = answer(code, arguments);
+        assert!(told.stderr.contains("cluster orders does not say"), "{}", told.stderr);
+        // And it says what would settle it.
+        assert!(told.stdout.contains("`--member GROUP=ROLE`"), "{}", told.stdout);
+    }
+}
+
+#[test]
+fn the_name_of_a_group_role_is_written_without_the_plus_of_a_line() {
+    let dora = |member: &str| {
+        let asked = explain(&["dora", "--role", "orders_read", "--member"]);
+        let (machine, directory) = office();
+        run(&machine, &directory, &[&asked[..], &[member]].concat())
+    };
+    dora("staff=orders_read").check(0, "");
+    for bad in ["+staff=orders_read", "+staff=", "staff=+orders_read"] {
+        dora(bad).check(2, "write the name without `+`");
+    }
+}
+
+/// The answer to a question about a map of one's own, whose other maps let nobody in.
+#[track_caller]
+fn answer_of(config: &str, map: &str, code: i32, arguments: &[&str]) -> Outcome {
+    let (machine, directory) = machine(config);
+    let rest =
+        "corp-groups none none\npartner none none\nduties none none\nduty-groups none none\n";
+    fs::write(directory.join("pg_ident.conf"), map.to_owned() + rest).expect("written");
+    let outcome = run(&machine, &directory, arguments);
+    assert_eq!(outcome.code, Some(code), "{}\n{}", outcome.stdout, outcome.stderr);
+    outcome
+}
+
+#[test]
+fn lines_by_which_nobody_comes_to_the_role_let_nobody_in() {
+    let map = "corp /^_ \\1\ncorp /^_.*$ orders_read\ncorp /^a(b|c)$ orders_\\1\n\
+               corp /a$^b orders_read\ncorp \"\" orders_read\n";
+    let asked = ["who-can", "orders_read", "--cluster", "orders"];
+    let nobody = answer_of(CONFIG, map, 1, &asked).stdout;
+    let somebody = map.replace("(b|c)", "(b|read)");
+    let story = [nobody, answer_of(CONFIG, &somebody, 0, &asked).stdout];
+    insta::assert_snapshot!(story.join("\n"));
+}
+
+/// What cannot be found out is no yes and no no.
+#[test]
+fn a_line_of_which_it_is_not_known_whether_it_is_anybodys_is_no_answer() {
+    let asked = ["who-can", "orders_read", "--cluster", "orders"];
+    let ahead = "corp /^(?=x)y orders_read\n";
+    let told = answer_of(CONFIG, ahead, 2, &asked).stdout;
+    assert!(told.contains("perhaps for nobody: that was not found out"), "{told}");
+    answer_of(CONFIG, &format!("{ahead}corp alice orders_read\n"), 0, &asked);
+}
+
+#[test]
+fn where_case_does_not_count_the_answers_say_so_and_how_it_is_spelled() {
+    let config = CONFIG.replacen("map = \"corp\"", "map = \"corp\"\ncaseins_users = true", 1);
+    assert_ne!(config, CONFIG);
+    let map = "corp Alice Orders_Read\n";
+    let of = |config: &str, code: i32, arguments: &[&str]| {
+        answer_of(config, map, code, arguments).stdout
+    };
+    let explain = explain(&["ALICE", "--role", "orders_read"]);
+    let who = ["who-can", "orders_read", "--cluster", "orders"];
+    insta::assert_snapshot!([of(&config, 0, &explain), of(&config, 0, &who)].join("\n"));
+    of(CONFIG, 1, &explain);
+    of(CONFIG, 1, &who);
+}
+
+/// That a user may not read a file says nothing of what the broker has in force.
+#[test]
+fn a_file_that_the_auditor_may_not_read_is_no_mistake_and_it_is_told_what_to_do() {
+    let (machine, directory) = office();
+    let map = directory.join("pg_ident.conf").display().to_string();
+    let included = directory.join("more.conf");
+    fs::write(&included, "corp eve orders_read\n").expect("written");
+    fs::write(&map, format!("{MAP}include more.conf\n")).expect("written");
+    let explain =
+        ["explain", "eve", "--cluster", "orders", "--role", "orders_read", "--way", "corp"];
+    let lint = ["map", "lint", "--fail-on", "error"];
+    let set = |path: &std::path::Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    for file in [PathBuf::from(&map), included, directory.join("pgbridge.toml")] {
+        run_as_nobody(&machine, &directory, &explain).check(0, "");
+        run_as_nobody(&machine, &directory, &lint).check(1, "");
+        set(&file, 0o000);
+        for question in [&explain[..], &lint] {
+            let told = run_as_nobody(&machine, &directory, question);
+            told.check(2, &format!("this user may not read {}: run this as", file.display()));
+            for said in ["mistake", "in force"] {
+                assert!(!told.stderr.contains(said), "{said} is in: {}", told.stderr);
+            }
+            let asks = told.stderr.contains("GET /v1/explain");
+            assert_eq!(asks, question == explain, "{}", told.stderr);
+        }
+        set(&file, 0o600);
+    }
 }
 
 #[test]

@@ -85,16 +85,30 @@ pub struct Member {
 
 /// Why a text is no member.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write GROUP=ROLE, such as staff=orders_read")]
-pub struct MemberError;
+pub enum MemberError {
+    /// It is no group with a role.
+    #[error("write GROUP=ROLE, such as staff=orders_read")]
+    Form,
+    /// A name begins with the `+` of a line, which is no part of it.
+    #[error(
+        "write the name without `+`, as the cluster has it: GROUP=ROLE, such as staff=orders_read"
+    )]
+    Plus,
+}
 
 impl FromStr for Member {
     type Err = MemberError;
 
     fn from_str(text: &str) -> Result<Self, MemberError> {
-        let (group, role) = text.split_once('=').ok_or(MemberError)?;
+        if text.starts_with('+') {
+            return Err(MemberError::Plus);
+        }
+        let (group, role) = text.split_once('=').ok_or(MemberError::Form)?;
         if group.is_empty() {
-            return Err(MemberError);
+            return Err(MemberError::Form);
+        }
+        if role.starts_with('+') {
+            return Err(MemberError::Plus);
         }
         let role = Some(role).filter(|role| !role.is_empty()).map(str::to_owned);
         Ok(Self { group: group.to_owned(), role })
@@ -155,7 +169,11 @@ mod tests {
         assert_eq!(member("staff=a=b"), Ok(("staff".into(), Some("a=b".into()))));
         assert_eq!(member("staff="), Ok(("staff".into(), None)));
         for bad in ["", "staff", "=a"] {
-            assert_eq!(member(bad), Err(MemberError), "{bad}");
+            assert_eq!(member(bad), Err(MemberError::Form), "{bad}");
         }
+        for bad in ["+staff", "+staff=a", "staff=+a"] {
+            assert_eq!(member(bad), Err(MemberError::Plus), "{bad}");
+        }
+        assert_eq!(member("st+aff=a+b"), Ok(("st+aff".into(), Some("a+b".into()))));
     }
 }

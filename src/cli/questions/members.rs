@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::config::{ClusterEntry, Config};
 use crate::lease::MarkerKey;
 use crate::mapping::{KnownMembers, Memberships, Policy};
-use crate::names::{ClusterName, WayName};
+use crate::names::ClusterName;
 
 /// What is known of the memberships, cluster by cluster.
 pub(super) struct Clusters {
@@ -22,20 +22,19 @@ pub(super) struct Clusters {
 }
 
 impl Clusters {
-    /// What is known of the memberships on the cluster `only`, or on all. They are asked when a line
-    /// of the maps of `ways` turns on it, and nothing was said of it.
+    /// What is known of the memberships. The clusters `to_ask`, on which the answer turns, are asked
+    /// when nothing was said of any.
     pub(super) async fn ask(
         source: &Source,
         said: &Members,
-        ways: &[&WayName],
-        only: Option<&ClusterName>,
+        to_ask: BTreeSet<ClusterName>,
     ) -> Self {
         let mut clusters = Self { known: BTreeMap::new(), otherwise: KnownMembers::nothing() };
         if !said.members.is_empty() {
             clusters.otherwise = as_said(said);
             return clusters;
         }
-        if !source.policy.asks_members(ways.iter().copied()) {
+        if to_ask.is_empty() {
             return clusters;
         }
         let config = match source.config() {
@@ -51,7 +50,7 @@ impl Clusters {
         let Config { clusters: entries, broker, .. } = config;
         for ClusterEntry { settings, .. } in entries {
             let name = settings.name.clone();
-            if only.is_some_and(|only| *only != name) {
+            if !to_ask.contains(&name) {
                 continue;
             }
             let prefix = broker.terms.role_prefix.clone();

@@ -21,7 +21,7 @@ const BOUNDS: SearchBounds = SearchBounds { people: 200_000, time: Duration::fro
 pub(in crate::cli) enum PeopleError {
     #[error(transparent)]
     Settings(#[from] LdapSettingsError),
-    #[error("way in {way}: {source}; no part of the answer is shown")]
+    #[error("way in {way}: no part of the answer is shown")]
     Search { way: WayName, source: SearchError },
     #[error("way in {way}: it cannot be said which groups they are in: {why}")]
     Unknown { way: WayName, why: Shown },

@@ -8,16 +8,22 @@ use crate::cli::table::{self, columns};
 use crate::cli::terminal::Shown;
 use crate::lease::{Again, LeaseExplanation};
 use crate::mapping::{
-    AskedLine, AskedMap, Cause, DutyAnswer, Earlier, Explanation, LentTerms, LineAnswer, LineSaid,
-    MapLine, NameOf, NetworkSaid, PlacedLine, RoleAnswer, Verdict, WhatCan, Who, WhoCan,
+    AskedLine, AskedMap, Cause, DutyAnswer, Explanation, LentTerms, LineAnswer, LineSaid, MapLine,
+    NameOf, NetworkSaid, PlacedLine, RoleAnswer, Verdict, WhatCan, Who, WhoCan, WhyNever,
 };
 
 /// Digits of a revision that are enough to tell two apart.
 const REVISION_DIGITS: usize = 12;
 
+/// Said where an answer turns on memberships that are not known.
+const UNTOLD_MEMBERS: &str = "  `--member GROUP=ROLE` says that the role is a member of the group, `--member GROUP=` that none is\n";
+
 /// Each explanation, and by which ways in nobody of the name could log in.
 pub(super) fn explanations(answer: &Explanations) -> String {
-    let texts = answer.explanations.iter().map(explanation);
+    let texts = answer.explanations.iter().map(|answer| {
+        let how = if answer.verdict == Verdict::Unknown { UNTOLD_MEMBERS } else { "" };
+        explanation(answer) + how
+    });
     joined(texts, &answer.left_out)
 }
 
@@ -122,7 +128,8 @@ fn asked_map(asked: &AskedMap) -> String {
         NameOf::Person => "",
         NameOf::Group => "group ",
     };
-    let head = format!("map {}, asked about {whose}`{}`", asked.map, asked.name);
+    let case = if asked.any_case { " (in any case)" } else { "" };
+    let head = format!("map {}, asked about {whose}`{}`{case}", asked.map, asked.name);
     let head = match count {
         0 if asked.lines.is_empty() => format!("{head}: it has no lines"),
         0 => head,
@@ -160,7 +167,7 @@ pub(super) fn who_can(answer: &WhoAnswer) -> String {
         let _ = write!(text, ", lent {}", Shown::new(terms_text(terms)));
     }
     if let Some(reason) = &who.not_lent {
-        let _ = write!(text, ": nobody may act as it, since {}", Shown::new(reason));
+        let _ = write!(text, ": {}", Shown::new(reason));
     }
     text.push('\n');
     text.push_str(&lines_of(who));
@@ -204,7 +211,7 @@ fn lines_of(who: &WhoCan) -> String {
         .lines
         .iter()
         .map(|line| {
-            let mut row = vec![whom(&line.who, line.at.of), asked(&line.at)];
+            let mut row = vec![whom(&line.who, &line.at), asked(&line.at)];
             row.extend(with_line(&line.at.line, &condition(line)));
             row
         })
@@ -213,7 +220,7 @@ fn lines_of(who: &WhoCan) -> String {
         .ends
         .iter()
         .map(|line| {
-            let mut row = vec![whom(&line.who, line.at.of), asked(&line.at)];
+            let mut row = vec![whom(&line.who, &line.at), asked(&line.at)];
             row.extend(with_line(&line.at.line, "where \\1 has nothing to stand for"));
             row
         })
@@ -222,37 +229,51 @@ fn lines_of(who: &WhoCan) -> String {
         .never
         .iter()
         .map(|line| {
-            let earlier = match line.which {
-                Earlier::LetsIn => format!("{} lets them in already", line.because_of),
-                Earlier::EndsTheScan => format!("{} denies before it", line.because_of),
+            let earlier = line.because_of.as_ref().map(ToString::to_string).unwrap_or_default();
+            let why = match line.which {
+                WhyNever::LetsIn => format!("{earlier} lets them in already"),
+                WhyNever::EndsTheScan => format!("{earlier} denies before it"),
+                WhyNever::AboutNobody => "it is about no name that anybody can have".to_owned(),
             };
-            with_line(&line.at.line, &earlier)
+            with_line(&line.at.line, &why)
         })
         .collect();
     let mut text = if lets_in.is_empty() {
         "  no line lets anybody in\n".to_owned()
     } else {
-        section("lines that let in", &lets_in)
+        let head = match who.not_lent {
+            None => "lines that let in",
+            Some(_) => "lines that would let in if the cluster lent it",
+        };
+        section(head, &lets_in)
     };
     text.push_str(&section(
         "lines that end the scan, which denies, so that no later line or group is asked",
         &ends,
     ));
-    text.push_str(&section("lines that never decide", &never));
-    if who.unlisted_lines > 0 {
-        let _ = writeln!(text, "  {} more lines matter and are not listed", who.unlisted_lines);
+    if who.not_lent.is_none() && who.lines.iter().any(|line| line.if_member_of.is_some()) {
+        text.push_str(UNTOLD_MEMBERS);
     }
-    text
+    text.push_str(&section("lines by which nobody comes in", &never));
+    text + &unlisted(who.unlisted_lines)
 }
 
-fn whom(who: &Who, of: NameOf) -> Shown {
-    let noun = match of {
+fn unlisted(lines: usize) -> String {
+    match lines {
+        0 => String::new(),
+        lines => format!("  {lines} more lines matter and are not listed\n"),
+    }
+}
+
+fn whom(who: &Who, at: &PlacedLine) -> Shown {
+    let noun = match at.of {
         NameOf::Person => "person",
         NameOf::Group => "group",
     };
     Shown::new(match who {
+        Who::Name(name) if at.any_case => format!("{noun} `{name}`, in any case"),
         Who::Name(name) => format!("{noun} `{name}`"),
-        Who::Everybody => match of {
+        Who::Everybody => match at.of {
             NameOf::Person => "everybody".to_owned(),
             NameOf::Group => "every group".to_owned(),
         },
@@ -267,6 +288,12 @@ fn condition(line: &crate::mapping::LineLetsIn) -> String {
     let mut parts = Vec::new();
     if let Some(group) = &line.if_member_of {
         parts.push(format!("if the role is a member of `{group}`, which is not known"));
+    }
+    if let Some(role) = &line.role_spelled {
+        parts.push(format!("the line has `{role}` for the role, and case does not count"));
+    }
+    if line.perhaps_nobody {
+        parts.push("perhaps for nobody: that was not found out".to_owned());
     }
     if !line.but_for.is_empty() {
         let places: Vec<String> = line.but_for.iter().map(ToString::to_string).collect();
@@ -288,7 +315,10 @@ fn unasked(map: &str) -> String {
 fn what_can(answer: &WhatCan) -> String {
     let who = format!("`{}` (way in {})", answer.system_user, answer.way);
     let who = Shown::new(who);
-    let unasked = answer.unasked_group_map.as_deref().map(unasked).unwrap_or_default();
+    let mut unasked = answer.unasked_group_map.as_deref().map(unasked).unwrap_or_default();
+    if answer.roles.iter().any(|role| role.answer.verdict == Verdict::Unknown) {
+        unasked.push_str(UNTOLD_MEMBERS);
+    }
     let revision = revision(&answer.map_revision, answer.postgres);
     if answer.roles.is_empty() && answer.duties.is_empty() {
         let by = if unasked.is_empty() { "" } else { " by this name alone" };
@@ -409,20 +439,7 @@ mod tests {
 
     #[test]
     fn lines_that_are_not_listed_are_told() {
-        let mut who = WhoCan {
-            cluster: None,
-            role: "auditor".to_owned(),
-            terms: None,
-            not_lent: None,
-            lines: Vec::new(),
-            ends: Vec::new(),
-            never: Vec::new(),
-            unlisted_lines: 0,
-            postgres: 16,
-            map_revision: String::new(),
-        };
-        assert_eq!(lines_of(&who), "  no line lets anybody in\n");
-        who.unlisted_lines = 3;
-        assert!(lines_of(&who).ends_with("\n  3 more lines matter and are not listed\n"));
+        assert_eq!(unlisted(0), "");
+        assert_eq!(unlisted(3), "  3 more lines matter and are not listed\n");
     }
 }

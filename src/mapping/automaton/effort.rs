@@ -38,8 +38,13 @@ impl<'c> Effort<'c> {
     /// was called off; from then on it always is.
     pub(crate) fn pay(&self, steps: usize) -> bool {
         let left = self.left.get().saturating_sub(steps);
-        self.left.set(if (self.is_called_off)() { 0 } else { left });
+        self.left.set(if self.is_called_off() { 0 } else { left });
         !self.is_spent()
+    }
+
+    /// Whether nobody wants the answer any more. Whoever counts no steps asks this.
+    pub(crate) fn is_called_off(&self) -> bool {
+        (self.is_called_off)()
     }
 
     /// Whether an answer may be unfinished, for nothing is left.

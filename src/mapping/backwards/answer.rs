@@ -1,6 +1,7 @@
 //! What is told of who may act as what, as people and programs read it.
 
 use std::fmt;
+use std::ops::Not;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,11 +23,12 @@ pub struct WhoCan {
     /// The terms on which the cluster lends the role; left out when it does not, and for a duty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terms: Option<LentTerms>,
-    /// That the cluster does not lend the role, and what it lends; nobody may act as the role then,
-    /// whatever the lines say.
+    /// That the cluster does not lend the role, and what it lends; nobody gets the role from pgbridge
+    /// then, whatever the lines say.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
-        example = "cluster `orders` does not lend role `orders_raed`; did you mean `orders_read`?"
+        example = "cluster `orders` does not lend role `orders_raed` (no `[[cluster.profile]]` of it \
+            names the role), so that nobody gets it from pgbridge; did you mean `orders_read`?"
     )]
     pub not_lent: Option<String>,
     /// The lines that let somebody in, way by way, in the order in which they are asked; at most
@@ -35,7 +37,8 @@ pub struct WhoCan {
     /// The lines that end the scan for whom they are about, since `\1` has nothing to stand for:
     /// denied, also where a later line or group would let them in; at most 10000.
     pub ends: Vec<LineEnds>,
-    /// The lines that give the role and never decide; at most 10000.
+    /// The lines that give the role and let nobody in, at most 10000: an earlier line decides for each
+    /// whom they are about, or they are about no name that anybody can have.
     pub never: Vec<LineNever>,
     /// Lines of all three kinds that are not listed, since there are too many of their kind.
     #[schema(example = 0)]
@@ -59,6 +62,10 @@ pub struct PlacedLine {
     pub map: String,
     /// Whether it is asked about people or about groups.
     pub of: NameOf,
+    /// Whether every spelling in upper and lower case of the names that it spells out is meant: its
+    /// map is used with `caseins_users`. Left out when it is not.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub any_case: bool,
     /// The line.
     #[serde(flatten)]
     pub line: MapLine,
@@ -76,6 +83,14 @@ pub struct LineLetsIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "staff")]
     pub if_member_of: Option<String>,
+    /// How it spells the role, where upper and lower case are others than was asked and do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Orders_Read")]
+    pub role_spelled: Option<String>,
+    /// That it was not found out whether anybody at all comes by it, for that would take too long or
+    /// cannot be said of its regular expression. Left out where somebody does.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub perhaps_nobody: bool,
     /// The first lines before it that end the scan for some whom it is about, at most 20; `ends` has
     /// what is written there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -141,26 +156,30 @@ pub struct LineEnds {
     pub who: Who,
 }
 
-/// A line that gives the role and never decides.
+/// A line that gives the role and lets nobody in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LineNever {
     /// The line, and where it is asked.
     #[serde(flatten)]
     pub at: PlacedLine,
-    /// The earlier line that decides in its place.
-    pub because_of: LinePlace,
-    /// What that does: it lets them in already, or it ends the scan, which denies.
-    pub which: Earlier,
+    /// The earlier line that decides in its place, or the last of several; left out when it is about
+    /// nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because_of: Option<LinePlace>,
+    /// Why: what that line does, or that it is about nobody.
+    pub which: WhyNever,
 }
 
-/// What an earlier line does.
+/// Why a line lets nobody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Earlier {
-    /// It lets the same in.
+pub enum WhyNever {
+    /// An earlier line lets the same in.
     LetsIn,
-    /// It ended in an error, which denies.
+    /// An earlier line ends in an error, which denies.
     EndsTheScan,
+    /// It is about no name that anybody can have.
+    AboutNobody,
 }
 
 /// An answer, and the line that it rests on.

@@ -25,14 +25,13 @@ pub(super) type Steps = Vec<(usize, Said)>;
 
 impl<'m> RoleLines<'m> {
     pub(super) fn of(map: &'m IdentMap, name: &'m MapName, case: Case, sought: Sought<'m>) -> Self {
-        let Sought { role, members } = sought;
+        let Sought { role, members, .. } = sought;
         let (role, memberships) = (role.as_bytes(), members.memberships());
         let asked = Question { map: name, system_user: b"", role, case, members: memberships };
         let mut lines = Self { asked, members, rules: Vec::new(), index: Index::default() };
         let mut seen = Seen::default();
-        for rule in map.rules(name) {
-            lines.push(rule, &mut seen);
-        }
+        let rules = map.rules(name).take_while(|_| !sought.effort.is_called_off());
+        rules.for_each(|rule| lines.push(rule, &mut seen));
         lines.index = Index::of(lines.rules.iter().copied());
         lines
     }
@@ -59,7 +58,8 @@ impl<'m> RoleLines<'m> {
         self.rules.push(rule);
     }
 
-    fn said(&self, rule: RuleView<'_>, name: &[u8]) -> Said {
+    /// What a line says of `name`.
+    pub(super) fn said(&self, rule: RuleView<'_>, name: &[u8]) -> Said {
         Said::by(rule, &Question { system_user: name, ..self.asked }, self.members)
     }
 
@@ -102,7 +102,7 @@ impl<'m> RoleLines<'m> {
     }
 
     /// The lines that may be about `name`, in file order.
-    fn about(&self, name: &[u8]) -> impl Iterator<Item = (usize, RuleView<'m>)> {
+    pub(super) fn about(&self, name: &[u8]) -> impl Iterator<Item = (usize, RuleView<'m>)> {
         let places = self.index.that_may_match(name).into_iter();
         places.filter_map(|place| Some((place, *self.rules.get(place)?)))
     }
@@ -138,5 +138,23 @@ impl RoleLines<'_> {
     /// Whether the case of letters counts in names.
     pub(super) fn case(&self) -> Case {
         self.asked.case
+    }
+
+    /// The map whose lines they are.
+    pub(super) fn map(&self) -> &'_ MapName {
+        self.asked.map
+    }
+
+    /// How a line that gives the role spells it, where that is not how it is asked for.
+    pub(super) fn role_spelled(&self, rule: RuleView<'_>) -> Option<String> {
+        match rule.database_user() {
+            DatabaseUserView::Literal(name) if name != self.asked.role => Some(readable(name)),
+            _ => None,
+        }
+    }
+
+    /// The role that is asked for.
+    pub(super) fn role(&self) -> &[u8] {
+        self.asked.role
     }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::answer::{Earlier, LineEnds, LineLetsIn, LineNever, LinePlace, PlacedLine, Who, WhoCan};
+use super::answer::{
+    LineEnds, LineLetsIn, LineNever, LinePlace, PlacedLine, Who, WhoCan, WhyNever,
+};
 use super::lines::{Gives, RoleLines};
+use super::reach::{Reach, Reaches};
+use crate::mapping::automaton::Effort;
 use crate::mapping::explain::LISTED_MAX;
 use crate::mapping::scan::{MapLine, Of, Said, readable};
-use crate::mapping::{Case, RuleView, SystemUserView};
+use crate::mapping::{Case, Dialect, RuleView, SystemUserView};
 use crate::names::{MapName, WayName};
 
 /// Most lines that are named as ending the scan before each line that lets somebody in: a map may
@@ -19,6 +23,8 @@ pub(super) struct Ending {
     lines: Vec<LinePlace>,
     /// How many are not among them.
     others: usize,
+    /// The line that leaves nobody to the maps after its own, if one does, and what it does.
+    all: Option<(LinePlace, WhyNever)>,
 }
 
 impl Ending {
@@ -38,6 +44,8 @@ pub(super) struct Survey<'s> {
     pub(super) map: &'s MapName,
     pub(super) of: Of,
     pub(super) lines: &'s RoleLines<'s>,
+    pub(super) dialect: Dialect,
+    pub(super) effort: &'s Effort<'s>,
 }
 
 impl Survey<'_> {
@@ -45,19 +53,25 @@ impl Survey<'_> {
     pub(super) fn write(&self, answer: &mut WhoCan, ending: &mut Ending) {
         // Those that decide for all whom they are about, by their regular expression.
         let mut deciding: HashMap<Vec<u8>, RuleView<'_>> = HashMap::new();
+        let mut reaches = Reaches::of(self.lines, self.dialect, self.effort);
         for (index, rule) in self.lines.rules.iter().copied().enumerate() {
+            if self.effort.is_called_off() {
+                return;
+            }
             match rule.system_user() {
                 SystemUserView::Literal(name) => {
-                    self.write_name(index, rule, name, ending, answer);
+                    self.write_name(index, rule, name, (&reaches, ending), answer);
                 }
                 SystemUserView::Pattern(pattern) => {
                     if let Some(earlier) = deciding.get(pattern).or_else(|| deciding.get(&b""[..]))
                     {
-                        self.write_never(rule, *earlier, Earlier::LetsIn, answer);
+                        let earlier = LinePlace::of(*earlier);
+                        self.write_never(rule, Some(earlier), WhyNever::LetsIn, answer);
                         continue;
                     }
-                    self.write_pattern(rule, pattern, ending, answer);
+                    self.write_pattern(index, rule, pattern, (&reaches, ending), answer);
                     if rule.may_fail() {
+                        reaches.push(index, rule);
                         ending.push(LinePlace::of(rule));
                     } else if self.lines.gives(rule) == Gives::Role {
                         let all =
@@ -67,6 +81,7 @@ impl Survey<'_> {
                 }
             }
         }
+        ending.all = ending.all.take().or_else(|| reaches.end_of_all());
     }
 
     /// A line with a name: what decides for that name is known to the end. Where case does not
@@ -76,9 +91,12 @@ impl Survey<'_> {
         index: usize,
         rule: RuleView<'_>,
         name: &[u8],
-        ending: &Ending,
+        (reaches, ending): (&Reaches<'_>, &Ending),
         answer: &mut WhoCan,
     ) {
+        if name.is_empty() {
+            return self.write_never(rule, None, WhyNever::AboutNobody, answer);
+        }
         let is_one_name = self.lines.case() == Case::Sensitive;
         let counts = |step: usize| is_one_name || !self.lines.is_pattern(step);
         let is_decisive = |said: &Said| !matches!(said, Said::Unknown { .. });
@@ -99,15 +117,17 @@ impl Survey<'_> {
                     Said::Unknown { group } => Some(readable(&group)),
                     _ => None,
                 };
-                self.write_lets_in(rule, who, group, but_for, answer);
+                let reach =
+                    if is_one_name { Reach::Somebody } else { reaches.by_spellings(index, name) };
+                self.write_reach(rule, reach, (who, group), (ending, but_for), answer);
             }
             Some((step, said)) => {
                 let Some(earlier) = self.lines.rules.get(step).copied() else { return };
                 let which = match said {
-                    Said::Fails { .. } => Earlier::EndsTheScan,
-                    _ => Earlier::LetsIn,
+                    Said::Fails { .. } => WhyNever::EndsTheScan,
+                    _ => WhyNever::LetsIn,
                 };
-                self.write_never(rule, earlier, which, answer);
+                self.write_never(rule, Some(LinePlace::of(earlier)), which, answer);
             }
             None => {}
         }
@@ -115,9 +135,10 @@ impl Survey<'_> {
 
     fn write_pattern(
         &self,
+        index: usize,
         rule: RuleView<'_>,
         pattern: &[u8],
-        ending: &Ending,
+        (reaches, ending): (&Reaches<'_>, &Ending),
         answer: &mut WhoCan,
     ) {
         if rule.may_fail() {
@@ -138,34 +159,58 @@ impl Survey<'_> {
                 (Who::Capture { pattern, capture }, None)
             }
         };
-        self.write_lets_in(rule, who, group, ending, answer);
+        let reach = reaches.by_pattern(index, rule);
+        self.write_reach(rule, reach, (who, group), (ending, ending), answer);
     }
 
-    fn write_lets_in(
+    /// Tells a line that gives the role, by who comes by it.
+    fn write_reach(
         &self,
         rule: RuleView<'_>,
-        who: Who,
-        if_member_of: Option<String>,
-        ending: &Ending,
+        reach: Reach,
+        (who, if_member_of): (Who, Option<String>),
+        (ending, but_for): (&Ending, &Ending),
         answer: &mut WhoCan,
     ) {
+        let perhaps_nobody = match reach {
+            Reach::OtherRoles => return,
+            Reach::NoName => return self.write_never(rule, None, WhyNever::AboutNobody, answer),
+            Reach::Decided(line, which) => {
+                return self.write_never(rule, Some(line), which, answer);
+            }
+            Reach::Somebody => false,
+            Reach::Unknown => true,
+        };
+        if let Some((line, which)) = ending.all.clone() {
+            return self.write_never(rule, Some(line), which, answer);
+        }
         list(&mut answer.lines, &mut answer.unlisted_lines, || {
-            let Ending { lines, others } = ending;
+            let Ending { lines, others, .. } = but_for;
             let (at, but_for, but_for_others) = (self.at(rule), lines.clone(), *others);
-            LineLetsIn { at, who, if_member_of, but_for, but_for_others }
+            let role_spelled = self.lines.role_spelled(rule);
+            LineLetsIn {
+                at,
+                who,
+                if_member_of,
+                role_spelled,
+                perhaps_nobody,
+                but_for,
+                but_for_others,
+            }
         });
     }
 
     fn write_never(
         &self,
         rule: RuleView<'_>,
-        earlier: RuleView<'_>,
-        which: Earlier,
+        because_of: Option<LinePlace>,
+        which: WhyNever,
         answer: &mut WhoCan,
     ) {
-        list(&mut answer.never, &mut answer.unlisted_lines, || {
-            let because_of = LinePlace::of(earlier);
-            LineNever { at: self.at(rule), because_of, which }
+        list(&mut answer.never, &mut answer.unlisted_lines, || LineNever {
+            at: self.at(rule),
+            because_of,
+            which,
         });
     }
 
@@ -174,6 +219,7 @@ impl Survey<'_> {
             way: self.way.map(ToString::to_string),
             map: self.map.to_string(),
             of: self.of.into(),
+            any_case: self.lines.case() == Case::Insensitive,
             line: MapLine::of(rule),
         }
     }

@@ -10,11 +10,13 @@ use crate::mapping::explain::{LISTED_MAX, NameOf};
 use crate::mapping::{Case, Considered, MapDecision, Members, Question};
 
 fn who(file: &str, asked: &str, members: &KnownMembers) -> WhoCan {
-    policy(file, Case::Sensitive).who_can(&cluster(), &role(asked), members).unwrap()
+    policy(file, Case::Sensitive)
+        .who_can(&cluster(), &role(asked), members, &Effort::default())
+        .unwrap()
 }
 
 #[track_caller]
-fn check(file: &str, asked: &str, lines: &[(u32, Who)], ends: &[u32], never: &[(u32, Earlier)]) {
+fn check(file: &str, asked: &str, lines: &[(u32, Who)], ends: &[u32], never: &[(u32, WhyNever)]) {
     let answer = who(file, asked, &KnownMembers::nothing());
     let found: Vec<_> =
         answer.lines.iter().map(|line| (line.at.line.line, line.who.clone())).collect();
@@ -56,7 +58,7 @@ fn the_lines_that_give_a_role_are_found_with_whom_they_let_in() {
 
 #[test]
 fn a_line_behind_one_that_decides_never_does() {
-    use Earlier::{EndsTheScan, LetsIn};
+    use WhyNever::{EndsTheScan, LetsIn};
 
     check(
         "p alice r\np alice r\np alice all\n",
@@ -80,6 +82,92 @@ fn a_line_after_one_that_may_fail_says_for_whom_it_does_not_hold() {
         |at: usize| -> Vec<u32> { answer.lines[at].but_for.iter().map(|line| line.line).collect() };
     assert_eq!(answer.lines.iter().map(|line| line.at.line.line).collect::<Vec<_>>(), [2, 3]);
     assert_eq!((but_for(0), but_for(1)), (vec![1], vec![1]));
+}
+
+#[test]
+fn a_line_by_which_nobody_comes_to_the_role_lets_nobody_in() {
+    use WhyNever::{AboutNobody, EndsTheScan};
+
+    let pattern = |pattern: &str| Who::Pattern(pattern.to_owned());
+    // An earlier line ends the scan for every name that the line is about; behind it, it does not.
+    check("p /^_ \\1\np /^_.*$ r\n", "r", &[], &[1], &[(2, EndsTheScan)]);
+    check("p /^_ \\1\np /^a.*$ r\n", "r", &[(2, pattern("^a.*$"))], &[1], &[]);
+    check("p /^_.*$ r\np /^_ \\1\n", "r", &[(1, pattern("^_.*$"))], &[2], &[]);
+    let two = "p /^a \\1\np /^b \\1\n";
+    check(&format!("{two}p /^[ab] r\n"), "r", &[], &[1, 2], &[(3, EndsTheScan)]);
+    check(&format!("{two}p /^[abc] r\n"), "r", &[(3, pattern("^[abc]"))], &[1, 2], &[]);
+    // One that ends it for some: these are all of them, or not.
+    check("p /^(b)?ob$ \\1\np /^ob$ r\n", "r", &[], &[1], &[(2, EndsTheScan)]);
+    check("p /^(b)?ob$ \\1\np /^b?ob$ r\n", "r", &[(2, pattern("^b?ob$"))], &[1], &[]);
+    // Nobody's `\1` makes the role: it gives others.
+    let capture = Who::Capture { pattern: "^a(b|c)$".to_owned(), capture: "b".to_owned() };
+    check("p /^a(b|c)$ o\\1\n", "ob", &[(1, capture)], &[], &[]);
+    check("p /^a(x|c)$ o\\1\n", "ob", &[], &[], &[]);
+    // No name at all, and none that anybody can have.
+    check("p /a$^b r\n", "r", &[], &[], &[(1, AboutNobody)]);
+    check("p /a$^b \\1\np a r\n", "r", &[(2, name("a"))], &[1], &[]);
+    check("p \"\" r\ng \"\" r\n", "r", &[], &[], &[(1, AboutNobody), (2, AboutNobody)]);
+    // Whoever is denied by name is asked about no group.
+    check("p /^.*$ \\1\ng cn=a r\n", "r", &[], &[1], &[(2, EndsTheScan)]);
+    check("p /^.*a$ \\1\ng cn=a r\n", "r", &[(2, name("cn=a"))], &[1], &[]);
+}
+
+#[test]
+fn where_case_does_not_count_earlier_lines_may_deny_every_spelling() {
+    let lines = |file: &str| -> (Vec<u32>, Vec<u32>) {
+        let policy = policy(file, Case::Insensitive);
+        let (members, effort) = (KnownMembers::nothing(), Effort::default());
+        let answer = policy.who_can(&cluster(), &role("r"), &members, &effort).unwrap();
+        let lines = answer.lines.iter().map(|line| line.at.line.line).collect();
+        (lines, answer.never.iter().map(|line| line.at.line.line).collect())
+    };
+    assert_eq!(lines("p /^[Aa][Ll]$ \\1\np al r\n"), (vec![], vec![2]));
+    assert_eq!(lines("p /^[Aa]l$ \\1\np al r\n"), (vec![2], vec![]));
+}
+
+#[test]
+fn where_case_does_not_count_a_line_is_told_with_its_spelling_and_that() {
+    let first = |file: &str, case: Case| {
+        let (members, effort) = (KnownMembers::nothing(), Effort::default());
+        let who = policy(file, case).who_can(&cluster(), &role("r"), &members, &effort).unwrap();
+        let line = who.lines.into_iter().next().unwrap();
+        (line.at.any_case, line.who, line.role_spelled)
+    };
+    let alice = || name("Alice");
+    assert_eq!(first("p Alice R\n", Case::Insensitive), (true, alice(), Some("R".to_owned())));
+    assert_eq!(first("p Alice r\n", Case::Insensitive), (true, alice(), None));
+    assert_eq!(first("p Alice r\n", Case::Sensitive), (false, alice(), None));
+}
+
+/// Too much may be told, never too little; and that it may be too much is told with it.
+#[test]
+fn a_line_is_told_also_where_it_takes_too_long_to_find_out_whether_anybody_comes_by_it() {
+    let policy = policy("p /^_ \\1\np /^_.*$ r\np /^a.*$ r\np bob r\n", Case::Sensitive);
+    let lines = |effort: &Effort<'_>| -> Vec<(u32, bool)> {
+        let who = policy.who_can(&cluster(), &role("r"), &KnownMembers::nothing(), effort).unwrap();
+        who.lines.iter().map(|line| (line.at.line.line, line.perhaps_nobody)).collect()
+    };
+    assert_eq!(lines(&Effort::of(1)), [(2, true), (3, true), (4, false)]);
+    assert_eq!(lines(&Effort::default()), [(3, false), (4, false)]);
+    // However much was spent, nothing that lets somebody in is left out.
+    for steps in (0..3000).step_by(7) {
+        let told = lines(&Effort::of(steps));
+        assert!(told.iter().any(|(line, _)| *line == 3), "{steps}: {told:?}");
+    }
+}
+
+#[test]
+fn whether_a_cluster_is_asked_who_may_turns_on_lines_that_let_in() {
+    let turns = |file: &str, asked: &str| {
+        let effort = Effort::default();
+        policy(file, Case::Sensitive).who_turns_on_members(&cluster(), &role(asked), &effort)
+    };
+    assert!(turns("p alice +g1\n", "r") && turns("g cn=a +g1\n", "r"));
+    assert!(!turns("p alice +g1\n", "elsewhere"), "it is not lent");
+    assert!(!turns("p alice r\nother alice +g1\n", "r") && !turns("p alice r\np bob +\n", "r"));
+    // An earlier line decides for whomever it is about.
+    assert!(!turns("p alice r\np alice +g1\n", "r") && turns("p alice r\np alice +g1\n", "ob"));
+    assert!(!turns("p /^a \\1\np alice +g1\n", "r"));
 }
 
 #[test]
@@ -125,7 +213,9 @@ fn the_lines_of_one_answer_are_listed_in_part_and_the_others_counted() {
 fn where_case_does_not_count_a_line_holds_for_every_spelling_of_its_name() {
     let lines = |case: Case| -> (Vec<u32>, Vec<u32>) {
         let policy = policy("p /^al.*$ r\np alice r\np Alice r\n", case);
-        let answer = policy.who_can(&cluster(), &role("r"), &KnownMembers::nothing()).unwrap();
+        let answer = policy
+            .who_can(&cluster(), &role("r"), &KnownMembers::nothing(), &Effort::default())
+            .unwrap();
         let lines = answer.lines.iter().map(|line| line.at.line.line).collect();
         (lines, answer.never.iter().map(|line| line.at.line.line).collect())
     };
@@ -149,15 +239,18 @@ fn a_group_role_lets_in_when_its_members_are_known_and_perhaps_when_not() {
 fn a_role_that_is_not_lent_is_nobodys() {
     let policy = policy("p alice all\n", Case::Sensitive);
     let (role, members) = (role("elsewhere"), KnownMembers::nothing());
-    let who = policy.who_can(&cluster(), &role, &members).unwrap();
+    let who = policy.who_can(&cluster(), &role, &members, &Effort::default()).unwrap();
     assert!(who.terms.is_none());
-    let said = "cluster `orders` does not lend role `elsewhere`; there is `r`, `alice`, `ob`, `g1`";
+    let said = "cluster `orders` does not lend role `elsewhere` (no `[[cluster.profile]]` of it names \
+                the role), so that nobody gets it from pgbridge; there is `r`, `alice`, `ob`, `g1`";
     assert_eq!(who.not_lent.as_deref(), Some(said));
     let alice = [person("alice", &[])];
     assert_eq!(policy.who_of(&cluster(), &role, &members, &alice), Ok(Vec::new()));
-    let can = policy.what_can(&alice[0], |_| &members).unwrap();
+    let can = policy.what_can(&alice[0], |_| &members, &Effort::default()).unwrap();
     assert_eq!(can.roles.len(), ROLES.len());
-    assert!(policy.who_can(&"nowhere".parse().unwrap(), &role, &members).is_err());
+    assert!(
+        policy.who_can(&"nowhere".parse().unwrap(), &role, &members, &Effort::default()).is_err()
+    );
 }
 
 #[test]
@@ -168,7 +261,7 @@ fn somebody_is_told_all_that_they_may_act_as_and_what_a_failing_line_takes() {
     let policy = policy(file, Case::Sensitive);
     let members = KnownMembers::nothing();
     let can = |name: &str, groups: &[&str]| -> Vec<(String, Verdict, u32, Option<String>)> {
-        let can = policy.what_can(&person(name, groups), |_| &members).unwrap();
+        let can = policy.what_can(&person(name, groups), |_| &members, &Effort::default()).unwrap();
         let line = |RoleAnswer { role, answer, .. }: RoleAnswer| {
             (role, answer.verdict, answer.line.line, answer.group)
         };
@@ -224,8 +317,9 @@ proptest! {
             };
             for asked in ROLES {
                 for world in worlds() {
-                    let answer = policy.who_can(&cluster(), &role(asked), &known(&world)).unwrap();
-                    for name in NAMES.into_iter().chain(GROUPS) {
+                    let answer = policy.who_can(&cluster(), &role(asked), &known(&world), &Effort::default()).unwrap();
+                    // Nobody is called nothing.
+                    for name in NAMES.into_iter().chain(GROUPS).filter(|name| !name.is_empty()) {
                         let somebody = match of {
                             NameOf::Person => person(name, &[]),
                             NameOf::Group => person("nobody", &[name]),
@@ -279,7 +373,7 @@ proptest! {
         let policy = policy(&file, case);
         for world in worlds() {
             let members = known(&world);
-            let can = policy.what_can(&person, |_| &members).unwrap();
+            let can = policy.what_can(&person, |_| &members, &Effort::default()).unwrap();
             let told: Vec<_> = can
                 .roles
                 .iter()
@@ -309,7 +403,7 @@ proptest! {
             let explained: Vec<_> = people
                 .iter()
                 .filter_map(|person| {
-                    let can = policy.what_can(person, |_| &members).unwrap();
+                    let can = policy.what_can(person, |_| &members, &Effort::default()).unwrap();
                     let answer = can.roles.into_iter().find(|answer| answer.role == asked)?;
                     let verdict = answer.answer.verdict;
                     let is_denied = verdict == Verdict::Denied;
@@ -361,8 +455,8 @@ proptest! {
                 let entitled = policy.entitle(&identity, "orders", asked, HOME, &members);
                 let Ok(entitled) = entitled else { continue };
                 let line = entitled.rule().line;
-                let who = policy.who_can(&cluster(), &role(asked), &known(&world)).unwrap();
-                let may = policy.who_can(&cluster(), &role(asked), &KnownMembers::nothing());
+                let who = policy.who_can(&cluster(), &role(asked), &known(&world), &Effort::default()).unwrap();
+                let may = policy.who_can(&cluster(), &role(asked), &KnownMembers::nothing(), &Effort::default());
                 for who in [who, may.unwrap()] {
                     let has = |lines: &[u32]| lines.contains(&line);
                     let lines: Vec<_> = who.lines.iter().map(|line| line.at.line.line).collect();
@@ -391,14 +485,14 @@ proptest! {
             };
             let named: Vec<_> = policy.who_of_duty(duty, &people);
             let named: Vec<_> = named.iter().map(|person| person.system_user.as_str()).collect();
-            let who = policy.who_has(duty);
+            let who = policy.who_has(duty, &Effort::default()).unwrap();
             let members = KnownMembers::nothing();
             let mut having = Vec::new();
             for person in &people {
-                let explained = policy.explain_duty(person.names(), None, duty);
+                let explained = policy.explain_duty(person.names(), None, duty, &Effort::default()).unwrap();
                 prop_assert_eq!(explained.verdict == Verdict::Allowed, has(person));
                 prop_assert_ne!(explained.verdict, Verdict::Unknown);
-                let can = policy.what_can(person, |_| &members).unwrap();
+                let can = policy.what_can(person, |_| &members, &Effort::default()).unwrap();
                 let told = can.duties.iter().any(|told| {
                     told.duty == duty.as_str() && told.answer.verdict == Verdict::Allowed
                 });
@@ -409,6 +503,57 @@ proptest! {
                 }
             }
             prop_assert_eq!(named, having);
+        }
+    }
+}
+
+/// Names of which one is let in by each line of [`maps`] that lets anybody in, whatever lines are
+/// before it.
+const TRIED: [&str; 30] = [
+    "alice", "Alice", "ALICE", "bob", "Bob", "BOB", "ob", "a", "r", "R", "x@y", "X@Y", "cn=a",
+    "CN=a", "cn=r", "CN=R", "o", "O", "b", "ab", "al", "aa", "zz", "cn=alice", "cn=ob", "cn=g1",
+    "cn=b", "cn=o", "g1", "bz",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// A line by which nobody comes to the role is not told to let anybody in.
+    #[test]
+    fn by_each_line_that_is_told_to_let_in_somebody_comes_to_the_role(
+        file in maps(), case in cases(),
+    ) {
+        let policy = policy(&file, case);
+        let maps = &policy.ways[&way()];
+        for asked in ROLES {
+            for world in worlds() {
+                let effort = Effort::default();
+                let answer = policy.who_can(&cluster(), &role(asked), &known(&world), &effort).unwrap();
+                for line in &answer.lines {
+                    prop_assert!(!line.perhaps_nobody, "{:#?}", line);
+                    let map = match line.at.of {
+                        NameOf::Person => &maps.map,
+                        NameOf::Group => &maps.group_map,
+                    };
+                    let map = map.as_ref().unwrap();
+                    let rule = policy.map.rules(map).find(|rule| rule.reference().line == line.at.line.line);
+                    let comes = |name: &str| {
+                        let (system_user, role) = (name.as_bytes(), asked.as_bytes());
+                        let question = Question { map, system_user, role, case, members: &world };
+                        if !matches!(rule.unwrap().consider(&question), Considered::Allows { .. }) {
+                            return false;
+                        }
+                        let may = |person| {
+                            matches!(brute(&policy, &person, asked, &world), MapDecision::Allowed(_))
+                        };
+                        match line.at.of {
+                            NameOf::Person => may(person(name, &[])),
+                            NameOf::Group => TRIED.iter().any(|user| may(person(user, &[name]))),
+                        }
+                    };
+                    prop_assert!(TRIED.into_iter().any(comes), "{} {:?}: {}\n{:#?}", asked, case, file, line);
+                }
+            }
         }
     }
 }
@@ -434,7 +579,7 @@ proptest! {
             .collect();
         prop_assert_eq!(told, entitled);
         for person in &people {
-            let can = policy.what_can(person, |_| &members).unwrap();
+            let can = policy.what_can(person, |_| &members, &Effort::default()).unwrap();
             let answer = can.roles.into_iter().find(|answer| answer.role == "r");
             let answer = answer.map(|answer| (answer.answer.verdict, answer.answer.line.line));
             let expected = match decided(person) {

@@ -1,6 +1,8 @@
 //! What an explanation says, as people and programs read it.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Not;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -123,6 +125,10 @@ pub struct AskedMap {
     /// The name.
     #[schema(example = "alice")]
     pub name: String,
+    /// Whether the case of letters does not count where a line spells a name or a role out: the map
+    /// is used with `caseins_users`. Left out when it counts.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub any_case: bool,
     /// Its lines, in order, up to the one that decided.
     pub lines: Vec<AskedLine>,
 }
@@ -154,9 +160,26 @@ pub struct AskedLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "orders_read")]
     pub gives: Option<String>,
+    /// How it spells the name and the role that it lets in, where upper and lower case are others than
+    /// was asked and do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spelled: Option<Spelled>,
     /// Why it ended in an error, in PostgreSQL's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How a line spells what it lets in, where that is not how it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Spelled {
+    /// The name; left out when it is spelled as it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Alice")]
+    pub name: Option<String>,
+    /// The role; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Orders_Read")]
+    pub role: Option<String>,
 }
 
 /// What a line said.
@@ -229,6 +252,17 @@ impl From<Of> for NameOf {
             Of::Person => Self::Person,
             Of::Group => Self::Group,
         }
+    }
+}
+
+impl fmt::Display for Spelled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |what: &str, name: &Option<String>| {
+            name.as_ref().map(|name| format!("`{name}` for the {what}"))
+        };
+        let all = [named("name", &self.name), named("role", &self.role)];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        write!(formatter, "the line has {}, and case does not count", all.join(" and "))
     }
 }
 

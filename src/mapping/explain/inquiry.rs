@@ -56,6 +56,9 @@ pub enum InquiryError {
         /// What may have been meant.
         instead: String,
     },
+    /// Whoever asked has gone away, or has waited too long.
+    #[error("nobody waits for the answer any more")]
+    CalledOff,
     /// Nobody can log in by such names.
     #[error(transparent)]
     Names(#[from] NamesError),

@@ -1,8 +1,8 @@
 //! What is written down on the way down the lines.
 
-use super::answer::{AskedLine, AskedMap, LineSaid};
+use super::answer::{AskedLine, AskedMap, LineSaid, Spelled};
 use crate::mapping::scan::{Asked, MapLine, Said, readable};
-use crate::mapping::{DatabaseUserView, IdentMap, RuleView};
+use crate::mapping::{Case, DatabaseUserView, IdentMap, RuleView, SystemUserView};
 use crate::names::MapName;
 
 /// What happens on the way down the lines.
@@ -53,7 +53,7 @@ impl<'m> Minutes<'m> {
                 };
                 // The line that decided is listed in any case.
                 if decides || self.listed < self.most {
-                    self.list(AskedLine::of(rule, said, self.role));
+                    self.list(rule, said);
                 } else {
                     self.unlisted += 1;
                 }
@@ -81,15 +81,21 @@ impl<'m> Minutes<'m> {
         let count = place.saturating_sub(lines);
         let room = count.min(self.most.saturating_sub(self.listed));
         for rule in self.map.rules(name).skip(lines).take(room) {
-            self.list(AskedLine::of(rule, Said::OtherUser, self.role));
+            self.list(rule, Said::OtherUser);
         }
         self.unlisted += count - room;
     }
 
-    fn list(&mut self, line: AskedLine) {
+    fn list(&mut self, rule: RuleView<'_>, said: Said) {
         self.listed += 1;
         if let Some(asked) = self.asked.last_mut() {
-            asked.lines.push(line);
+            let spelled = match &said {
+                Said::Allows { capture } if asked.any_case => {
+                    spelled(rule, &asked.name, self.role, capture.as_deref())
+                }
+                _ => None,
+            };
+            asked.lines.push(AskedLine { spelled, ..AskedLine::of(rule, said, self.role) });
         }
     }
 }
@@ -100,6 +106,7 @@ impl AskedMap {
             map: asked.map.to_string(),
             of: asked.of.into(),
             name: asked.name.to_owned(),
+            any_case: asked.case == Case::Insensitive,
             lines: Vec::new(),
         }
     }
@@ -108,8 +115,14 @@ impl AskedMap {
 impl AskedLine {
     fn of(rule: RuleView<'_>, said: Said, role: &str) -> Self {
         let line = MapLine::of(rule);
-        let plain =
-            |said| Self { line: line.clone(), said, capture: None, gives: None, error: None };
+        let plain = |said| Self {
+            line: line.clone(),
+            said,
+            capture: None,
+            gives: None,
+            spelled: None,
+            error: None,
+        };
         let with = |said, capture: Option<Vec<u8>>| {
             let gives = Some(gives(rule, capture.as_deref())).filter(|gives| gives != role);
             let capture = capture.as_deref().map(readable);
@@ -123,6 +136,21 @@ impl AskedLine {
             Said::Unknown { .. } => with(LineSaid::Unknown, None),
         }
     }
+}
+
+/// How a line spells the name and the role that it lets in, where that is not how they were asked.
+fn spelled(rule: RuleView<'_>, name: &str, role: &str, capture: Option<&[u8]>) -> Option<Spelled> {
+    let name = match rule.system_user() {
+        SystemUserView::Literal(written) => Some(readable(written)).filter(|it| it != name),
+        SystemUserView::Pattern(_) => None,
+    };
+    let role = match rule.database_user() {
+        DatabaseUserView::Literal(_) | DatabaseUserView::WithCapture { .. } => {
+            Some(gives(rule, capture)).filter(|given| given != role)
+        }
+        _ => None,
+    };
+    (name.is_some() || role.is_some()).then_some(Spelled { name, role })
 }
 
 /// What a line gives to whom it is about.

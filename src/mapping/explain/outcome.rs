@@ -102,6 +102,9 @@ impl Target {
         let cluster: &ClusterName = &self.cluster;
         let lent = self.profiles.iter().map(|profile| profile.role.as_str());
         let instead = instead(role.as_str(), lent);
-        format!("cluster `{cluster}` does not lend role `{role}`; {instead}")
+        format!(
+            "cluster `{cluster}` does not lend role `{role}` (no `[[cluster.profile]]` of it names the \
+             role), so that nobody gets it from pgbridge; {instead}"
+        )
     }
 }

@@ -28,7 +28,7 @@ pub(in crate::mapping) const NAMES: [&str; 8] =
     ["alice", "Alice", "bob", "ob", "a", "r", "", "x@y"];
 pub(in crate::mapping) const GROUPS: [&str; 4] = ["cn=a", "cn=r", "CN=a", "alice"];
 
-const USERS: [&str; 15] = [
+const USERS: [&str; 19] = [
     "alice",
     "Alice",
     "bob",
@@ -44,6 +44,10 @@ const USERS: [&str; 15] = [
     "/^(x)@y$",
     "/^bob$",
     "/^b?ob$",
+    "/^b",
+    "/a$^b",
+    "/^[ab]o?b?$",
+    "/^a(l|b)(?:ice)?$",
 ];
 const GIVEN: [&str; 12] =
     ["r", "R", "alice", "ob", "all", "\"all\"", r"\1", r"o\1", r"\1b", "+g1", "+g2", "/^r.*$"];

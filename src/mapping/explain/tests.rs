@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::stand::{
@@ -23,7 +25,7 @@ fn explained(name: &str, groups: &[&str], asked: &str, members: &KnownMembers) -
     let (person, cluster, role) = (person(name, groups), cluster(), role(asked));
     let inquiry =
         Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-    policy(FILE, Case::Sensitive).explain(&inquiry).unwrap()
+    policy(FILE, Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap()
 }
 
 /// Verdict and deciding line.
@@ -144,7 +146,7 @@ fn a_role_of_one_network_is_issued_there() {
         let members = &KnownMembers::nothing();
         let address = address.map(|address| address.parse().unwrap());
         let inquiry = Inquiry { person: &person, cluster: &cluster, role: &role, members, address };
-        let answer = policy(FILE, Case::Sensitive).explain(&inquiry).unwrap();
+        let answer = policy(FILE, Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap();
         (answer.verdict, answer.cause, answer.terms.unwrap().network)
     };
     assert_eq!(address(None), (Verdict::Allowed, Cause::Mapped, NotAsked));
@@ -159,7 +161,9 @@ fn what_is_not_configured_has_no_explanation() {
         let (cluster, role, members) = (at.parse().unwrap(), role("r"), &KnownMembers::nothing());
         let inquiry =
             Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-        policy(FILE, Case::Sensitive).explain(&inquiry).map(|answer| answer.verdict)
+        policy(FILE, Case::Sensitive)
+            .explain(&inquiry, &Effort::default())
+            .map(|answer| answer.verdict)
     };
     assert_eq!(ask("corp", "orders"), Ok(Verdict::Allowed));
     assert_eq!(
@@ -180,7 +184,7 @@ fn a_map_of_many_lines_is_asked_to_the_end_and_listed_in_part() {
     let members = &KnownMembers::nothing();
     let inquiry =
         Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-    let answer = policy(&file, Case::Sensitive).explain(&inquiry).unwrap();
+    let answer = policy(&file, Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap();
     assert_eq!(answer.verdict, Verdict::Allowed);
     assert_eq!(answer.unlisted_lines, 5);
     assert_eq!(answer.asked[0].lines.len(), LISTED_MAX + 1);
@@ -195,7 +199,8 @@ fn lines_of_unknown_members_are_listed_in_part_and_told_once_to_be_undecided() {
     let (cluster, role, members) = (cluster(), role("r"), &KnownMembers::nothing());
     let inquiry =
         Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-    let answer = policy(&lines.concat(), Case::Sensitive).explain(&inquiry).unwrap();
+    let answer =
+        policy(&lines.concat(), Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap();
     assert_eq!(answer.verdict, Verdict::Unknown);
     let listed: usize = answer.asked.iter().map(|asked| asked.lines.len()).sum();
     assert_eq!((listed, answer.unlisted_lines), (LISTED_MAX, 1000));
@@ -213,7 +218,7 @@ fn of_too_many_undecided_lines_the_first_are_told_and_the_others_counted() {
     let each = |file: &str, role| {
         let (members, address) = (&KnownMembers::nothing(), None);
         let asked = Inquiries { people: &people, cluster: &cluster, role, members, address };
-        policy(file, Case::Sensitive).explain_each(&asked).unwrap()
+        policy(file, Case::Sensitive).explain_each(&asked, &Effort::default()).unwrap()
     };
     let one = &each(&file, Some(&role))[0];
     assert_eq!((one.undecided.len(), one.undecided_others), (LISTED_MAX, 5));
@@ -242,7 +247,7 @@ fn lines_that_nearly_let_in_are_looked_for_when_one_role_is_named() {
             members: &members,
             address: None,
         };
-        policy.explain_each(&asked).unwrap()
+        policy.explain_each(&asked, &Effort::default()).unwrap()
     };
     let [named] = &each(Some(&role))[..] else { panic!("one role is one explanation") };
     assert_eq!((named.near.len(), named.near_unsought), (1, None));
@@ -266,7 +271,7 @@ fn all_roles_together_list_no_more_lines_than_one() {
         members: &members,
         address: None,
     };
-    for one in policy.explain_each(&asked).unwrap() {
+    for one in policy.explain_each(&asked, &Effort::default()).unwrap() {
         let listed = one.asked[0].lines.len();
         assert_eq!((listed, one.unlisted_lines), (LISTED_MAX / 4, LISTED_MAX / 4));
     }
@@ -289,25 +294,111 @@ fn near_misses_are_found_without_asking_every_line_of_every_group() {
         members: &members,
         address: None,
     };
-    let answer = policy(&file, Case::Sensitive).explain(&inquiry).unwrap();
+    let answer = policy(&file, Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap();
     let near: Vec<_> = answer.near.iter().map(|miss| (miss.line.line, miss.differs)).collect();
     assert_eq!(near, [(15, Near::Case)]);
     assert_eq!(answer.unlisted_lines, 1000 * 4000 - LISTED_MAX);
 }
 
+/// Whether the cluster is asked about somebody.
+fn asks(file: &str, name: &str, groups: &[&str], asked: Option<&str>) -> bool {
+    let (people, asked) = ([person(name, groups)], asked.map(role));
+    let policy = policy(file, Case::Sensitive);
+    let on = |only: Option<&ClusterName>| {
+        policy.clusters_to_ask(&people, only, asked.as_ref(), &Effort::default())
+    };
+    assert_eq!(on(None), on(Some(&cluster())));
+    assert!(on(Some(&"elsewhere".parse().unwrap())).is_empty());
+    on(None).contains(&cluster())
+}
+
+#[test]
+fn a_cluster_is_asked_only_about_what_turns_on_its_members() {
+    let file = "p alice +g1\np bob r\np bob +g1\np carol +g1\np carol r\np /^x \\1\np xy +g1\n\
+                g cn=a +g1\nother eve +g1\n";
+    let asks = |name: &str, groups: &[&str], role: Option<&str>| asks(file, name, groups, role);
+    assert!(asks("alice", &[], None) && asks("alice", &[], Some("r")));
+    assert!(!asks("alice", &[], Some("elsewhere")), "it is not lent");
+    // An earlier line lets him be `r`, and none the others.
+    assert!(!asks("bob", &[], Some("r")) && asks("bob", &[], Some("ob")) && asks("bob", &[], None));
+    // She may in any case; by which line turns on it.
+    assert!(asks("carol", &[], Some("r")));
+    assert!(!asks("xy", &[], None), "an earlier line denies");
+    assert!(!asks("eve", &[], None) && asks("eve", &["cn=a"], None));
+}
+
+#[test]
+fn what_is_called_off_ends_soon_and_is_no_answer() {
+    let names: Vec<_> = (0..5000).map(|at| format!("p /^.*$ o{at}\np u{at} r\n")).collect();
+    let mut policy = policy(&names.concat(), Case::Sensitive);
+    policy.access = policy.ways[&way()].clone();
+    let (person, cluster, role) = (person("alice", &[]), cluster(), role("r"));
+    let members = &KnownMembers::all(Memberships::none());
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    let people = &[person.clone()];
+    let asked = Inquiries { people, cluster: &cluster, role: None, members, address: None };
+    let questions: [&dyn Fn(&Effort<'_>) -> Option<InquiryError>; 6] = [
+        &|effort| policy.explain(&inquiry, effort).err(),
+        &|effort| policy.explain_each(&asked, effort).err(),
+        &|effort| policy.explain_duty(person.names(), None, Duty::Auditor, effort).err(),
+        &|effort| policy.who_can(&cluster, &role, members, effort).err(),
+        &|effort| policy.who_has(Duty::Auditor, effort).err(),
+        &|effort| policy.what_can(&person, |_| members, effort).err(),
+    ];
+    for (at, question) in questions.iter().enumerate() {
+        let wanted_for = |most: usize| {
+            let looked = Cell::new(0);
+            let is_called_off = || looked.replace(looked.get() + 1) >= most;
+            (question(&Effort::until(&is_called_off)), looked.get())
+        };
+        let (whole, looked) = wanted_for(usize::MAX);
+        assert!(whole.is_none() && looked > 4000, "{at}: {whole:?} after {looked}");
+        let (none, looked) = wanted_for(10);
+        assert_eq!(none, Some(InquiryError::CalledOff), "{at}");
+        assert!(looked < 40, "{at}: it was asked {looked} times");
+    }
+}
+
+#[test]
+fn where_case_does_not_count_it_is_told_how_the_line_spells_it() {
+    let (person, cluster, role) = (person("ALICE", &[]), cluster(), role("r"));
+    let members = &KnownMembers::nothing();
+    let inquiry =
+        Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+    let told = |file: &str, case: Case| {
+        let answer = policy(file, case).explain(&inquiry, &Effort::default()).unwrap();
+        let spelled = answer.asked[0].lines.last().and_then(|line| line.spelled.clone());
+        assert_eq!(answer.asked[0].any_case, case == Case::Insensitive);
+        (answer.verdict, answer.reason, spelled)
+    };
+    let (verdict, reason, spelled) = told("p alice R\n", Case::Insensitive);
+    let expected = Spelled { name: Some("alice".into()), role: Some("R".into()) };
+    assert_eq!((verdict, spelled), (Verdict::Allowed, Some(expected)));
+    let said =
+        "lets `ALICE` act as `r`; the line has `alice` for the name and `R` for the role, and case";
+    assert!(reason.contains(said), "{reason}");
+    assert_eq!(told("p alice r\n", Case::Sensitive).0, Verdict::Denied);
+    // Spelled as it was asked, or not spelled out at all.
+    for file in ["p ALICE r\n", "p /^A.*$ r\n", "p ALICE all\n"] {
+        let (verdict, reason, spelled) = told(file, Case::Insensitive);
+        assert_eq!((verdict, spelled), (Verdict::Allowed, None), "{file}: {reason}");
+        assert!(!reason.contains("case"), "{reason}");
+    }
+}
+
 #[test]
 fn a_group_of_which_nobody_can_be_a_member_is_no_question_to_the_cluster() {
-    let asks = |file: &str| policy(file, Case::Sensitive).asks_members([&way()]);
-    assert!(asks("p alice +g1\n") && asks("g cn=a +g1\n"));
-    assert!(!asks("p alice r\nother alice +g1\n") && !asks("p alice +\n"));
-    let nobody_asked = policy("p alice +g1\n", Case::Sensitive);
-    assert!(!nobody_asked.asks_members([&"elsewhere".parse().unwrap()]));
+    assert!(asks("p alice +g1\n", "alice", &[], None));
+    assert!(!asks("p alice +\n", "alice", &[], None));
     // Not known is said only of what can be known.
     let (person, cluster, role) = (person("alice", &[]), cluster(), role("r"));
     let members = &KnownMembers::nothing();
     let inquiry =
         Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-    let verdict = |file: &str| policy(file, Case::Sensitive).explain(&inquiry).unwrap().verdict;
+    let verdict = |file: &str| {
+        policy(file, Case::Sensitive).explain(&inquiry, &Effort::default()).unwrap().verdict
+    };
     assert_eq!(verdict("p alice +\n"), Verdict::Denied);
     assert_eq!(verdict("p alice +g1\n"), Verdict::Unknown);
 }
@@ -320,7 +411,7 @@ fn a_duty_is_explained_by_the_maps_of_access_for_every_way_in() {
     let ask = |user: &str, groups: &[&str], duty| {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
         let names = UnverifiedNames::typed(user.to_owned(), groups).unwrap();
-        policy.explain_duty(&names, None, duty)
+        policy.explain_duty(&names, None, duty, &Effort::default()).unwrap()
     };
     let carol = ask("carol", &[], Duty::Auditor);
     assert_eq!((carol.verdict, carol.cluster, carol.way), (Verdict::Allowed, None, None));
@@ -350,7 +441,7 @@ proptest! {
                 let inquiry = Inquiry {
                     person: &person, cluster: &cluster, role: &role, members, address: None,
                 };
-                let answer = policy.explain(&inquiry).unwrap();
+                let answer = policy.explain(&inquiry, &Effort::default()).unwrap();
                 let decided = brute(&policy, &person, asked, &world);
                 prop_assert_eq!(answer.verdict, verdict_of(&decided));
                 let line = match &decided {
@@ -374,7 +465,7 @@ proptest! {
             let inquiry = Inquiry {
                 person: &person, cluster: &cluster, role: &role, members: &members, address: None,
             };
-            let answer = policy.explain(&inquiry).unwrap();
+            let answer = policy.explain(&inquiry, &Effort::default()).unwrap();
             let decisions: Vec<Verdict> = worlds()
                 .iter()
                 .map(|world| verdict_of(&brute(&policy, &person, asked, world)))
@@ -425,7 +516,7 @@ proptest! {
         for person in &people {
             let (role, members) = (role("r"), &known(&world));
             let inquiry = Inquiry { person, cluster: &cluster, role: &role, members, address: None };
-            let answer = policy.explain(&inquiry).unwrap();
+            let answer = policy.explain(&inquiry, &Effort::default()).unwrap();
             let decided = brute(&policy, person, "r", &world);
             prop_assert_eq!(answer.verdict, verdict_of(&decided));
             let (line, fails) = match &decided {
