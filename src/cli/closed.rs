@@ -20,8 +20,8 @@ impl Closed {
     /// The configuration in `path`, or files of its map, when they are closed to this user.
     pub(super) fn of_config(path: &Path) -> Option<Self> {
         Self::one(path).or_else(|| {
-            let MapSettings { file, dialect, .. } = config::map_only(path).ok()?;
-            read_map(&file, dialect).err()?.1
+            let MapSettings { file, dialect, disk, .. } = config::map_only(path).ok()?;
+            read_map(&file, dialect, &disk).err()?.1
         })
     }
 
@@ -42,7 +42,7 @@ impl Closed {
     }
 }
 
-/// Reads the map in `path`, and what it includes.
+/// Reads the map in `path`, and what it includes, from what `disk` has.
 ///
 /// # Errors
 /// Every mistake of the map, one that cannot be read among them; and which of its files are closed to
@@ -50,36 +50,39 @@ impl Closed {
 pub(super) fn read_map(
     path: &Path,
     dialect: Dialect,
+    disk: &MapDisk,
 ) -> Result<IdentMap, (Vec<MapMistake>, Option<Closed>)> {
-    let files = Noting::default();
+    let files = Noting { disk, denied: Mutex::default() };
     IdentMap::load(dialect, path, &files).map_err(|mistakes| (mistakes, files.into_closed()))
 }
 
 /// The files of a map on disk, and which of them are closed to this user.
-#[derive(Default)]
-struct Noting(Mutex<BTreeSet<PathBuf>>);
+struct Noting<'d> {
+    disk: &'d MapDisk,
+    denied: Mutex<BTreeSet<PathBuf>>,
+}
 
-impl Noting {
+impl Noting<'_> {
     fn noted<Answer>(&self, path: &Path, answer: io::Result<Answer>) -> io::Result<Answer> {
         if answer.as_ref().is_err_and(is_denied) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+            self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
         }
         answer
     }
 
     fn into_closed(self) -> Option<Closed> {
-        let paths = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let paths = self.denied.into_inner().unwrap_or_else(PoisonError::into_inner);
         (!paths.is_empty()).then_some(Closed(paths))
     }
 }
 
-impl MapFiles for Noting {
+impl MapFiles for Noting<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.noted(path, MapDisk.read(path))
+        self.noted(path, self.disk.read(path))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        self.noted(directory, MapDisk.list(directory))
+        self.noted(directory, self.disk.list(directory))
     }
 }
 

@@ -82,6 +82,7 @@ fn recheck(table: &Table<'_>) -> (Option<Ttl>, Option<Ttl>) {
 fn marker_key(table: &Table<'_>, path: &Path) -> PathBuf {
     const KEY: &str = "marker_key_file";
     let path = files::path_to_make(table, KEY, path);
+    table.reader().note_secret(&path);
     if path.is_file()
         && let Some(bytes) = files::read(table, KEY, &path, Privacy::Secret)
     {

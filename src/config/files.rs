@@ -3,7 +3,7 @@
 
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::form;
 use super::reader::Table;
+use crate::mapping::HoldsSecret;
 
 /// Bytes that a file with certificates, keys or a map may have: 8 MiB.
 pub(super) const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -34,6 +35,26 @@ pub(super) enum Privacy {
     Public,
     /// Its owner only.
     Secret,
+    /// Anybody, for what is read from it is shown: it may be none of the secrets.
+    Shown,
+}
+
+/// The files with secrets that the configuration names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Secrets(Vec<PathBuf>);
+
+impl Secrets {
+    pub(super) fn add(&mut self, path: &Path) {
+        self.0.push(path.to_owned());
+    }
+
+    /// Whether a file is one of them now, by whatever name: links are what they lead to. One that is
+    /// not there, or that this user may not even look at, is no file that could be read.
+    fn have(&self, file: &Metadata) -> bool {
+        let id = |file: &Metadata| (file.dev(), file.ino());
+        let is_it = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|one| id(&one) == id(file));
+        self.0.iter().any(is_it)
+    }
 }
 
 /// The whole of the file at `path`, at most 8 MiB. Nothing when it cannot be had; that is noted
@@ -44,10 +65,17 @@ pub(super) fn read(
     path: &Path,
     privacy: Privacy,
 ) -> Option<Zeroizing<Vec<u8>>> {
+    if privacy == Privacy::Secret {
+        table.reader().note_secret(path);
+    }
     if !table.reader().opens_others() {
         return None;
     }
-    match read_bounded(path, FILE_BYTES_MAX) {
+    let read = match privacy {
+        Privacy::Shown => read_beside(path, FILE_BYTES_MAX, &table.reader().secrets()),
+        Privacy::Public | Privacy::Secret => read_bounded(path, FILE_BYTES_MAX),
+    };
+    match read {
         Ok((metadata, bytes)) => {
             let is_open = metadata.permissions().mode() & 0o077 != 0;
             if privacy == Privacy::Secret && is_open {
@@ -96,6 +124,23 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zero
     Ok((metadata, bytes))
 }
 
+/// The same, but of no file that is one of `secrets`: that is not opened either.
+///
+/// # Errors
+/// As there, and [`HoldsSecret`].
+pub(super) fn read_beside(
+    path: &Path,
+    most: u64,
+    secrets: &Secrets,
+) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
+    if secrets.have(&std::fs::metadata(path)?) {
+        return Err(io::Error::other(HoldsSecret));
+    }
+    let read = read_bounded(path, most)?;
+    // One of them may have come into its place before it was opened.
+    if secrets.have(&read.0) { Err(io::Error::other(HoldsSecret)) } else { Ok(read) }
+}
+
 /// What may help whoever meant another file: nothing when its whole path is written.
 fn if_relative(table: &Table<'_>, key: &str) -> &'static str {
     if table.text_of(key).is_some_and(|path| Path::new(path).is_absolute()) { "" } else { RELATIVE }
@@ -116,6 +161,10 @@ fn unread(error: &io::Error, elsewhere: &'static str) -> (String, &'static str) 
         io::ErrorKind::FileTooLarge => {
             ("names a file of more than 8 MiB".into(), "is it the right file?")
         }
+        _ if HoldsSecret::is_why(error) => (
+            "names a file with a secret".into(),
+            "what is read from it would be shown: it must stand in a file without a secret",
+        ),
         // The words of a kind are the library's own and hold nothing of ours.
         kind => (format!("names a file that cannot be read: {kind}"), elsewhere),
     }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Kind, Note, Position};
-use super::files::{self, Privacy};
+use super::files::{self, Privacy, Secrets};
 use super::form;
 use super::reader::{Place, Reader, Table};
 use crate::mapping::{
@@ -16,13 +16,24 @@ use crate::mapping::{
 };
 use crate::names::{MapName, Ttl};
 
-/// The files of a map on disk: regular files of at most 8 MiB each.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MapDisk;
+/// The files of a map on disk: regular files of at most 8 MiB each, and none of the secrets of the
+/// configuration, if there is one.
+#[derive(Clone, Debug, Default)]
+pub struct MapDisk {
+    secrets: Secrets,
+}
+
+impl MapDisk {
+    /// All files but `secrets`.
+    pub(super) fn but(secrets: Secrets) -> Self {
+        Self { secrets }
+    }
+}
 
 impl MapFiles for MapDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        files::read_bounded(path, files::FILE_BYTES_MAX).map(|(_, bytes)| bytes.to_vec())
+        let read = files::read_beside(path, files::FILE_BYTES_MAX, &self.secrets);
+        read.map(|(_, bytes)| bytes.to_vec())
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
@@ -43,15 +54,16 @@ impl MapFiles for MapDisk {
 struct Opened<'a> {
     main: &'a Path,
     bytes: &'a [u8],
+    disk: &'a MapDisk,
 }
 
 impl MapFiles for Opened<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if path == self.main { Ok(self.bytes.to_vec()) } else { MapDisk.read(path) }
+        if path == self.main { Ok(self.bytes.to_vec()) } else { self.disk.read(path) }
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        MapDisk.list(directory)
+        self.disk.list(directory)
     }
 }
 
@@ -59,6 +71,8 @@ impl MapFiles for Opened<'_> {
 pub(super) struct MapFile {
     pub map: IdentMap,
     pub path: PathBuf,
+    /// Where all of it is.
+    pub disk: MapDisk,
     /// How often it is looked whether the files have changed.
     pub reload_every: Ttl,
 }
@@ -76,7 +90,7 @@ fn shown(main: &Path, file: &str) -> String {
 }
 
 /// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside those
-/// of the configuration. Unless its section says so, it is read as the oldest of `clusters` reads
+/// of the configuration. It is read after all that names a secret. Unless its section says so, it is read as the oldest of `clusters` reads
 /// it: a line of a newer release would let nobody in there.
 pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let file: Option<PathBuf> = table.required("file", &form::path());
@@ -96,10 +110,11 @@ pub(super) fn dialect(table: &Table<'_>, clusters: &[Dialect]) -> Dialect {
 
 fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) -> Option<MapFile> {
     let path = table.reader().resolve(file);
-    let bytes = files::read(table, "file", &path, Privacy::Public)?;
-    let files = Opened { main: &path, bytes: &bytes };
+    let bytes = files::read(table, "file", &path, Privacy::Shown)?;
+    let disk = MapDisk::but(table.reader().secrets());
+    let files = Opened { main: &path, bytes: &bytes, disk: &disk };
     match IdentMap::load(dialect, &path, &files) {
-        Ok(map) => Some(MapFile { map, path, reload_every }),
+        Ok(map) => Some(MapFile { map, path, disk, reload_every }),
         Err(mistakes) => {
             for mistake in mistakes {
                 let file = shown(&path, &mistake.file);

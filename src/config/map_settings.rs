@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::form;
-use super::map;
+use super::map::{self, MapDisk};
 use super::reader::Table;
 use crate::mapping::{Dialect, MapUses, Maps};
 use crate::names::{ClusterName, RoleName, WayName};
@@ -18,6 +18,8 @@ pub struct MapSettings {
     pub dialect: Dialect,
     /// Which map is used for what, and what is lent.
     pub uses: MapUses,
+    /// The files of maps: all but the secrets.
+    pub disk: MapDisk,
 }
 
 /// Reads the sections that say it. What else is wrong with them is for `check` to tell.
@@ -45,5 +47,6 @@ pub(super) fn read(root: &Table<'_>) -> Option<MapSettings> {
     let file: Option<PathBuf> = table.required("file", &form::path());
     let dialect = map::dialect(&table, &dialects);
     let file = root.reader().resolve(&file?);
-    Some(MapSettings { file, dialect, uses: MapUses::new(&ways, &access, lent) })
+    let (uses, disk) = (MapUses::new(&ways, &access, lent), MapDisk::but(root.reader().secrets()));
+    Some(MapSettings { file, dialect, uses, disk })
 }

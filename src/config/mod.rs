@@ -13,7 +13,7 @@
 //!   wrongly, and no key that is not read.
 //! - No message holds a value of the file, and none holds a line of it: only keys, places, and
 //!   what is expected. So whatever was pasted into the file stays there.
-//! - Secrets stand in files of their own that only the broker's user may read.
+//! - Secrets stand in files of their own that only the broker's user may read, and that no map reads.
 //! - An empty list never means "any".
 //!
 //! The reader remembers each key that it asked for, with its default. A test holds
@@ -122,7 +122,8 @@ pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
 }
 
 /// Reads what questions to the map need: the map, which way in uses which, and what is lent. The
-/// map's files are opened and no other, so none of the secrets has to be there.
+/// map's files are opened and no other, so none of the secrets has to be there. One that is there is
+/// not opened for the map either.
 ///
 /// # Errors
 /// When the file cannot be read or is not TOML, one of those keys is missing or wrong, any key is not
@@ -139,7 +140,11 @@ fn with_known_keys<T>(
 ) -> Result<T, Vec<Diagnostic>> {
     let bytes = bytes_of(path)?;
     let (_, whole) = read(path, bytes.clone(), OtherFiles::LeftAlone, sections);
-    let (needed, mut findings) = read(path, bytes, OtherFiles::Opened, section);
+    let secrets = whole.secrets;
+    let (needed, mut findings) = read(path, bytes, OtherFiles::Opened, |root| {
+        root.reader().note_secrets(secrets);
+        section(root)
+    });
     let unknown = |mistake: &Diagnostic| mistake.kind == Kind::UnknownKey;
     findings.mistakes.extend(whole.mistakes.into_iter().filter(unknown));
     findings.mistakes.sort();
@@ -218,10 +223,10 @@ fn sections(root: Table<'_>) -> Option<Config> {
     }
     let Ways { settings: ways, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
-    let MapFile { map, path: main, reload_every: map_reload_every } = map?;
+    let MapFile { map, path: main, disk, reload_every: map_reload_every } = map?;
     let policy = Policy { map, ways: maps, access, targets };
     notes.extend(map::lines_without_effect(&policy, &main));
-    let (dialect, files) = (policy.map.dialect(), Arc::new(MapDisk));
+    let (dialect, files) = (policy.map.dialect(), Arc::new(disk));
     notes.sort();
     Some(Config {
         server: server?,

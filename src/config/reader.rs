@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Kind, Note};
+use super::files::Secrets;
 use super::form::{self, Form};
 use super::source::Source;
 
@@ -24,6 +25,7 @@ pub(super) struct Reader<'t> {
     others: OtherFiles,
     found: RefCell<Vec<Diagnostic>>,
     asked: RefCell<Vec<Asked>>,
+    secrets: RefCell<Secrets>,
 }
 
 /// What becomes of the files that the values name.
@@ -71,12 +73,15 @@ pub(super) struct Findings {
     pub mistakes: Vec<Diagnostic>,
     #[cfg_attr(not(test), expect(dead_code, reason = "the test of the sample reads it"))]
     pub asked: Vec<Asked>,
+    /// The files with secrets that were named.
+    pub secrets: Secrets,
 }
 
 impl<'t> Reader<'t> {
     /// A reader of `source`, which is the text of `file`.
     pub(super) fn new(file: &'t Path, source: &'t Source, others: OtherFiles) -> Self {
-        Self { file, source, others, found: RefCell::default(), asked: RefCell::default() }
+        let (found, asked, secrets) = Default::default();
+        Self { file, source, others, found, asked, secrets }
     }
 
     /// Whether the files that values name may be opened.
@@ -87,6 +92,21 @@ impl<'t> Reader<'t> {
     /// The path that a value names: relative ones begin at the file's own directory.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         self.file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
+    }
+
+    /// Notes that a value names a file with a secret, whether that is opened or not.
+    pub(super) fn note_secret(&self, path: &Path) {
+        self.secrets.borrow_mut().add(path);
+    }
+
+    /// Notes what was named where the file was read before.
+    pub(super) fn note_secrets(&self, secrets: Secrets) {
+        self.secrets.replace(secrets);
+    }
+
+    /// The files with secrets that were named so far.
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets.borrow().clone()
     }
 
     /// Notes the errors of the parser: their messages only, which hold nothing of the text.
@@ -157,7 +177,8 @@ impl<'t> Reader<'t> {
         }
         mistakes.sort();
         mistakes.dedup();
-        Findings { mistakes, asked: self.asked.into_inner() }
+        let (asked, secrets) = (self.asked.into_inner(), self.secrets.into_inner());
+        Findings { mistakes, asked, secrets }
     }
 }
 

@@ -80,6 +80,10 @@ fn transport(table: &Table<'_>, listen: Option<SocketAddr>) -> Transport {
     let resolved = |path: PathBuf| table.reader().resolve(&path);
     let certificate_file = table.optional("certificate_file", &form::path()).map(resolved);
     let key_file = table.optional("key_file", &form::path()).map(resolved);
+    // Also when it stands alone, which is a mistake: a map reads it all the less.
+    if let Some(key_file) = &key_file {
+        table.reader().note_secret(key_file);
+    }
     match (table.has("certificate_file"), table.has("key_file")) {
         (true, false) => table.mistake("certificate_file", "stands alone", "add `key_file`"),
         (false, true) => table.mistake("key_file", "stands alone", "add `certificate_file`"),

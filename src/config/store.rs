@@ -33,7 +33,12 @@ fn settings(
         {
             table.mistake(key, "does nothing without `url`", "an SQLite file needs none of it");
         }
-        path.map(|path| StoreSettings::Sqlite { path: resolve(&table, &path) })
+        path.map(|path| {
+            let path = resolve(&table, &path);
+            // It holds hashes of tokens and what everybody asked for, and is as private as a secret.
+            table.reader().note_secret(&path);
+            StoreSettings::Sqlite { path }
+        })
     };
     table.finish();
     settings

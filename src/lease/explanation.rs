@@ -107,8 +107,9 @@ fn past_decision(lease: &Lease, map: Option<&IdentMap>) -> PastDecision {
     let (asked, again) = match (&lease.because, map) {
         (Some(because), Some(map)) => {
             let (asked, rule) = because.explain(map, &lease.role);
-            let is_same =
-                |line: MapLine| line.file == lease.rule.file && line.line == lease.rule.line;
+            let is_same = |line: MapLine| {
+                line.line == lease.rule.line && map.is_same_file(&line.file, &lease.rule.file)
+            };
             let same = rule.is_some_and(is_same);
             (Some(asked), if same { Again::Same } else { Again::Differs })
         }

@@ -43,9 +43,9 @@ pub use explain::{
     NameOf, NearMiss, NetworkSaid, Spelled, Verdict,
 };
 pub use ident::{
-    Case, Considered, DatabaseUserView, Dialect, DialectError, IdentMap, MapDecision, MapFiles,
-    MapMistake, MapRevision, MapText, Memberships, Question, RevisionBeginning, RuleRef, RuleView,
-    SystemUserView, Wanted,
+    Case, Considered, DatabaseUserView, Dialect, DialectError, HoldsSecret, IdentMap, MapDecision,
+    MapFiles, MapMistake, MapRevision, MapText, Memberships, Question, RevisionBeginning, RuleRef,
+    RuleView, SystemUserView, Wanted,
 };
 pub use line::Grant;
 pub use lint::{ClusterRoles, LintCode, LintContext, LintFinding, LintSeverity, lint};

@@ -26,6 +26,13 @@ impl StoredMap {
     pub fn map(&self) -> Result<IdentMap, Vec<MapMistake>> {
         IdentMap::load(self.dialect, self.text.main(), &self.text)
     }
+
+    /// The map as it was when it was kept; nothing when this version does not read the same from it.
+    #[must_use]
+    pub fn as_kept(&self) -> Option<IdentMap> {
+        let map = self.map().ok().filter(|map| map.is_revision(&self.revision))?;
+        Some(map.called(&self.revision))
+    }
 }
 
 /// The map of this revision; nothing when it was not kept, or when this version does not read the
@@ -37,6 +44,5 @@ pub async fn kept_map(
     store: &dyn Store,
     revision: &MapRevision,
 ) -> Result<Option<IdentMap>, StoreError> {
-    let Some(stored) = store.map_revision(revision).await? else { return Ok(None) };
-    Ok(stored.map().ok().filter(|map| map.revision() == revision))
+    Ok(store.map_revision(revision).await?.and_then(|stored| stored.as_kept()))
 }

@@ -10,7 +10,7 @@ use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
 use pgbridge::mapping::{Dialect, IdentMap, LintCode, LintSeverity, MapRevision};
 use pgbridge::store::sqlite::SqliteStore;
-use pgbridge::store::{Change, Store, StoredMap};
+use pgbridge::store::{Change, Store, StoredMap, kept_map};
 use serde_json::{Value, json};
 
 use super::{Machine, Outcome};
@@ -378,9 +378,16 @@ async fn diff_compares_with_a_map_that_was_in_force() {
     );
     assert_eq!(outcome.stdout, expected);
     machine.run(&["map", "diff", revision, revision, "--config", &config]).check(0, "");
-    for unknown in ["0".repeat(64), "0".repeat(8)] {
+    let capitals = revision.to_ascii_uppercase();
+    let outcome = machine.run(&["map", "diff", &capitals, &map, "--config", &config]);
+    assert_eq!((outcome.code, outcome.stdout), (Some(1), expected));
+    for unknown in ["0".repeat(64), "0".repeat(8), "FFFFFFFF".to_owned()] {
         let outcome = machine.run(&["map", "diff", &unknown, &map, "--config", &config]);
-        outcome.check(2, &format!("the store has no map of the revision {unknown}"));
+        let both = format!(
+            "no file {unknown}, and the store has no map of the revision {}",
+            unknown.to_lowercase()
+        );
+        outcome.check(2, &both);
     }
     // Without a configuration, or by fewer digits, it can only be a file.
     machine.run(&["map", "diff", revision, &map]).check(2, "with the --config whose store has it");
@@ -418,6 +425,67 @@ async fn a_revision_is_named_by_as_many_of_its_digits_as_name_no_other() {
     // A file that is called so comes first.
     let file = put(&machine, &revision[..8], GOOD);
     machine.run(&["map", "diff", &file, &map]).check(0, "");
+}
+
+#[tokio::test]
+async fn a_map_of_a_store_that_has_it_by_the_name_of_its_file_is_compared_by_that_revision() {
+    let (machine, map, config) = machine(GOOD);
+    let text = "corp carol orders_read\n";
+    let former = IdentMap::parse(Dialect::default(), "pg_ident.conf", text.as_bytes());
+    let former = former.expect("a map");
+    let digest = |text: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        data_encoding::HEXLOWER.encode(digest.as_ref())
+    };
+    let revision = digest(&format!("postgres 16\n{}  pg_ident.conf\n", digest(text)));
+    let revision = MapRevision::from_hex(&revision).expect("a revision");
+    assert!(former.is_revision(&revision) && revision != *former.revision());
+    let store = SqliteStore::open(&machine.0.path().join("pgbridge.db")).expect("a store");
+    let kept = StoredMap {
+        revision: revision.clone(),
+        dialect: former.dialect(),
+        text: former.text().clone(),
+        first_used_at: Clock::system().now(),
+    };
+    let record = Record::new(Clock::system().now(), Action::BrokerStarted, Subject::Broker);
+    store.commit(vec![Change::KeepMap(Box::new(kept))], vec![record]).await.expect("kept");
+    let again = kept_map(&store, &revision).await.expect("the store works").expect("it is kept");
+    assert_eq!(*again.revision(), revision);
+    let outcome =
+        machine.run(&["map", "diff", revision.as_str(), &map, "--config", &config, "--json"]);
+    outcome.check(1, "");
+    let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(value["old"], revision.as_str());
+}
+
+#[test]
+fn lint_and_diff_read_no_secret_of_the_configuration() {
+    let (machine, map, config) = machine(GOOD);
+    put(&machine, "absent.password", "s3cret-canary orders_read\n");
+    put(&machine, "roles", "orders_read\n");
+    for (list, code) in [("roles", 0), ("absent.password", 2), ("link", 2)] {
+        if list == "link" {
+            let secret = machine.0.path().join("absent.password");
+            fs::hard_link(secret, machine.0.path().join("link")).expect("a link");
+        }
+        let text = GOOD.replace("corp alice orders_read", &format!("corp alice @{list}"));
+        let new = put(&machine, "new.conf", &text);
+        for arguments in [vec!["map", "diff", &map, &new], vec!["map", "lint", &new]] {
+            let outcome = machine.run(&[arguments.as_slice(), &["--config", &config]].concat());
+            assert_eq!(outcome.code, Some(code), "{}{}", outcome.stdout, outcome.stderr);
+            assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains("canary"));
+            if code != 0 {
+                let place = format!("{new}:1:12: could not open the file `");
+                outcome.check(2, &place);
+                outcome.check(2, "the configuration names it as a file with a secret");
+            }
+        }
+    }
+    // The file itself may be one.
+    let secret = machine.0.path().join("absent.password").display().to_string();
+    let outcome = machine.run(&["map", "lint", &secret, "--config", &config]);
+    outcome.check(2, "the configuration names it as a file with a secret");
+    assert!(!outcome.stderr.contains("canary"), "{}", outcome.stderr);
 }
 
 /// Every key of an object in the JSON, however deep.

@@ -485,3 +485,32 @@ fn a_key_that_is_not_known_is_refused_before_anything_is_answered() {
         assert_ne!(outcome.code, Some(2), "{command:?}: {}", outcome.stderr);
     }
 }
+
+#[test]
+fn no_question_is_answered_from_a_secret_of_the_configuration() {
+    let (machine, directory) = office();
+    fs::write(directory.join("orders.roles"), "orders_write\n").expect("written");
+    let asked: [&[&str]; 3] = [
+        &["explain", "alice", "--cluster", "orders", "--member", "staff="],
+        &["who-can", "orders_write", "--cluster", "orders", "--member", "staff="],
+        &["what-can", "alice", "--member", "staff="],
+    ];
+    for (list, is_read) in [("orders.roles", true), ("orders.password", false)] {
+        let map = MAP.replacen(
+            "alice                                             orders_write",
+            &format!("alice @{list}"),
+            1,
+        );
+        fs::write(directory.join("pg_ident.conf"), map).expect("written");
+        for arguments in asked {
+            let outcome = run(&machine, &directory, arguments);
+            let told = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert!(!told.contains("canary"), "{told}");
+            let refused = "`orders.password`: the configuration names it as a file with a secret";
+            let path = directory.join(list).display().to_string();
+            let refused = refused.replace("orders.password", &path);
+            assert_eq!(outcome.code != Some(2), is_read, "{told}");
+            assert_eq!(!told.contains(&refused), is_read, "{told}");
+        }
+    }
+}

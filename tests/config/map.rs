@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use pgbridge::config::{Config, MapDisk};
+use pgbridge::config::{self, Config, MapDisk};
 use pgbridge::mapping::{Case, Dialect, IdentMap};
 
-use super::{GOOD, HOST, LDAP_MAP, MAP, Office, with};
+use super::{BASE, GOOD, HOST, LDAP_MAP, LISTEN, MAP, Office, with};
 
 const FILE: &str = "file = \"pg_ident.conf\"";
 
@@ -90,8 +90,8 @@ fn included_files_are_read_from_where_they_are_included() {
     let lines: Vec<_> = rules.map(|rule| rule.reference().to_string()).collect();
     assert_eq!(lines, ["conf.d/a.conf:2", "more:1", "conf.d/b.conf:1"]);
     assert_eq!(config.map_source.main, office.0.join("maps/main.conf"));
-    let again =
-        IdentMap::load(map.dialect(), &config.map_source.main, &MapDisk).expect("it is unchanged");
+    let again = IdentMap::load(map.dialect(), &config.map_source.main, &MapDisk::default())
+        .expect("it is unchanged");
     assert_eq!(again.revision(), map.revision());
     let stored = IdentMap::load(map.dialect(), map.text().main(), map.text()).expect("it is whole");
     assert_eq!(stored.revision(), map.revision());
@@ -194,4 +194,136 @@ fn maps_that_nothing_can_ask_for_are_noted() {
         panic!()
     };
     assert!(line == 1 && message.contains("byte order mark"), "{message}");
+}
+
+/// Each kind of file with a secret that a configuration can name.
+const SECRETS: [&str; 6] = [
+    "server.key",
+    "ldap.password",
+    "orders.password",
+    "marker.key",
+    "pgbridge.db",
+    "store.password",
+];
+
+/// `GOOD` that names them all, but that a store is a file or a server.
+fn with_secrets(store: &str) -> String {
+    let tls = format!("{LISTEN}\ncertificate_file = \"server.crt\"\nkey_file = \"server.key\"");
+    let search =
+        format!("{BASE}\nldapbinddn = \"cn=x\"\nldapbindpasswd_file = \"ldap.password\"\n");
+    format!("{store}{}", with(LISTEN, &tls).replacen(BASE, &search, 1))
+}
+
+const STORE_SERVER: &str = "[store]\nurl = \"postgresql://pgbridge@127.0.0.1/store\"\n\
+                            password_file = \"store.password\"\nsslmode = \"disable\"\n";
+
+fn office_with_secrets() -> Office {
+    let office = Office::new();
+    for name in ["ldap.password", "store.password"] {
+        office.put(name, "s3cret\n", 0o600);
+    }
+    office.put("marker.key", &"0".repeat(64), 0o600);
+    office.put("pgbridge.db", "what everybody asked for\n", 0o600);
+    office.put("roles", "orders_read\n", 0o644);
+    fs::create_dir(office.0.join("conf.d")).expect("a directory");
+    office
+}
+
+fn store_of(secret: &str) -> &'static str {
+    if secret == "store.password" { STORE_SERVER } else { "" }
+}
+
+const IS_SECRET: &str = "the configuration names it as a file with a secret";
+
+#[test]
+fn no_map_reads_a_secret_of_the_configuration_by_whatever_name() {
+    let office = office_with_secrets();
+    for secret in SECRETS {
+        let text = with_secrets(store_of(secret));
+        let path = office.0.join(secret);
+        symlink(&path, office.0.join("link")).expect("a link");
+        fs::hard_link(&path, office.0.join("hard")).expect("a link");
+        fs::copy(office.0.join("roles"), office.0.join("copy")).expect("a copy");
+        for (name, is_read) in [
+            ("roles", true),
+            ("copy", true),
+            (secret, false),
+            ("link", false),
+            ("hard", false),
+            (path.to_str().expect("UTF-8"), false),
+        ] {
+            office.put("pg_ident.conf", &format!("{MAP}corp bob @{name}\n"), 0o644);
+            let told = office.load(&text).map(drop);
+            let place = "pg_ident.conf:3:10: could not open the file `";
+            let is_refused = |told: &String| told.starts_with(place) && told.contains(IS_SECRET);
+            assert_eq!(told.is_ok(), is_read, "{secret} as {name}: {told:?}");
+            assert_eq!(told.is_err_and(|told| is_refused(&told)), !is_read, "{secret} as {name}");
+        }
+        for name in ["link", "hard", "copy"] {
+            fs::remove_file(office.0.join(name)).expect("it is there");
+        }
+    }
+}
+
+#[test]
+fn no_directive_reads_a_secret_either_and_the_map_is_none() {
+    let office = office_with_secrets();
+    let text = with_secrets("");
+    let load = |line: &str, text: &str| {
+        office.put("pg_ident.conf", &format!("{MAP}{line}\n"), 0o644);
+        office.load(text).map(drop)
+    };
+    office.put("conf.d/a.conf", "corp bob orders_read\n", 0o644);
+    for directive in
+        ["include conf.d/a.conf", "include_if_exists conf.d/a.conf", "include_dir conf.d"]
+    {
+        assert_eq!(load(directive, &text), Ok(()));
+    }
+    symlink("../ldap.password", office.0.join("conf.d/b.conf")).expect("a link");
+    for directive in
+        ["include conf.d/b.conf", "include_if_exists conf.d/b.conf", "include_dir conf.d"]
+    {
+        let told = load(directive, &text).expect_err("it is a secret");
+        assert!(told.starts_with("pg_ident.conf:3:") && told.contains(IS_SECRET), "{told}");
+        assert!(told.contains("hint: what the map is to read must stand in"), "{told}");
+        // Whoever may not read the secrets is told the same; the link alone is no secret.
+        let config = office.put("pgbridge.toml", &text, 0o644);
+        let found = config::policy_only(&config).expect_err("it is a secret");
+        assert!(office.told(&found).contains(IS_SECRET), "{found:?}");
+    }
+    assert_eq!(load("", &text), Ok(()));
+    let is_main = text.replacen(FILE, "file = \"orders.password\"", 1);
+    let told = load("", &is_main).expect_err("it is a secret");
+    assert!(told.contains("`file` in [map] names a file with a secret"), "{told}");
+}
+
+/// Nobody waits for who would write into a pipe, and nothing is taken out of it.
+#[test]
+fn a_secret_is_not_opened_to_find_out_that_it_is_one() {
+    let office = office_with_secrets();
+    fs::remove_file(office.0.join("orders.password")).expect("it is there");
+    let made = Command::new("mkfifo").arg(office.0.join("orders.password")).status();
+    assert!(made.expect("mkfifo runs").success());
+    office.put("pg_ident.conf", &format!("{MAP}corp bob @orders.password\n"), 0o644);
+    let path = office.put("pgbridge.toml", &with_secrets(""), 0o644);
+    let found = config::policy_only(&path).expect_err("it is a secret");
+    assert!(office.told(&found).contains(IS_SECRET), "{found:?}");
+    // Those that are not there, or where nobody may look, are no mistake of the map.
+    let nowhere = with_secrets("").replacen("orders.password", "roles/orders.password", 1);
+    let path = office.put("pgbridge.toml", &nowhere, 0o644);
+    office.put("pg_ident.conf", &format!("{MAP}corp bob @roles\n"), 0o644);
+    assert!(config::policy_only(&path).is_ok());
+}
+
+#[test]
+fn a_secret_that_comes_later_is_not_read_by_the_next_reading() {
+    let office = office_with_secrets();
+    fs::remove_file(office.0.join("marker.key")).expect("it is there");
+    office.put("pg_ident.conf", &format!("{MAP}corp bob @list\n"), 0o644);
+    office.put("list", "orders_read\n", 0o644);
+    let source = office.good(&with_secrets("")).map_source;
+    assert!(source.read().map.is_ok());
+    fs::hard_link(office.0.join("list"), office.0.join("marker.key")).expect("a link");
+    let mistakes = source.read().map.expect_err("it is a secret");
+    assert!(mistakes[0].message.contains(IS_SECRET), "{mistakes:?}");
 }

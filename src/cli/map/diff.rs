@@ -9,6 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::operate::{OperateError, store_of};
 use crate::cli::terminal::{self, Shown, note, safe_json, warn};
+use crate::config::MapDisk;
 use crate::mapping::{
     Dialect, DiffContext, Effort, IdentMap, MapDifference, RevisionBeginning, diff,
 };
@@ -26,8 +27,9 @@ pub(super) async fn run(command: &MapDiff) -> Result<Exit, Failure> {
     let of_config = settings.as_ref().map(|settings| settings.dialect);
     let dialect = command.postgres.or(of_config).unwrap_or_default();
     let identities = command.identities.as_deref().map(files::identities).transpose()?;
-    let old = map(&command.old, dialect, command).await?;
-    let new = map(&command.new, dialect, command).await?;
+    let disk = settings.as_ref().map(|settings| settings.disk.clone()).unwrap_or_default();
+    let old = map(&command.old, dialect, &disk, command).await?;
+    let new = map(&command.new, dialect, &disk, command).await?;
     let context = DiffContext {
         uses: settings.as_ref().map(|settings| &settings.uses),
         identities: identities.as_deref().unwrap_or_default(),
@@ -63,45 +65,49 @@ fn say(difference: &MapDifference) -> io::Result<()> {
 
 /// The map in a file; or one that the broker of the configuration has had in force, by the beginning
 /// of its revision.
-async fn map(named: &Path, dialect: Dialect, command: &MapDiff) -> Result<IdentMap, Failure> {
+async fn map(
+    named: &Path,
+    dialect: Dialect,
+    disk: &MapDisk,
+    command: &MapDiff,
+) -> Result<IdentMap, Failure> {
     let digits = named.to_str().filter(|named| is_hex(named) && !Path::new(named).exists());
     match (&command.config, digits.map(|digits| (digits, RevisionBeginning::from_hex(digits)))) {
-        (Some(config), Some((_, Some(beginning)))) => {
-            stored(config, beginning, command.postgres).await
+        (Some(config), Some((digits, Some(beginning)))) => {
+            stored(config, (digits, beginning), command.postgres).await
         }
         (_, Some((digits, _))) => {
             Err(MapError::NeitherFileNorRevision { named: Shown::new(digits) }.into())
         }
-        (_, None) => files::map(named, dialect),
+        (_, None) => files::map(named, dialect, disk),
     }
 }
 
 /// Whether it may be meant as a revision.
 fn is_hex(named: &str) -> bool {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    !named.is_empty() && named.bytes().all(is_digit)
+    !named.is_empty() && named.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A map of the store, read as it was then unless another release is named.
 async fn stored(
     config: &Path,
-    beginning: RevisionBeginning,
+    (named, beginning): (&str, RevisionBeginning),
     postgres: Option<Dialect>,
 ) -> Result<IdentMap, Failure> {
     let store = store::open_read_only(store_of(config)?).await.map_err(OperateError::Store)?;
     let mut found = store.map_revisions(&beginning).await.map_err(OperateError::Store)?;
     let Some(revision) = found.pop() else {
-        return Err(MapError::NoRevision { beginning }.into());
+        return Err(MapError::NoRevision { named: Shown::new(named), beginning }.into());
     };
     if !found.is_empty() {
         found.push(revision);
         return Err(MapError::ManyRevisions { beginning, found }.into());
     }
     let kept = store.map_revision(&revision).await.map_err(OperateError::Store)?;
-    let kept = kept.ok_or(MapError::NoRevision { beginning })?;
+    let kept = kept.ok_or(MapError::NoRevision { named: Shown::new(named), beginning })?;
     let dialect = postgres.unwrap_or(kept.dialect);
     let map = IdentMap::load(dialect, kept.text.main(), &kept.text);
     let map = map.map_err(|mistakes| files::refused(Path::new(revision.as_str()), &mistakes))?;
     let digits: String = revision.as_str().chars().take(SHOWN_DIGITS).collect();
-    Ok(map.shown_at(|file| format!("{digits}:{file}")))
+    Ok(map.called(&revision).shown_at(|file| format!("{digits}:{file}")))
 }

@@ -7,6 +7,7 @@ use crate::cli::args::MapEval;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::terminal::{self, safe_json};
+use crate::config::MapDisk;
 use crate::mapping::{Evaluated, IdentMap, QUESTION_BYTES, evaluate, load_error};
 
 /// The map cannot be read.
@@ -14,7 +15,7 @@ const UNREADABLE: Exit = Exit::Own(2);
 
 /// Answers every question, and says in the end whether all of them were some.
 pub(super) fn run(command: &MapEval) -> Result<Exit, Failure> {
-    match files::load(&command.file, command.postgres.unwrap_or_default()) {
+    match files::load(&command.file, command.postgres.unwrap_or_default(), &MapDisk::default()) {
         Ok(map) => {
             let mut input = BufReader::new(io::stdin().lock());
             answer_all(&map, &mut input)

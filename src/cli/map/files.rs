@@ -19,8 +19,8 @@ pub(in crate::cli) enum MapError {
     Closed(Shown),
     #[error("the map {path} cannot be read (mistakes: {mistakes})")]
     Map { path: Shown, mistakes: usize },
-    #[error("the store has no map of the revision {beginning}")]
-    NoRevision { beginning: RevisionBeginning },
+    #[error("there is no file {named}, and the store has no map of the revision {beginning}")]
+    NoRevision { named: Shown, beginning: RevisionBeginning },
     #[error(
         "several revisions of the map begin with {beginning}: {found}; give more digits",
         found = listed(.found)
@@ -39,12 +39,16 @@ pub(in crate::cli) enum MapError {
     Cluster { cluster: String, why: Shown },
 }
 
-/// Reads the map in `path`, and what it includes.
+/// Reads the map in `path`, and what it includes, from what `disk` has.
 ///
 /// # Errors
 /// Every mistake of the map. That the file cannot be read is one too.
-pub(super) fn load(path: &Path, dialect: Dialect) -> Result<IdentMap, Vec<MapMistake>> {
-    IdentMap::load(dialect, path, &MapDisk)
+pub(super) fn load(
+    path: &Path,
+    dialect: Dialect,
+    disk: &MapDisk,
+) -> Result<IdentMap, Vec<MapMistake>> {
+    IdentMap::load(dialect, path, disk)
 }
 
 /// The same for commands that need the map. Its lines are told to stand where whoever named the
@@ -52,8 +56,8 @@ pub(super) fn load(path: &Path, dialect: Dialect) -> Result<IdentMap, Vec<MapMis
 ///
 /// # Errors
 /// When it has mistakes; all of them are on standard error by then.
-pub(super) fn map(path: &Path, dialect: Dialect) -> Result<IdentMap, Failure> {
-    let map = read_map(path, dialect).map_err(|(mistakes, closed)| match closed {
+pub(super) fn map(path: &Path, dialect: Dialect, disk: &MapDisk) -> Result<IdentMap, Failure> {
+    let map = read_map(path, dialect, disk).map_err(|(mistakes, closed)| match closed {
         Some(closed) => MapError::Closed(closed.told()).into(),
         None => refused(path, &mistakes),
     })?;

@@ -29,7 +29,8 @@ pub(super) async fn run(command: &MapLint) -> Result<Exit, Failure> {
         command.file.as_deref().or(settings.as_ref().map(|settings| settings.file.as_path()));
     // The arguments name one of the two.
     let file = file.unwrap_or(Path::new(""));
-    let map = files::map(file, dialect)?;
+    let disk = settings.as_ref().map(|settings| settings.disk.clone()).unwrap_or_default();
+    let map = files::map(file, dialect, &disk)?;
     let clusters = match (&command.config, &settings) {
         (Some(config), Some(settings)) if command.clusters => {
             ask_clusters(config, settings, &map).await?

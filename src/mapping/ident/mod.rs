@@ -51,12 +51,14 @@ pub use mistake::MapMistake;
 pub(crate) use pattern::{Group1, PatternFacts};
 pub use question::{Case, MapDecision, Question, RuleRef};
 pub use text::{MapFiles, MapRevision, MapText, RevisionBeginning};
+pub use unopened::HoldsSecret;
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};
 
 use expand::Trouble;
 use mistake::{Flaw, Mistakes};
 use read::{Fields, RuleReader};
 use rule::{Rule, Verdict};
+use text::Revision;
 
 /// Most lines of a map. Each is asked in turn when a role is asked for.
 const RULES: usize = 200_000;
@@ -67,8 +69,8 @@ const RULES: usize = 200_000;
 pub struct IdentMap {
     dialect: Dialect,
     text: MapText,
-    revision: MapRevision,
-    /// The files of the text, as lines name them.
+    revision: Revision,
+    /// The files of the text, as lines name them, the main one first.
     files: Vec<String>,
     maps: BTreeMap<Box<[u8]>, Rules>,
     /// The groups of all `+group` lines: each decision asks for them.
@@ -178,7 +180,32 @@ impl IdentMap {
     /// Which content, read by which dialect, this is.
     #[must_use]
     pub fn revision(&self) -> &MapRevision {
-        &self.revision
+        &self.revision.now
+    }
+
+    /// Whether it is this content that is called `revision`, or was when the name of the main file
+    /// counted.
+    #[must_use]
+    pub fn is_revision(&self, revision: &MapRevision) -> bool {
+        [&self.revision.now, &self.revision.formerly].contains(&revision)
+    }
+
+    /// The same map by the revision that it was kept as, if that is one of this content.
+    #[must_use]
+    pub fn called(mut self, revision: &MapRevision) -> Self {
+        if self.is_revision(revision) {
+            self.revision.now = revision.clone();
+        }
+        self
+    }
+
+    /// Whether a line of `file` here is one of `other` there, where the same content is read by
+    /// whatever name of the main file.
+    #[must_use]
+    pub fn is_same_file(&self, file: &str, other: &str) -> bool {
+        let is_main = |file: &str| self.files.first().is_some_and(|main| main == file);
+        let is_known = |file: &str| self.files.iter().any(|known| known == file);
+        file == other || (is_main(file) && !is_known(other))
     }
 
     /// May the system user act as the role?

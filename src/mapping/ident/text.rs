@@ -44,6 +44,19 @@ pub struct MapText {
     read: BTreeMap<String, Found>,
 }
 
+/// What stands in the manifest in place of the main file's name, as `sha256sum` prints it of its
+/// standard input.
+const MAIN: &str = "-";
+
+/// What one content is called.
+#[derive(Debug)]
+pub(super) struct Revision {
+    pub now: MapRevision,
+    /// The same when the main file's own name was a part of it. Stores that were written then have
+    /// leases and maps by it.
+    pub formerly: MapRevision,
+}
+
 /// What was found at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -86,18 +99,24 @@ impl MapText {
     }
 
     /// The revision that this is, read by `dialect`.
-    pub(super) fn revision(&self, dialect: Dialect) -> MapRevision {
-        let mut manifest = format!("postgres {dialect}\n");
-        for (path, found) in self.order.iter().filter_map(|path| self.read.get_key_value(path)) {
+    pub(super) fn revision(&self, dialect: Dialect) -> Revision {
+        let begin = format!("postgres {dialect}\n");
+        let (mut now, mut formerly) = (begin.clone(), begin);
+        let all = self.order.iter().filter_map(|path| self.read.get_key_value(path));
+        for (place, (path, found)) in all.enumerate() {
             let digest = match found {
                 Found::File(bytes) => sha256(bytes),
                 Found::Missing => "missing".to_owned(),
                 Found::Directory(names) => sha256(names.join("\n").as_bytes()),
             };
+            // The main file is read first. What it is called is no part of what the map says.
+            let name = if place == 0 { MAIN } else { path };
             // Writing to a String cannot fail.
-            let _ = writeln!(manifest, "{digest}  {path}");
+            let _ = writeln!(now, "{digest}  {name}");
+            let _ = writeln!(formerly, "{digest}  {path}");
         }
-        MapRevision(sha256(manifest.as_bytes()))
+        let [now, formerly] = [now, formerly].map(|text| MapRevision(sha256(text.as_bytes())));
+        Revision { now, formerly }
     }
 }
 
@@ -196,8 +215,9 @@ impl From<MapText> for Stored {
 
 /// Which content of a map, read by which dialect: the SHA-256 of a manifest, in lower-case
 /// hexadecimal. The manifest is `postgres 16`, then the SHA-256 and the path of each file in the
-/// order of first reading, as `sha256sum` prints them, one a line. In place of the SHA-256, a
-/// file that was not there has `missing`, and a directory that of the names it included.
+/// order of first reading, as `sha256sum` prints them, one a line. The main file comes first, as
+/// `-`: by whatever name it is read, it is the same. In place of the SHA-256, a file that was not
+/// there has `missing`, and a directory that of the names it included.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MapRevision(String);
 
@@ -223,11 +243,12 @@ impl RevisionBeginning {
     /// The fewest.
     pub const DIGITS: usize = 8;
 
-    /// The beginning that is written so: 8 to 64 digits.
+    /// The beginning that is written so: 8 to 64 digits, in capitals or not.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let is_long = (Self::DIGITS..=64).contains(&text.len());
-        (is_long && text.bytes().all(is_hex)).then(|| Self(text.to_owned()))
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_long && is_hex).then(|| Self(text.to_ascii_lowercase()))
     }
 
     /// Its digits.

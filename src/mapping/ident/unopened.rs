@@ -1,5 +1,6 @@
 //! Why a file or a directory that a map names was not opened, and what may help.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -8,6 +9,20 @@ use crate::names::{printable, shortened};
 
 /// Letters of a path that are told. What is longer was hardly meant to be a path.
 const PATH_LETTERS: usize = 300;
+
+/// Why a file is not read that could be: a map that took tokens from a secret would show them in its
+/// answers.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the configuration names it as a file with a secret")]
+pub struct HoldsSecret;
+
+impl HoldsSecret {
+    /// Whether that is why something failed.
+    #[must_use]
+    pub fn is_why(failed: &io::Error) -> bool {
+        failed.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Self>)
+    }
+}
 
 /// What was to be opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +61,8 @@ pub(super) enum Why {
     TooDeep,
     /// A directory holds a file whose name cannot be kept.
     OddName,
+    /// It holds a secret.
+    Secret,
     /// Something else.
     Failed(io::Error),
 }
@@ -53,6 +70,7 @@ pub(super) enum Why {
 impl From<io::Error> for Why {
     fn from(error: io::Error) -> Self {
         match error.kind() {
+            _ if HoldsSecret::is_why(&error) => Self::Secret,
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::IsADirectory => Self::IsDirectory,
             _ => Self::Failed(error),
@@ -77,6 +95,7 @@ fn reason(why: &Why) -> String {
         Why::IsDirectory => "it is a directory".to_owned(),
         Why::TooDeep => "maximum nesting depth exceeded".to_owned(),
         Why::OddName => "the name of a file in it is not UTF-8, or holds a line end".to_owned(),
+        Why::Secret => HoldsSecret.to_string(),
         Why::Failed(error) => match error.kind() {
             io::ErrorKind::FileTooLarge => format!("it has more than {TEXT_BYTES} bytes"),
             io::ErrorKind::InvalidInput => "it is no regular file".to_owned(),
@@ -98,6 +117,7 @@ fn hint(entry: Entry, named: Named, why: &Why) -> &'static str {
         }
         Why::TooDeep => "files may nest ten deep: does one include itself?",
         Why::OddName => "rename the file",
+        Why::Secret => "what the map is to read must stand in a file without a secret",
         Why::Failed(error) => match (error.kind(), entry) {
             (io::ErrorKind::PermissionDenied, _) => {
                 "let the broker's user read it, and enter the directories above it"

@@ -410,18 +410,52 @@ fn a_revision_is_other_files_other_names_or_another_release() {
     let of = |files: &[(&str, &str)]| load(16, files).unwrap().revision().clone();
     let one = [("f", "include x"), ("x", "m a r")];
     assert_ne!(of(&one), of(&[("f", "include x"), ("x", "m b r")]));
-    assert_ne!(of(&one), of(&[("g", "include x"), ("x", "m a r")]));
+    assert_ne!(of(&one), of(&[("f", "include y"), ("y", "m a r")]));
     assert_ne!(of(&one), of(&[("f", "m a r")]));
     assert_ne!(of(&one), load(17, &one).unwrap().revision().clone());
     let absent = of(&[("f", "include_if_exists x")]);
     assert_ne!(absent, of(&[("f", "include_if_exists x"), ("x", "")]));
-    // (echo postgres 16; sha256sum f x) | sha256sum
+    // (echo postgres 16; sha256sum < f; sha256sum x) | sha256sum
     let digest = |text: &str| {
         data_encoding::HEXLOWER
             .encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
     };
-    let manifest = format!("postgres 16\n{}  f\n{}  x\n", digest("include x"), digest("m a r"));
-    assert_eq!(of(&one).as_str(), digest(&manifest));
+    let manifest = |main: &str| {
+        format!("postgres 16\n{}  {main}\n{}  x\n", digest("include x"), digest("m a r"))
+    };
+    assert_eq!(of(&one).as_str(), digest(&manifest("-")));
+    // Whatever the main file is called, and where it lies.
+    for main in ["g", "-", "f.new"] {
+        assert_eq!(of(&one), of(&[(main, "include x"), ("x", "m a r")]), "{main}");
+    }
+    assert_eq!(of(&one), of(&[("new/f", "include x"), ("new/x", "m a r")]));
+    // Stores of before have it by its name too.
+    let formerly = MapRevision::from_hex(&digest(&manifest("f"))).unwrap();
+    let map = load(16, &one).unwrap();
+    assert!(map.is_revision(&formerly) && map.is_revision(&of(&one)));
+    assert_eq!(*map.called(&formerly).revision(), formerly);
+    let other = load(16, &[("g", "include x"), ("x", "m a r")]).unwrap();
+    assert!(!other.is_revision(&formerly));
+    assert_eq!(*other.called(&formerly).revision(), of(&one));
+}
+
+#[test]
+fn a_line_of_the_main_file_is_the_same_by_whatever_name_that_is_read() {
+    let map = load(16, &[("f", "include x\nm a r"), ("x", "m b r")]).unwrap();
+    assert!(map.is_same_file("f", "f") && map.is_same_file("f", "g"));
+    assert!(map.is_same_file("x", "x"));
+    assert!(!map.is_same_file("f", "x") && !map.is_same_file("x", "f"));
+    assert!(!map.is_same_file("x", "y"));
+}
+
+#[test]
+fn the_beginning_of_a_revision_may_be_written_in_capitals() {
+    let digits = |text: &str| RevisionBeginning::from_hex(text).map(|one| one.to_string());
+    assert_eq!(digits("0123ABCDEF"), Some("0123abcdef".to_owned()));
+    assert_eq!(digits("0123abcdef"), digits("0123ABCdef"));
+    for no in ["0123ABCG", "0123ABC", &"A".repeat(65)] {
+        assert_eq!(digits(no), None, "{no}");
+    }
 }
 
 #[test]
