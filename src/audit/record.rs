@@ -82,7 +82,8 @@ pub enum Action {
     #[serde(rename = "access.refused")]
     AccessRefused,
     /// Another revision of the map was read than the one before, now or when the broker started, and
-    /// is about to be used.
+    /// is about to be used. Or the revision is the same, and the configuration goes by it otherwise
+    /// than when a broker started before.
     #[serde(rename = "map.reloaded")]
     MapReloaded,
     /// Who gains and who loses what by the revision of the map that has come into force. Failed when
@@ -183,6 +184,10 @@ pub struct Record {
     /// The revision of the map that was in force before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub former_map_revision: Option<MapRevision>,
+    /// What the configuration says of who may become what, a line each: which maps are used for what,
+    /// and what is lent. Of records that a map was taken.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<Vec<String>>,
     /// By what of the person the line let them in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub because: Option<Because>,
@@ -221,6 +226,7 @@ impl Record {
             rule: None,
             map_revision: None,
             former_map_revision: None,
+            policy: None,
             because: None,
             reason: None,
             cause: None,

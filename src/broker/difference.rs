@@ -4,14 +4,17 @@
 //! Maps can be much to compare, and whoever writes one can make it so on purpose. So it is done
 //! beside the requests, one comparison at a time, and called off when it takes too long, when
 //! another map has come, or when the broker stops. Something is written down in each case: what was
-//! found by then, and what was not compared. Only a broker that is killed meanwhile leaves nothing:
-//! the record that the map came names both revisions, and `pgbridge map diff` compares them.
+//! found by then, and what was not compared. What a broker that is killed meanwhile leaves out is made
+//! up for at the next start of one, of this host or another that has the same store. Whoever starts
+//! beside a broker that is just comparing waits until that must be done, by the time of both; only
+//! when their clocks are apart, or the store was away, the same may stand there twice.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::sleep;
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Broker;
+use super::start::{LOOKED_THROUGH, uncompared};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
 use crate::mapping::{DiffContext, Effort, IdentMap, MapRevision, MapUses, Policy, diff};
@@ -30,16 +34,44 @@ const CHANGES: usize = 100;
 /// How long a comparison may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// For how long after a map came another broker, which took it, may still be comparing it.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(15);
+
+/// How often it is looked meanwhile what time it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How soon it is tried again to write down what was found.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Another map that has come into force.
 #[derive(Clone)]
 pub(super) struct Taken {
-    /// The policy with it.
+    /// Which one came.
+    pub(super) revision: MapRevision,
+    /// The policy with it, or by now with another.
     pub(super) next: Arc<Policy>,
     /// The map before.
     pub(super) former: Former,
+    /// Whether the configuration changed with it.
+    pub(super) configuration: Configuration,
+    /// When it came, if that was before this broker started: another one may have compared it.
+    pub(super) owed_since: Option<Timestamp>,
+}
+
+/// What the configuration says of maps when another one has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Configuration {
+    /// The same as before.
+    Same,
+    /// Something else; the record that the map came says what.
+    Changed,
+}
+
+impl Configuration {
+    /// What these lines of changes tell of it.
+    pub(super) fn told_by(changes: &[String]) -> Self {
+        if changes.is_empty() { Self::Same } else { Self::Changed }
+    }
 }
 
 /// The map that was in force before.
@@ -67,6 +99,8 @@ enum CalledOff {
     Superseded,
     /// The store does not have the map before, or this version does not read it as it was.
     NotKept,
+    /// Maps are compared as the configuration of today goes by them.
+    Reconfigured,
     /// A defect.
     Died,
 }
@@ -84,7 +118,7 @@ struct Found {
 }
 
 impl Former {
-    fn revision(&self) -> &MapRevision {
+    pub(super) fn revision(&self) -> &MapRevision {
         match self {
             Self::Held(policy) => policy.map.revision(),
             Self::Kept(revision) => revision,
@@ -100,6 +134,10 @@ impl CalledOff {
             Self::Stopped => ("broker_stopped", "the broker stops"),
             Self::Superseded => ("newer_map", "another map has come"),
             Self::NotKept => ("not_kept", "the map before cannot be read again"),
+            Self::Reconfigured => (
+                "configuration_changed",
+                "the configuration changed too, as the record that the map came says",
+            ),
             Self::Died => ("defect", "the comparison has died"),
         }
     }
@@ -138,8 +176,7 @@ impl Broker {
         let differences = &self.0.differences;
         loop {
             while let Some(taken) = differences.first() {
-                let record = self.compared(&taken, &stop).await;
-                if !self.tell_difference(&record, &stop).await {
+                if self.tell_comparison(&taken, &stop).await.is_none() {
                     return;
                 }
                 differences.first_is_told();
@@ -152,13 +189,60 @@ impl Broker {
         }
     }
 
+    /// Compares one map with the one before, and writes down what was found. Nothing when the broker
+    /// stops before that is written.
+    async fn tell_comparison(&self, taken: &Taken, stop: &CancellationToken) -> Option<()> {
+        if let Some(since) = taken.owed_since
+            && !self.is_still_owed(taken, since, stop).await?
+        {
+            return Some(());
+        }
+        let record = self.compared(taken, stop).await;
+        self.tell_difference(&record, stop).await
+    }
+
+    /// Whether nobody has compared a map that came before this broker started, once whoever took it
+    /// must have done so. Nothing when the broker stops before that is known.
+    async fn is_still_owed(
+        &self,
+        taken: &Taken,
+        since: Timestamp,
+        stop: &CancellationToken,
+    ) -> Option<bool> {
+        // No longer than that either: it may have come by a clock that was ahead.
+        for _ in 0..LEFT_TO_OTHERS.as_secs() {
+            if self.now() >= since + LEFT_TO_OTHERS {
+                break;
+            }
+            stop.run_until_cancelled(sleep(LOOK_EVERY)).await?;
+        }
+        loop {
+            match self.store().map_records(LOOKED_THROUGH).await {
+                Ok(records) => {
+                    return Some(uncompared(&records).iter().any(|one| one.is_of(taken)));
+                }
+                Err(failed) => {
+                    warn!(
+                        cause = with_causes(&failed),
+                        "the store cannot say which maps were compared; it is asked again"
+                    );
+                }
+            }
+            stop.run_until_cancelled(sleep(AGAIN_AFTER)).await?;
+        }
+    }
+
     /// Compares one map with the one before, and gives what is to be written down.
     async fn compared(&self, taken: &Taken, stop: &CancellationToken) -> Record {
+        let is_in_force = taken.next.map.is_revision(&taken.revision);
         let (found, called_off) = match self.before(&taken.former, stop).await {
+            _ if !is_in_force => (None, Some(CalledOff::Superseded)),
             Ok(before) => self.find_difference(before, &taken.next, stop).await,
             Err(called_off) => (None, Some(called_off)),
         };
-        let (now, before) = (taken.next.map.revision(), taken.former.revision());
+        let is_reconfigured = taken.configuration == Configuration::Changed;
+        let called_off = called_off.or(is_reconfigured.then_some(CalledOff::Reconfigured));
+        let (now, before) = (&taken.revision, taken.former.revision());
         let mut lines = found.map(|found| found.lines).unwrap_or_default();
         let record = Record {
             map_revision: Some(now.clone()),
@@ -228,18 +312,16 @@ impl Broker {
         judged(find.await, called_off)
     }
 
-    /// Writes down what was found. `false` when the broker stops before the store takes it.
-    async fn tell_difference(&self, record: &Record, stop: &CancellationToken) -> bool {
+    /// Writes down what was found. Nothing when the broker stops before the store takes it.
+    async fn tell_difference(&self, record: &Record, stop: &CancellationToken) -> Option<()> {
         while let Err(failed) = self.store().commit(Vec::new(), vec![record.clone()]).await {
             warn!(
                 cause = with_causes(&failed),
                 "who gains and loses what by the map in force cannot be written down; it is tried again"
             );
-            if stop.run_until_cancelled(sleep(AGAIN_AFTER)).await.is_none() {
-                return false;
-            }
+            stop.run_until_cancelled(sleep(AGAIN_AFTER)).await?;
         }
-        true
+        Some(())
     }
 }
 
@@ -248,10 +330,7 @@ impl Before {
     fn with_map<T>(self, work: impl FnOnce(&IdentMap) -> T) -> Option<T> {
         match self {
             Self::Held(policy) => Some(work(&policy.map)),
-            Self::Stored(stored) => {
-                let map = stored.map().ok().filter(|map| *map.revision() == stored.revision)?;
-                Some(work(&map))
-            }
+            Self::Stored(stored) => stored.as_kept().map(|map| work(&map)),
         }
     }
 }

@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Broker;
-use super::difference::{Former, Taken};
+use super::difference::{Configuration, Former, Taken};
 use super::in_force::{InForce, MapHealth};
+use super::owed::Debt;
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::causes::with_causes;
-use crate::mapping::{IdentMap, MapLook, MapMistake, MapReading, MapRevision, MapSource};
+use crate::mapping::{IdentMap, MapLook, MapMistake, MapReading, MapRevision, MapSource, Policy};
 use crate::store::{Change, StoreError, StoredMap};
 
 /// For how long files must look the same: whoever writes one may have written half of it.
@@ -41,12 +42,22 @@ enum Occasion {
     Due,
 }
 
+/// What the files were when they were looked at last.
+enum Seen {
+    /// What they were is not known, or is to be tried again.
+    Nothing,
+    /// They rested, and what they said was taken or refused.
+    At(MapLook),
+    /// They did not rest, which was told.
+    Restless,
+}
+
 impl Broker {
     /// Looks at the files of the map for ever, and takes what they say.
     pub(super) async fn watch_map_for_ever(&self, stop: CancellationToken) {
         let Some((source, every)) = &self.0.map_source else { return };
         self.0.in_force.note_health(MapHealth::Current);
-        let mut seen = None;
+        let mut seen = Seen::Nothing;
         loop {
             let occasion = tokio::select! {
                 biased;
@@ -60,9 +71,9 @@ impl Broker {
     }
 
     /// Looks whether the files have changed since they were `seen`, and if so takes what they say,
-    /// or refuses it. What could not be written down is not seen: the next look tries it again.
-    async fn look_at_map(&self, files: &Files<'_>, occasion: Occasion, seen: &mut Option<MapLook>) {
-        if let Some(seen) = seen
+    /// or refuses it. A map that could not be written down is not seen: the next look tries it again.
+    async fn look_at_map(&self, files: &Files<'_>, occasion: Occasion, seen: &mut Seen) {
+        if let Seen::At(seen) = seen
             && files.look_like(seen.clone()).await
         {
             self.tell_unchanged(occasion);
@@ -74,8 +85,8 @@ impl Broker {
         }
         let Some(MapReading { map, look }) = reading else {
             // What they looked like before may come back: it is to be read again then.
-            *seen = None;
-            self.note_restless().await;
+            self.note_restless(seen).await;
+            *seen = Seen::Restless;
             return;
         };
         let done = match map {
@@ -86,16 +97,21 @@ impl Broker {
             }
             Ok(map) => match self.policy().misfits(&map).as_slice() {
                 [] => self.take_map(map).await,
-                missing => self.refuse_map(missing).await,
+                missing => {
+                    self.refuse_map(missing).await;
+                    Ok(())
+                }
             },
             Err(mistakes) => {
                 let told: Vec<String> = mistakes.iter().map(told).collect();
-                self.refuse_map(&told).await
+                self.refuse_map(&told).await;
+                Ok(())
             }
         };
         match done {
-            Ok(()) => *seen = Some(look),
+            Ok(()) => *seen = Seen::At(look),
             Err(failed) => {
+                *seen = Seen::Nothing;
                 self.0.in_force.note_health(MapHealth::Stale);
                 error!(
                     cause = with_causes(&failed),
@@ -107,16 +123,10 @@ impl Broker {
 
     /// Notes that nobody knows what the files say: once, in the audit too, for as long as that lasts.
     /// Whoever may write one of them must not keep by it, unseen, what another one takes away.
-    async fn note_restless(&self) {
-        if self.0.in_force.health() == MapHealth::Stale {
-            warn!("{RESTLESS}");
-            return;
-        }
-        if let Err(failed) = self.refuse_map(&[RESTLESS.to_owned()]).await {
-            warn!(
-                cause = with_causes(&failed),
-                "that the files of the map do not rest cannot be written down"
-            );
+    async fn note_restless(&self, before: &Seen) {
+        match before {
+            Seen::Restless => warn!("{RESTLESS}"),
+            Seen::Nothing | Seen::At(_) => self.refuse_map(&[RESTLESS.to_owned()]).await,
         }
     }
 
@@ -149,21 +159,29 @@ impl Broker {
     async fn take_map(&self, map: IdentMap) -> Result<(), StoreError> {
         let former = self.policy();
         let next = Arc::new(former.with_map(map));
-        let (revision, former_revision) = (next.map.revision(), former.map.revision());
-        let record = self.reloaded(revision, former_revision);
+        let (revision, former_revision) =
+            (next.map.revision().clone(), former.map.revision().clone());
+        let record = self.reloaded(&next, &former_revision);
         self.store().commit(vec![self.keep(&next.map)], vec![record]).await?;
         self.0.in_force.replace(Arc::clone(&next));
         self.0.in_force.note_health(MapHealth::Current);
         info!(map.revision = %revision, map.former_revision = %former_revision, "another map is in force");
-        self.0.differences.find(Taken { former: Former::Held(former), next });
+        self.0.differences.find(Taken {
+            former: Former::Held(former),
+            revision,
+            next,
+            configuration: Configuration::Same,
+            owed_since: None,
+        });
         Ok(())
     }
 
-    /// The record that another map has come.
-    pub(super) fn reloaded(&self, revision: &MapRevision, former: &MapRevision) -> Record {
+    /// The record that the map of `policy` has come.
+    pub(super) fn reloaded(&self, policy: &Policy, former: &MapRevision) -> Record {
         Record {
-            map_revision: Some(revision.clone()),
+            map_revision: Some(policy.map.revision().clone()),
             former_map_revision: Some(former.clone()),
+            policy: Some(policy.configured()),
             ..Record::new(self.now(), Action::MapReloaded, Subject::Broker)
         }
     }
@@ -178,11 +196,9 @@ impl Broker {
         }))
     }
 
-    /// Tells all that keeps the files from being used, and writes down the first of it.
-    ///
-    /// # Errors
-    /// When the store does not take the record.
-    async fn refuse_map(&self, mistakes: &[String]) -> Result<(), StoreError> {
+    /// Tells all that keeps the files from being used, and writes down the first of it: now, or once
+    /// the store takes it.
+    async fn refuse_map(&self, mistakes: &[String]) {
         self.0.in_force.note_health(MapHealth::Stale);
         for mistake in mistakes {
             error!("{mistake}");
@@ -197,7 +213,13 @@ impl Broker {
             ..Record::new(self.now(), Action::MapRefused, Subject::Broker)
         };
         let record = record.ended(Outcome::Refused, "map_mistakes", &bounded(mistakes));
-        self.store().commit(Vec::new(), vec![record]).await
+        if let Err(failed) = self.store().commit(Vec::new(), vec![record.clone()]).await {
+            warn!(
+                cause = with_causes(&failed),
+                "that the files of the map cannot be used is not written down yet; it is tried again"
+            );
+            self.0.owed.note(Debt::Noted { changes: Vec::new(), record });
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod report;
 mod review;
 mod revoke;
 mod standing;
+mod start;
 mod time;
 mod turns;
 mod worker;
@@ -40,10 +41,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tracing::info;
 use uuid::Uuid;
 
-use self::difference::{Former, Taken};
 use crate::audit::{Action, Record, Subject};
 use crate::auth::way::Way;
 use crate::auth::{Identity, Lockout, SessionTimes};
@@ -52,7 +51,7 @@ use crate::cluster::{ClientConnection, LeaseRoles, Witness};
 use crate::lease::Terms;
 use crate::mapping::{Duties, MapRevision, MapSource, Policy};
 use crate::names::{ClusterName, Principal, Ttl, WayName};
-use crate::store::{Claimant, Login, Store, StoreError};
+use crate::store::{Claimant, Login, Store};
 
 pub use access::{AccessError, LoggedIn};
 pub use health::{Health, PartHealth};
@@ -265,41 +264,6 @@ impl Broker {
     #[must_use]
     pub fn connection(&self, name: &ClusterName) -> Option<&ClientConnection> {
         self.site(name).map(|site| &site.client)
-    }
-
-    /// Notes that this broker begins to serve, and by which map. One that is not the map that was in
-    /// force last has come like one that is read while the broker runs, and is told like it.
-    ///
-    /// # Errors
-    /// When the store does not take the record: a broker that cannot write must not serve.
-    pub async fn record_start(&self) -> Result<(), StoreError> {
-        let policy = self.policy();
-        let revision = policy.map.revision();
-        let former = self.store().last_map().await?.filter(|former| former != revision);
-        let started = Record {
-            map_revision: Some(revision.clone()),
-            ..Record::new(self.now(), Action::BrokerStarted, Subject::Broker)
-        };
-        let reloaded = former.as_ref().map(|former| self.reloaded(revision, former));
-        let records = [Some(started), reloaded].into_iter().flatten().collect();
-        self.store().commit(vec![self.keep(&policy.map)], records).await?;
-        if let Some(former) = former {
-            info!(map.revision = %revision, map.former_revision = %former, "the map is another one than when a broker ran last");
-            self.0.differences.find(Taken { next: policy, former: Former::Kept(former) });
-        }
-        Ok(())
-    }
-
-    /// Notes that this broker stops in good order, and whether by a time that can be believed.
-    ///
-    /// # Errors
-    /// When the store does not take the record.
-    pub async fn record_stop(&self) -> Result<(), StoreError> {
-        let mut record = Record::new(self.now(), Action::BrokerStopped, Subject::Broker);
-        if !self.0.time.is_settled() {
-            record.cause = Some("clocks_not_compared".to_owned());
-        }
-        self.store().commit(Vec::new(), vec![record]).await
     }
 
     fn store(&self) -> &dyn Store {

@@ -2,8 +2,9 @@
 //! else. Everybody who has a lease or a session is held against it, by what was seen of them last;
 //! only who would lose something is looked up before, for their groups may have changed with it.
 //!
-//! A map can also have come while no broker ran. Then nothing was seen of anybody, and those are
-//! held against it who have leases by another one. Of whom nothing can be seen, since they are
+//! A map can also have come while no broker ran, or a configuration that goes by it otherwise. Then
+//! nothing was seen of anybody, and those are held against it who have leases by another map, or a
+//! lease that is not allowed any more by what it was given for. Of whom nothing can be seen, since they are
 //! missing, or nobody can look, or their groups show only when they log in, each lease is held
 //! against the map by what it was given for: nobody vouches for anything else.
 
@@ -115,8 +116,11 @@ impl Broker {
                     return Ok(Held::of(judged));
                 }
             }
-            None if !self.has_leases_by_another_map(principal).await? => return Ok(Held::Done),
-            None => {}
+            None => match self.may_lose(principal).await? {
+                MayLose::Something => {}
+                MayLose::Unknown => return Ok(Held::NotYet),
+                MayLose::Nothing => return Ok(Held::Done),
+            },
         }
         // However lately they were seen, their groups may have changed since.
         match self.look(principal, SignedDuration::ZERO).await {
@@ -134,18 +138,27 @@ impl Broker {
         }
     }
 
-    async fn has_leases_by_another_map(&self, principal: &Principal) -> Result<bool, LeaseError> {
-        let mut last: Option<Lease> = None;
+    /// Whether the map in force may take something from somebody who was not seen yet.
+    async fn may_lose(&self, principal: &Principal) -> Result<MayLose, LeaseError> {
+        let (mut last, mut may_lose) = (None, MayLose::Nothing);
         loop {
             let page = self.store().live_leases_of(principal, last.as_ref(), PAGE).await;
             let page = page.map_err(LeaseError::Store)?;
-            let policy = self.policy();
-            if page.iter().any(|lease| lease.revision != *policy.map.revision()) {
-                return Ok(true);
-            }
-            last = page.into_iter().next_back();
+            last = page.last().cloned();
             if last.is_none() {
-                return Ok(false);
+                return Ok(may_lose);
+            }
+            let policy = self.policy();
+            for lease in &page {
+                if !policy.map.is_revision(&lease.revision) {
+                    return Ok(MayLose::Something);
+                }
+                // The configuration may go by the same map otherwise.
+                match self.holds(&policy, lease).await {
+                    Holds::Yes => {}
+                    Holds::No(_) => return Ok(MayLose::Something),
+                    Holds::Unknown => may_lose = MayLose::Unknown,
+                }
             }
         }
     }
@@ -179,7 +192,7 @@ impl Broker {
     /// Whether the map allows a lease by what it was given for.
     async fn holds(&self, policy: &Policy, lease: &Lease) -> Holds {
         // What a lease of before was given for is not known. It ends by itself.
-        if lease.revision == *policy.map.revision() || lease.because.is_none() {
+        if lease.because.is_none() {
             return Holds::Yes;
         }
         let said = explained(policy, lease, &Members::none());
@@ -207,6 +220,14 @@ impl Broker {
     async fn hold_seen(&self, seen: &Identity) -> Result<Held, LeaseError> {
         Ok(Held::of(self.withdraw_beyond(seen).await?))
     }
+}
+
+/// Whether the map may take something from somebody.
+enum MayLose {
+    Nothing,
+    Something,
+    /// It turns on what a cluster does not say.
+    Unknown,
 }
 
 /// Whether the map allows a lease.

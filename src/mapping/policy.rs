@@ -1,6 +1,7 @@
 //! All that decides who may become what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Case, DatabaseUserView, IdentMap, Profile, RuleView};
@@ -43,6 +44,26 @@ pub struct Policy {
     pub targets: Vec<Target>,
 }
 
+/// As the configuration has them.
+impl fmt::Display for Maps {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, name) in [("map", &self.map), ("group_map", &self.group_map)] {
+            if let Some(name) = name {
+                write!(formatter, "{key} = {:?}, ", name.as_str())?;
+            }
+        }
+        write!(formatter, "caseins_users = {}", self.case == Case::Insensitive)
+    }
+}
+
+/// The role, and the networks that it is lent to unless it is any.
+fn lent(profile: &Profile) -> String {
+    let role = format!("role = {:?}", profile.role.as_str());
+    let Some(networks) = &profile.networks else { return role };
+    let networks: BTreeSet<String> = networks.iter().map(ToString::to_string).collect();
+    format!("{role}, networks = {networks:?}")
+}
+
 impl Policy {
     /// The same with another map.
     #[must_use]
@@ -69,6 +90,23 @@ impl Policy {
             )
         });
         self.maps_without_lines(map).into_iter().chain(asking).collect()
+    }
+
+    /// What decides beside the files of the map, a line each, sorted: which maps are used for what, and
+    /// what is lent to where. As long as these are the same, the same map says the same.
+    #[must_use]
+    pub fn configured(&self) -> Vec<String> {
+        let ways = self.ways.iter().map(|(way, maps)| format!("[[ldap]] {way}: {maps}"));
+        let lent = self.targets.iter().flat_map(|target| {
+            let of = move |profile: &Arc<Profile>| {
+                format!("[[cluster]] {}: {}", target.cluster, lent(profile))
+            };
+            target.profiles.iter().map(of)
+        });
+        let mut lines: Vec<String> =
+            ways.chain([format!("[access]: {}", self.access)]).chain(lent).collect();
+        lines.sort();
+        lines
     }
 
     fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {

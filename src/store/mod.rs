@@ -355,11 +355,12 @@ pub trait Store: Send + Sync + Debug {
         beginning: &RevisionBeginning,
     ) -> Result<Vec<MapRevision>, StoreError>;
 
-    /// The revision of the map that a broker took last, at its start or later, as the audit has it.
+    /// What the audit has of maps: the newest records that a broker took one, at its start or later,
+    /// and that one was compared. Newest first, of the newest `limit` those that can be read.
     ///
     /// # Errors
     /// When the engine fails.
-    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError>;
+    async fn map_records(&self, limit: u32) -> Result<Vec<Record>, StoreError>;
 
     /// The session whose token has this hash.
     ///

@@ -309,14 +309,13 @@ pub(super) fn audit_entry(row: &dyn Row) -> Result<AuditEntry, Refusal> {
 /// The newest time in `entries` that was written by compared clocks. A line that cannot be read
 /// tells nothing.
 pub(super) fn latest(entries: &[AuditEntry]) -> Option<Timestamp> {
-    let record = |entry: &AuditEntry| serde_json::from_str::<Record>(&entry.json).ok();
-    let records = entries.iter().filter_map(record);
+    let records = records(entries).into_iter();
     records.filter(Record::is_by_compared_clocks).map(|record| record.at).max()
 }
 
-/// The map that the record says was taken. Records of before maps were kept do not say it.
-pub(super) fn map_taken(entry: &AuditEntry) -> Option<MapRevision> {
-    serde_json::from_str::<Record>(&entry.json).ok()?.map_revision
+/// The records of `entries` that this version can read.
+pub(super) fn records(entries: &[AuditEntry]) -> Vec<Record> {
+    entries.iter().filter_map(|entry| serde_json::from_str(&entry.json).ok()).collect()
 }
 
 /// A time from `at`.

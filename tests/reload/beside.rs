@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use pgbridge::broker::MapHealth;
 use pgbridge::clock::Clock;
 use pgbridge::store::Store;
 use reqwest::Method;
@@ -64,7 +65,7 @@ async fn a_map_that_cannot_be_written_down_comes_into_force_when_it_can() {
     let map = fs::read_to_string(&path).expect("the map");
     replace(&path, &edited(&map, "orders-readers", ""));
     until("the map to be tried twice", async || {
-        let stale = broker.health().await.map == pgbridge::broker::MapHealth::Stale;
+        let stale = broker.health().await.map == MapHealth::Stale;
         stale.then_some(())
     })
     .await;
@@ -85,6 +86,57 @@ async fn a_map_that_cannot_be_written_down_comes_into_force_when_it_can() {
         assert!(kept.map_revision(revision).await.expect("the store works").is_some());
     }
     assert!(!inside.lease_roles(share).await.contains(issued.lease.role_name.as_str()));
+    workers.stop().await;
+}
+
+/// What is wrong with a map is written down also when the store is away just then, and once.
+#[tokio::test]
+async fn a_map_that_is_refused_while_the_store_is_away_is_written_down_once_it_is_back() {
+    let inside = Inside::start(16, |_, config| every("1s")(config)).await;
+    let (share, clock) = (Share(1), Clock::system());
+    let kept = inside.store("kept.db");
+    let store = FailingStore::before(Arc::clone(&kept) as Arc<dyn Store>);
+    let broker = inside.broker(share, Arc::clone(&store) as Arc<dyn Store>, clock.clone());
+    broker.record_start().await.expect("the store works");
+    let workers = started(&broker, &clock).await;
+    let path = inside.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    let is = async |health: MapHealth| {
+        until("the map's health", async || (broker.health().await.map == health).then_some(()))
+            .await;
+    };
+    let refused = async |count: usize| {
+        until("what was refused", async || {
+            let mut records = audit(&*kept).await;
+            records.retain(|record| record["action"] == "map.refused");
+            (records.len() >= count).then_some(records)
+        })
+        .await
+    };
+
+    // It is gone before the store is back.
+    store.refuse("commit");
+    replace(&path, &format!("{map}corp mallory\n"));
+    is(MapHealth::Stale).await;
+    replace(&path, &map);
+    is(MapHealth::Current).await;
+    store.heal();
+    let records = refused(1).await;
+    assert!(records[0]["detail"].as_str().expect("why").contains("missing entry"), "{records:?}");
+
+    // It is there when the store is back.
+    store.refuse("commit");
+    replace(&path, &format!("{map}corp mallory\ncorp mallory\n"));
+    is(MapHealth::Stale).await;
+    store.heal();
+    refused(2).await;
+    replace(&path, &format!("{map}corp bob orders_read\n"));
+    until("another map", async || {
+        let records = audit(&*kept).await;
+        records.iter().any(|record| record["action"] == "map.reloaded").then_some(())
+    })
+    .await;
+    assert_eq!(refused(2).await.len(), 2);
     workers.stop().await;
 }
 

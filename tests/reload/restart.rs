@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use pgbridge::audit::{Action, Record, Subject};
+use pgbridge::clock::Clock;
+use pgbridge::mapping::MapRevision;
+use pgbridge::store::Store;
+use pgbridge::store::sqlite::SqliteStore;
 use serde_json::Value;
 
 use super::{edited, every, held, issue, of_action, place, replace, told};
@@ -128,6 +133,129 @@ fn only_binds(config: &str) -> String {
     let config =
         kept.collect::<Vec<_>>().join("\n").replace("group_map = \"duties\"", "map = \"duties\"");
     config.replace("ldapscheme", &format!("{binds}\nldapscheme"))
+}
+
+/// Nobody can be asked who is in which group, and the files of the map are what they were.
+#[tokio::test]
+async fn a_configuration_that_goes_by_the_same_map_otherwise_is_told_and_followed() {
+    let mut bed = TestBed::start_with(16, every("1h"));
+    let (path, config) = (bed.file("pg_ident.conf"), bed.file("pgbridge.toml"));
+    let map = fs::read_to_string(&path).expect("the map") + "corp bob orders_read\n";
+    replace(&path, &map);
+    bed.signal(Signal::Hangup);
+    told(&bed, "map.compared", 1).await;
+    let (alice, bob) = (bed.login("alice").await, bed.login("bob").await);
+    held(&issue(&bed, Caller::Session(&alice), "orders_read").await);
+    let (_, kept, _) = held(&issue(&bed, Caller::Session(&bob), "orders_read").await);
+
+    bed.stop();
+    bed.directory.stop();
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let edited = text.replacen("group_map = \"corp-groups\"\n", "", 1);
+    replace(&config, &edited);
+    bed.start_again_unready();
+    let reloaded = told(&bed, "map.reloaded", 2).await;
+    assert_eq!(reloaded[1]["map_revision"], reloaded[0]["map_revision"]);
+    assert_eq!(reloaded[1]["former_map_revision"], reloaded[1]["map_revision"]);
+    let detail = reloaded[1]["detail"].as_str().expect("what changed");
+    let lines: Vec<&str> = detail.lines().collect();
+    let maps = "[[ldap]] corp: map = \"corp\", ";
+    assert_eq!(
+        lines,
+        [
+            "the configuration has changed",
+            &format!("before: {maps}group_map = \"corp-groups\", caseins_users = false"),
+            &format!("now: {maps}caseins_users = false"),
+        ]
+    );
+    until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
+        .await;
+
+    // The same again is told no more; another way to compare names takes nothing away here.
+    let before = starts(&bed);
+    bed.stop();
+    bed.start_again_unready();
+    until("another start", async || (starts(&bed) > before).then_some(())).await;
+    assert_eq!(of_action(&bed, "map.reloaded").len(), 2);
+    bed.stop();
+    replace(&config, &edited.replacen("map = \"corp\"", "map = \"corp\"\ncaseins_users = true", 1));
+    bed.start_again_unready();
+    let reloaded = told(&bed, "map.reloaded", 3).await;
+    assert!(reloaded[2]["detail"].as_str().expect("what").contains("caseins_users = true"));
+    assert_eq!(bed.lease_roles(), [kept]);
+    // There are no two maps to compare.
+    assert_eq!(of_action(&bed, "map.compared").len(), 1);
+
+    // With another map the lines are compared, and it is said what was not.
+    bed.stop();
+    replace(&config, &edited);
+    replace(&path, &(map + "corp dave orders_read\n"));
+    bed.start_again_unready();
+    let compared = told(&bed, "map.compared", 2).await;
+    assert_eq!(compared[1]["cause"], "configuration_changed");
+    let detail = compared[1]["detail"].as_str().expect("who gains");
+    assert!(detail.starts_with("+ corp: dave may now act as orders_read"), "{detail}");
+}
+
+/// A store of before the name of the main file ceased to be a part of the revision.
+#[tokio::test]
+async fn a_map_by_another_name_is_the_same_map_and_so_is_one_that_an_older_broker_took() {
+    let mut bed = TestBed::start_with(16, every("1h"));
+    let token = bed.login("alice").await;
+    let (lease, ..) = held(&issue(&bed, Caller::Session(&token), "orders_read").await);
+    let path = bed.file("pg_ident.conf");
+    let map = fs::read_to_string(&path).expect("the map");
+    bed.stop();
+    fs::rename(&path, bed.file("other.conf")).expect("another name");
+    let config = fs::read_to_string(bed.file("pgbridge.toml")).expect("the configuration");
+    let config = config.replacen("pg_ident.conf", "other.conf", 1);
+    fs::write(bed.file("pgbridge.toml"), config).expect("written");
+
+    let text = |text: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        data_encoding::HEXLOWER.encode(digest.as_ref())
+    };
+    let formerly = text(&format!("postgres 16\n{}  pg_ident.conf\n", text(&map)));
+    bed.start_again();
+    let again = |bed: &TestBed, lease: &str| {
+        let config = bed.file("pgbridge.toml").display().to_string();
+        let mut explain = bed.cli("auditor");
+        explain.args(["explain", "--json", "--lease", lease, "--config", &config]);
+        let told: Value =
+            serde_json::from_slice(&explain.output().expect("it runs").stdout).expect("JSON");
+        (told["then"]["again"].clone(), told["then"]["file"].clone())
+    };
+    assert_eq!(again(&bed, &lease), ("same".into(), "pg_ident.conf".into()));
+    let (new, ..) = held(&issue(&bed, Caller::Session(&token), "orders_read").await);
+    assert_eq!(again(&bed, &new), ("same".into(), "other.conf".into()));
+
+    bed.stop();
+    fs::rename(bed.file("other.conf"), &path).expect("its name again");
+    let config = fs::read_to_string(bed.file("pgbridge.toml")).expect("the configuration");
+    fs::write(bed.file("pgbridge.toml"), config.replacen("other.conf", "pg_ident.conf", 1))
+        .expect("written");
+    {
+        let store = rusqlite::Connection::open(bed.file("pgbridge.db")).expect("the store");
+        let taken =
+            "INSERT INTO map_revision SELECT ?1, postgres, text, first_used_at FROM map_revision";
+        store.execute(taken, [&formerly]).expect("it is kept");
+        store
+            .execute("UPDATE lease SET map_revision = ?1", [&formerly])
+            .expect("it can be changed");
+    }
+    let store = SqliteStore::open(&bed.file("pgbridge.db")).expect("the store");
+    let record = Record {
+        map_revision: MapRevision::from_hex(&formerly),
+        ..Record::new(Clock::system().now(), Action::BrokerStarted, Subject::Broker)
+    };
+    store.commit(Vec::new(), vec![record]).await.expect("the store works");
+    drop(store);
+    bed.start_again();
+    assert_eq!(again(&bed, &lease), ("same".into(), "pg_ident.conf".into()));
+    for action in ["map.reloaded", "map.compared"] {
+        assert_eq!(of_action(&bed, action), Vec::<Value>::new());
+    }
+    assert_eq!(bed.lease_roles().len(), 2);
 }
 
 /// The map is read as 16 reads it unless the configuration says another.

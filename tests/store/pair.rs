@@ -60,7 +60,7 @@ handed_on! {
     had_role(cluster: &ClusterName, oid: RoleOid) -> Result<bool, StoreError>;
     map_revision(revision: &MapRevision) -> Result<Option<StoredMap>, StoreError>;
     map_revisions(beginning: &RevisionBeginning) -> Result<Vec<MapRevision>, StoreError>;
-    last_map() -> Result<Option<MapRevision>, StoreError>;
+    map_records(limit: u32) -> Result<Vec<Record>, StoreError>;
     session(hash: &TokenHash) -> Result<Option<Session>, StoreError>;
     touch_session(id: Uuid, seen_at: Timestamp) -> Result<(), StoreError>;
     spend(value: &OneTimeValue, until: Timestamp, now: Timestamp) -> Result<bool, StoreError>;

@@ -175,7 +175,7 @@ calls! {
     fn live(&self, cluster: &ClusterName) -> Vec<LiveLease>;
     fn spend(&self, value: &OneTimeValue, until: Timestamp, now: Timestamp) -> bool;
     fn latest(&self) -> Option<Timestamp>;
-    fn last_map(&self) -> Option<MapRevision>;
+    fn map_records(&self, limit: u32) -> Vec<Record>;
     fn clock(&self) -> Option<Timestamp>;
     fn marker_key(&self, offered: Option<&KeyFingerprint>) -> Option<KeyFingerprint>;
     fn had_role(&self, cluster: &ClusterName, oid: RoleOid) -> bool;

@@ -369,11 +369,11 @@ impl Store for ModelStore {
         .await
     }
 
-    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
+    async fn map_records(&self, limit: u32) -> Result<Vec<Record>, StoreError> {
         self.read(|rows| {
-            let takes = [Action::BrokerStarted, Action::MapReloaded];
-            let last = rows.audit.iter().rfind(|record| takes.contains(&record.action));
-            last.and_then(|record| record.map_revision.clone())
+            let of_maps = [Action::BrokerStarted, Action::MapReloaded, Action::MapCompared];
+            let newest = rows.audit.iter().rev().filter(|one| of_maps.contains(&one.action));
+            newest.take(limit as usize).cloned().collect()
         })
         .await
     }

@@ -94,9 +94,7 @@ pub async fn the_marker_key_of_the_first_broker_is_in_force(store: Arc<dyn Store
     assert_eq!(store.marker_key(None).await.unwrap(), in_force);
 }
 
-pub async fn the_map_that_was_taken_last_is_found_behind_whatever_came_after(
-    store: Arc<dyn Store>,
-) {
+pub async fn what_the_audit_has_of_maps_is_found_behind_whatever_came_after(store: Arc<dyn Store>) {
     let revision = |line: &str| {
         let map = IdentMap::parse(Dialect::default(), "pg_ident.conf", line.as_bytes()).unwrap();
         map.revision().clone()
@@ -106,19 +104,28 @@ pub async fn the_map_that_was_taken_last_is_found_behind_whatever_came_after(
         ..Record::new(at(1), action, Subject::Broker)
     };
     let (first, second) = ("corp alice all\n", "corp bob all\n");
-    assert_eq!(store.last_map().await.unwrap(), None);
     store.commit(vec![], vec![record(1)]).await.unwrap();
-    assert_eq!(store.last_map().await.unwrap(), None);
-    store.commit(vec![], vec![of(Action::BrokerStarted, first)]).await.unwrap();
-    assert_eq!(store.last_map().await.unwrap(), Some(revision(first)));
-    store.commit(vec![], vec![of(Action::MapReloaded, second)]).await.unwrap();
-    // Records of decisions and of comparisons name maps too, and texts say anything.
-    let detail = Some("\"action\":\"map.reloaded\"".to_owned());
-    for action in [Action::LeaseRequested, Action::MapCompared, Action::MapRefused] {
-        let record = Record { detail: detail.clone(), ..of(action, first) };
-        store.commit(vec![], vec![record]).await.unwrap();
+    assert_eq!(store.map_records(9).await.unwrap(), []);
+    let started = Record {
+        policy: Some(vec!["[access]: map = \"duties\"".to_owned()]),
+        ..of(Action::BrokerStarted, first)
+    };
+    let reloaded =
+        Record { former_map_revision: Some(revision(first)), ..of(Action::MapReloaded, second) };
+    let compared = Record { action: Action::MapCompared, ..reloaded.clone() };
+    let mut newest = Vec::new();
+    for of_map in [started, reloaded, compared] {
+        store.commit(vec![], vec![of_map.clone()]).await.unwrap();
+        newest.insert(0, of_map);
+        // Records of decisions name maps too, and texts say anything.
+        let detail = Some("\"action\":\"map.reloaded\"".to_owned());
+        for action in [Action::LeaseRequested, Action::MapRefused] {
+            let record = Record { detail: detail.clone(), ..of(action, first) };
+            store.commit(vec![], vec![record]).await.unwrap();
+        }
+        assert_eq!(store.map_records(9).await.unwrap(), newest);
     }
-    assert_eq!(store.last_map().await.unwrap(), Some(revision(second)));
+    assert_eq!(store.map_records(1).await.unwrap(), newest[..1]);
 }
 
 pub async fn a_revision_of_the_map_is_kept_as_it_was_read(store: Arc<dyn Store>) {

@@ -80,7 +80,7 @@ macro_rules! with_every_promise {
                 audit_records_are_numbered_without_gaps_and_read_back_exactly
                 the_marker_key_of_the_first_broker_is_in_force
                 a_revision_of_the_map_is_kept_as_it_was_read
-                the_map_that_was_taken_last_is_found_behind_whatever_came_after
+                what_the_audit_has_of_maps_is_found_behind_whatever_came_after
                 a_store_that_works_can_be_probed
             }
     } };

@@ -225,9 +225,9 @@ impl Store for PostgresStore {
         self.told("looking for revisions of the map", found)
     }
 
-    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
-        let last = reads::last_map(&self.pool).await;
-        self.told("reading which map was in force last", last)
+    async fn map_records(&self, limit: u32) -> Result<Vec<Record>, StoreError> {
+        let records = reads::map_records(&self.pool, limit).await;
+        self.told("reading which maps were in force", records)
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::connect::{ANSWER, Pool};
 use super::problem::{Failure, Problem};
 use super::value::escaped;
+use crate::audit::Record;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LeaseState, LiveLease};
 use crate::mapping::{MapRevision, RevisionBeginning};
@@ -173,13 +174,13 @@ pub(super) async fn map_revisions(
     all(&pool.read(SQL, &[&beginning.as_str(), &most]).await?, rows::map_revision)
 }
 
-pub(super) async fn last_map(pool: &Pool) -> Result<Option<MapRevision>, Problem> {
+pub(super) async fn map_records(pool: &Pool, limit: u32) -> Result<Vec<Record>, Problem> {
     const SQL: &str = "SELECT seq, record FROM audit \
          WHERE strpos(record, '\"action\":\"broker.started\"') > 0 \
             OR strpos(record, '\"action\":\"map.reloaded\"') > 0 \
-         ORDER BY seq DESC LIMIT 1";
-    let last = first(&pool.read(SQL, &[]).await?, rows::audit_entry)?;
-    Ok(last.and_then(|entry| rows::map_taken(&entry)))
+            OR strpos(record, '\"action\":\"map.compared\"') > 0 \
+         ORDER BY seq DESC LIMIT $1";
+    Ok(rows::records(&all(&pool.read(SQL, &[&i64::from(limit)]).await?, rows::audit_entry)?))
 }
 
 pub(super) async fn clock(pool: &Pool) -> Result<Option<Timestamp>, Problem> {

@@ -235,8 +235,9 @@ impl Store for SqliteStore {
         self.readers.call("looking for revisions of the map", read).await
     }
 
-    async fn last_map(&self) -> Result<Option<MapRevision>, StoreError> {
-        self.readers.call("reading which map was in force last", reads::last_map).await
+    async fn map_records(&self, limit: u32) -> Result<Vec<Record>, StoreError> {
+        let read = move |connection: &_| reads::map_records(connection, limit);
+        self.readers.call("reading which maps were in force", read).await
     }
 
     async fn session(&self, hash: &TokenHash) -> Result<Option<Session>, StoreError> {

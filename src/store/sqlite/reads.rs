@@ -6,6 +6,7 @@ use rusqlite::{Connection, Params, named_params, params, params_from_iter};
 
 use super::problem::Problem;
 use super::rows::nanoseconds;
+use crate::audit::Record;
 use crate::auth::Session;
 use crate::lease::{KeyFingerprint, Lease, LiveLease};
 use crate::mapping::{MapRevision, RevisionBeginning};
@@ -205,13 +206,13 @@ pub(super) fn latest(connection: &Connection) -> Result<Option<Timestamp>, Probl
     Ok(lease.max(rows::latest(&newest)))
 }
 
-pub(super) fn last_map(connection: &Connection) -> Result<Option<MapRevision>, Problem> {
+pub(super) fn map_records(connection: &Connection, limit: u32) -> Result<Vec<Record>, Problem> {
     const SQL: &str = "SELECT seq, record FROM audit \
          WHERE instr(record, '\"action\":\"broker.started\"') > 0 \
             OR instr(record, '\"action\":\"map.reloaded\"') > 0 \
-         ORDER BY seq DESC LIMIT 1";
-    let last = all(connection, SQL, [], rows::audit_entry)?.pop();
-    Ok(last.and_then(|entry| rows::map_taken(&entry)))
+            OR instr(record, '\"action\":\"map.compared\"') > 0 \
+         ORDER BY seq DESC LIMIT ?1";
+    Ok(rows::records(&all(connection, SQL, [limit], rows::audit_entry)?))
 }
 
 pub(super) fn marker_key(connection: &Connection) -> Result<Option<KeyFingerprint>, Problem> {

@@ -200,7 +200,7 @@ async fn a_store_of_the_version_before_is_brought_up_to_date_and_its_leases_are_
     let version = |connection: &Connection| {
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap()
     };
-    assert_eq!(version(&shell(&path)), 3);
+    assert_eq!(version(&shell(&path)), 4);
     for change in ["UPDATE map_revision SET postgres = 13", "DELETE FROM map_revision"] {
         let kept = "INSERT INTO map_revision VALUES ('r', 16, '{}', 1) ON CONFLICT DO NOTHING";
         shell(&path).execute_batch(kept).unwrap();
@@ -213,9 +213,9 @@ fn a_schema_of_a_newer_version_is_refused() {
     let (_directory, path) = place();
     drop(SqliteStore::open(&path).unwrap());
     shell(&path).pragma_update(None, "user_version", 99).unwrap();
-    refused(&path, &["version 99", "knows 3", "newer pgbridge"]);
+    refused(&path, &["version 99", "knows 4", "newer pgbridge"]);
     assert!(SqliteStore::open_read_only(&path).is_err());
-    shell(&path).pragma_update(None, "user_version", 3).unwrap();
+    shell(&path).pragma_update(None, "user_version", 4).unwrap();
     assert!(SqliteStore::open(&path).is_ok());
 }
 
