@@ -1,8 +1,8 @@
-//! What the store did not take: ends, and that the files of the map were refused. Of ends the access has ended all the same; they are written down
-//! once the store takes them, in the order in which they were asked for. One that it does not take
-//! for a reason of its own, such as a lease that cannot be read, lets the others go before it. A
-//! lease ends once; a note stands there twice when the store had taken it and only its answer was
-//! lost.
+//! What the store did not take: ends, and that files of the map were refused. Of ends the access has
+//! ended all the same; they are written down once the store takes them, in the order in which they
+//! were asked for. One that it does not take for a reason of its own, such as a lease that cannot be
+//! read, lets the others go before it. A lease ends once; a note stands there twice when the store had
+//! taken it and only its answer was lost.
 //!
 //! They are kept in memory: after the process the leases are live in the store, without access on
 //! their clusters, and end when they are asked for again or their time is over.
