@@ -4,9 +4,9 @@
 //!
 //! A map can also have come while no broker ran, or a configuration that goes by it otherwise. Then
 //! nothing was seen of anybody, and those are held against it who have leases by another map, or a
-//! lease that is not allowed any more by what it was given for. Of whom nothing can be seen, since they are
-//! missing, or nobody can look, or their groups show only when they log in, each lease is held
-//! against the map by what it was given for: nobody vouches for anything else.
+//! lease that is not allowed any more by what it was given for. Of whom nothing can be seen, since
+//! they are missing, or nobody can look, or their groups show only when they log in, each lease is
+//! held against the map by what it was given for: nobody vouches for anything else.
 
 use std::future::ready;
 use std::time::Duration;
