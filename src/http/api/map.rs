@@ -80,8 +80,9 @@ pub(in crate::http) async fn explain(
 /// Who may act as a role
 ///
 /// The lines of the map that let somebody act as the role, those that end the scan and so keep
-/// somebody from it, and those that give the role and never decide. Name a cluster and a role of it,
-/// or, in place of both, a duty of the broker's own. No directory is asked: `pgbridge who-can
+/// somebody from it, and those that give the role and by which nobody comes to it. Where it takes too
+/// long to find that out a line is among the first, and says so. Name a cluster and a role of it, or,
+/// in place of both, a duty of the broker's own. No directory is asked: `pgbridge who-can
 /// --resolve` names the people. Needs the duty of auditor; that it was asked is recorded.
 #[utoipa::path(
     get,

@@ -4,11 +4,14 @@
 //! A name is looked for, and held against the lines exactly; that there is none is said only where it
 //! is proven. Where neither is found out the line stays told: too much may be said, never too little.
 
+use std::rc::Rc;
+
 use super::answer::{LinePlace, WhyNever};
 use super::lines::RoleLines;
 use crate::mapping::automaton::{Effort, Language, Part, Words, words};
 use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::{Giving, Line, spelled};
+use crate::mapping::matched::MatchedNames;
 use crate::mapping::scan::Said;
 use crate::mapping::{Case, Dialect, RuleView};
 
@@ -20,6 +23,8 @@ const FEW_NAMES: usize = 200;
 const COVERS: usize = 100;
 /// Steps that it takes to ask a line about a name.
 const ASKING: usize = 4;
+/// Bytes of a name that is made up.
+const GUESS_BYTES: usize = 256;
 
 /// Who comes by a line to the role.
 pub(super) enum Reach {
@@ -71,12 +76,23 @@ impl<'s> Reaches<'s> {
     }
 
     fn line(&self, index: usize, rule: RuleView<'s>) -> Line<'s> {
-        Line::of(rule, (self.lines.map(), self.dialect), index, self.effort)
+        let mut matched = |pattern| Rc::new(MatchedNames::of(pattern, self.dialect, self.effort));
+        Line::of(rule, self.lines.map(), index, self.effort, &mut matched)
     }
 
-    /// Who comes by the line at `index`, which has a regular expression.
-    pub(super) fn by_pattern(&self, index: usize, rule: RuleView<'s>) -> Reach {
+    /// Who comes by the line at `index`, which has a regular expression: whoever it matches so that
+    /// `\1` is `capture`, when that is given.
+    pub(super) fn by_pattern(
+        &self,
+        index: usize,
+        rule: RuleView<'s>,
+        capture: Option<&[u8]>,
+    ) -> Reach {
         let line = self.line(index, rule);
+        // Most often it is as simple as that, and thousands of lines need no automaton.
+        if guess(&line, capture).is_some_and(|name| self.comes(index, &name)) {
+            return Reach::Somebody;
+        }
         let Some(own) = line.language() else { return Reach::Unknown };
         let given = match line.names_given(self.lines.case(), self.lines.role()) {
             Giving::Nobody => return self.of_other_roles(own),
@@ -144,8 +160,8 @@ impl<'s> Reaches<'s> {
         }
         match all() {
             Some(names) if comes(&names) => Reach::Somebody,
-            Some(names) if !self.effort.is_spent() => self.of_none(index, &names),
-            _ => Reach::Unknown,
+            Some(names) => self.of_none(index, &names),
+            None => Reach::Unknown,
         }
     }
 
@@ -158,7 +174,7 @@ impl<'s> Reaches<'s> {
         }
     }
 
-    /// The same of some names. That an earlier line denies counts more than that one lets in.
+    /// The same of some names, if they could be asked. That an earlier line denies counts more than that one lets in.
     fn of_none(&self, index: usize, names: &[Vec<u8>]) -> Reach {
         let mut found = Reach::OtherRoles;
         for name in names {
@@ -169,7 +185,7 @@ impl<'s> Reaches<'s> {
                 }
             }
         }
-        found
+        if self.effort.is_spent() { Reach::Unknown } else { found }
     }
 
     /// Whether the name comes to the role, by the line at `index` or by one before it.
@@ -184,7 +200,9 @@ impl<'s> Reaches<'s> {
         let from = if self.may_fail { 0 } else { index };
         let about = self.lines.about(name).filter(|(place, _)| (from..=index).contains(place));
         for (place, rule) in about {
-            self.effort.pay(ASKING + name.len());
+            if !self.effort.pay(ASKING + name.len()) {
+                return Fate::PassedBy;
+            }
             let said = self.lines.said(rule, name);
             let is_own = place == index;
             let decided = |which| Fate::Decided(LinePlace::of(rule), which);
@@ -198,4 +216,39 @@ impl<'s> Reaches<'s> {
         }
         Fate::PassedBy
     }
+}
+
+/// A name that the line most likely matches so that `\1` is `capture`; it is still to be asked.
+fn guess(line: &Line<'_>, capture: Option<&[u8]>) -> Option<Vec<u8>> {
+    let facts = line.facts()?;
+    let name = match capture {
+        Some(capture) => {
+            let marked = facts.marked.as_ref().or(facts.whole.as_ref())?;
+            simplest(&marked.with_marked(&Part::bytes(capture)))
+        }
+        None => simplest(facts.names.as_ref()?),
+    };
+    name.filter(|name| !name.is_empty())
+}
+
+/// What matches a part, if its places hold: the first of each choice, as often as needs be.
+fn simplest(part: &Part) -> Option<Vec<u8>> {
+    let name = match part {
+        Part::Byte(set) => {
+            let mut bytes = (b'a'..=b'z').chain(b'0'..=b'9').chain(1..=u8::MAX);
+            vec![bytes.find(|byte| set.has(*byte))?]
+        }
+        Part::Row(parts) => {
+            let parts: Option<Vec<_>> = parts.iter().map(simplest).collect();
+            parts?.concat()
+        }
+        Part::Branches(parts) => parts.iter().find_map(simplest)?,
+        Part::Repeat { min: 0, .. } | Part::Begin | Part::End | Part::Mark => Vec::new(),
+        Part::Repeat { part, min, .. } => {
+            let times = usize::try_from(*min).ok()?;
+            let once = simplest(part)?;
+            (once.len().checked_mul(times)? <= GUESS_BYTES).then(|| once.repeat(times))?
+        }
+    };
+    (name.len() <= GUESS_BYTES).then_some(name)
 }

@@ -150,7 +150,12 @@ impl Survey<'_> {
         let all = || {
             if is_everything(pattern) { Who::Everybody } else { Who::Pattern(readable(pattern)) }
         };
-        let (who, group) = match self.lines.gives(rule) {
+        let gives = self.lines.gives(rule);
+        let capture = match &gives {
+            Gives::ByCapture(capture) => Some(capture.clone()),
+            _ => None,
+        };
+        let (who, group) = match gives {
             Gives::Nothing => return,
             Gives::Role => (all(), None),
             Gives::IfMemberOf(group) => (all(), Some(group)),
@@ -159,7 +164,7 @@ impl Survey<'_> {
                 (Who::Capture { pattern, capture }, None)
             }
         };
-        let reach = reaches.by_pattern(index, rule);
+        let reach = reaches.by_pattern(index, rule, capture.as_deref());
         self.write_reach(rule, reach, (who, group), (ending, ending), answer);
     }
 
