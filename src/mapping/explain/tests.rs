@@ -327,6 +327,9 @@ fn a_cluster_is_asked_only_about_what_turns_on_its_members() {
     assert!(!asks("eve", &[], None) && asks("eve", &["cn=a"], None));
 }
 
+/// Asks something, and gives why it has no answer.
+type Asking<'q> = &'q dyn Fn(&Effort<'_>) -> Option<InquiryError>;
+
 #[test]
 fn what_is_called_off_ends_soon_and_is_no_answer() {
     let names: Vec<_> = (0..5000).map(|at| format!("p /^.*$ o{at}\np u{at} r\n")).collect();
@@ -336,9 +339,9 @@ fn what_is_called_off_ends_soon_and_is_no_answer() {
     let members = &KnownMembers::all(Memberships::none());
     let inquiry =
         Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
-    let people = &[person.clone()];
+    let people = std::slice::from_ref(&person);
     let asked = Inquiries { people, cluster: &cluster, role: None, members, address: None };
-    let questions: [&dyn Fn(&Effort<'_>) -> Option<InquiryError>; 6] = [
+    let questions: [Asking<'_>; 6] = [
         &|effort| policy.explain(&inquiry, effort).err(),
         &|effort| policy.explain_each(&asked, effort).err(),
         &|effort| policy.explain_duty(person.names(), None, Duty::Auditor, effort).err(),
