@@ -439,7 +439,7 @@ mod tests {
         assert!(poll!(&mut gone).is_pending());
         drop(gone);
         // The turn of the next is come once that is over.
-        assert!(!desk.answer(Effort::is_called_off).await.unwrap());
+        assert!(desk.answer(|effort| !effort.is_called_off()).await.unwrap());
         assert_eq!(told.try_recv(), Ok(true));
         drop(finish);
     }
