@@ -179,7 +179,7 @@ impl<'a> Line<'a> {
         self.roles.as_ref()?.words()
     }
 
-    /// Whether the line can end the scan with an error.
+    /// Whether the line can end the scan with an error, for want of a group.
     pub fn can_fail(&self) -> bool {
         self.group_1 != Group1::Always
     }
@@ -187,6 +187,17 @@ impl<'a> Line<'a> {
     /// Whether it does so for everybody whom it is about.
     pub fn always_fails(&self) -> bool {
         self.group_1 == Group1::Never
+    }
+
+    /// Whether it can do so for a name of at most so many bytes, since that is too much work for its
+    /// pattern.
+    pub fn may_give_up(&self, bytes: usize) -> bool {
+        self.view.may_give_up(bytes)
+    }
+
+    /// Whether it needs what its pattern captures.
+    pub fn is_capturing(&self) -> bool {
+        matches!(self.database_user(), DatabaseUserView::WithCapture { .. })
     }
 
     /// The same line at another place.

@@ -32,7 +32,13 @@ impl MapUse {
     #[must_use]
     pub fn is_of_groups(&self) -> bool {
         let of_people = !self.people.is_empty() || self.duties;
-        (!self.groups.is_empty() || self.group_duties) && !of_people
+        self.asks_groups() && !of_people
+    }
+
+    /// Whether groups are matched against its system users, besides people or not.
+    #[must_use]
+    pub fn asks_groups(&self) -> bool {
+        !self.groups.is_empty() || self.group_duties
     }
 
     /// Whether it gives the broker's own duties, and no roles of clusters.

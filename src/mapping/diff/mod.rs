@@ -17,7 +17,8 @@
 //!
 //! Never silent: where two patterns cannot be told to be the same, that is said ("may gain"). Who
 //! is a member of what is not known here: a `+group` is told as such, and what turns on it is told
-//! to do so. What all of it may cost is bounded, and it can be called off ([`Effort`]): then too it is
+//! to do so. A name that is too much work for a pattern ends the scan there: where names of the
+//! length that people log in by may be, what stands behind is not certain. What all of it may cost is bounded, and it can be called off ([`Effort`]): then too it is
 //! said what was not compared. Names come before patterns, and what is gained before what is lost.
 
 mod idle;
@@ -36,13 +37,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::Effort;
 use super::line::{Grant, Line, compared};
 use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef, SystemUserView};
-use crate::names::MapName;
+use crate::names::{ACCOUNT_BYTES, MapName};
 
 use idle::idle;
 pub use idle::{IdleLine, WhyIdle};
 use roles::Gain;
 use side::{Pair, Side};
 use spellings::Spellings;
+
+/// Longest name of a group, in bytes, of which it matters whether it is too much work for a pattern.
+/// Directories keep longer ones, and hardly anybody makes any. Of an account it is [`ACCOUNT_BYTES`].
+const GROUP_BYTES: usize = 1024;
 
 /// What is known beside the two files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,6 +164,17 @@ pub fn diff(
     context: &DiffContext<'_>,
     effort: &Effort<'_>,
 ) -> MapDifference {
+    diff_of_names(None, old, new, context, effort)
+}
+
+/// The same for names of at most `longest` bytes, or of those by which people log in.
+fn diff_of_names(
+    longest: Option<usize>,
+    old: &IdentMap,
+    new: &IdentMap,
+    context: &DiffContext<'_>,
+    effort: &Effort<'_>,
+) -> MapDifference {
     let maps: BTreeSet<&MapName> = old.map_names().chain(new.map_names()).collect();
     let mut compared = Vec::new();
     for map in maps {
@@ -170,15 +186,16 @@ pub fn diff(
             None => &[Case::Sensitive],
         };
         for case in cases {
-            let side = |of| Side::of(of, map, *case, effort);
+            let of_map = used.and_then(|(_, used)| used);
+            let asks_groups = of_map.is_some_and(MapUse::asks_groups);
+            let longest = longest.unwrap_or(if asks_groups { GROUP_BYTES } else { ACCOUNT_BYTES });
+            let side = |of| Side::of(of, map, *case, longest, effort);
             compared.push(Compared {
                 map,
                 spellings: OnceCell::new(),
                 pair: Pair::new(side(old), side(new)),
                 known: used.and_then(|(uses, used)| Some(Known::of(uses, map, used?))),
-                is_of_groups: used
-                    .and_then(|(_, used)| used)
-                    .is_some_and(super::MapUse::is_of_groups),
+                is_of_groups: of_map.is_some_and(MapUse::is_of_groups),
                 effort,
             });
         }

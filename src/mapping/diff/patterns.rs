@@ -309,21 +309,23 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// The lines that surely cover; and the names that lines of the other side stop before they
-    /// come to one which would.
+    /// come to one which would, or that one itself.
     fn sure(&self, covers: &[(&'s Line<'a>, Cover)]) -> (Vec<&'s Line<'a>>, Vec<&'s Language>) {
         let (mut sure, mut stops) = (Vec::new(), Vec::new());
         for (line, cover) in covers {
             if *cover != Cover::Surely {
                 continue;
             }
-            let mut is_reached = true;
+            // What is too much for the same pattern is so on both sides.
+            let mut is_sure =
+                !self.other.may_give_up(line) || line.system_user() == self.line.system_user();
             for failing in self.other.failing_before(line) {
                 if self.meets(failing) {
-                    is_reached = false;
+                    is_sure = false;
                     stops.extend(failing.language());
                 }
             }
-            if is_reached {
+            if is_sure {
                 sure.push(*line);
             }
         }

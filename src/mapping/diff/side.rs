@@ -24,6 +24,8 @@ pub(super) struct Side<'a> {
     patterns: Vec<usize>,
     /// Those of the patterns that can end the scan.
     failing: Vec<usize>,
+    /// Those of them that can do so since a name is too much work for them.
+    giving_up: HashSet<usize>,
     /// Those that give a role by its letters, as it is compared; and the others.
     of_role: HashMap<Vec<u8>, Vec<usize>>,
     of_more: Vec<usize>,
@@ -36,7 +38,14 @@ pub(super) struct Pair<'a> {
 }
 
 impl<'a> Side<'a> {
-    pub fn of(map: &'a IdentMap, name: &'a MapName, case: Case, effort: &'a Effort<'a>) -> Self {
+    /// Names are of at most `longest` bytes.
+    pub fn of(
+        map: &'a IdentMap,
+        name: &'a MapName,
+        case: Case,
+        longest: usize,
+        effort: &'a Effort<'a>,
+    ) -> Self {
         let mut side = Self {
             case,
             effort,
@@ -47,17 +56,20 @@ impl<'a> Side<'a> {
             literals: HashMap::new(),
             patterns: Vec::new(),
             failing: Vec::new(),
+            giving_up: HashSet::new(),
             of_role: HashMap::new(),
             of_more: Vec::new(),
         };
-        let mut known = HashSet::new();
+        let (mut known, mut giving_up) = (HashSet::new(), HashMap::new());
         for line in lines(map, name, effort).filter(|line| known.insert(line.meaning())) {
-            side.push(line);
+            let pattern = (line.system_user(), line.is_capturing());
+            let gives_up = giving_up.entry(pattern).or_insert_with(|| line.may_give_up(longest));
+            side.push(line, *gives_up);
         }
         side
     }
 
-    fn push(&mut self, line: Line<'a>) {
+    fn push(&mut self, line: Line<'a>, gives_up: bool) {
         let index = self.lines.len();
         self.failing_before.push(self.failing.len());
         match line.system_user() {
@@ -73,8 +85,11 @@ impl<'a> Side<'a> {
             }
             _ => self.of_more.push(index),
         }
-        if line.can_fail() {
+        if line.can_fail() || gives_up {
             self.failing.push(index);
+        }
+        if gives_up {
+            self.giving_up.insert(index);
         }
         self.lines.push(line.at(index));
     }
@@ -116,6 +131,11 @@ impl<'a> Side<'a> {
     pub fn failing_before(&self, line: &Line<'a>) -> impl Iterator<Item = &Line<'a>> {
         let count = self.failing_before.get(line.index).copied().unwrap_or_default();
         self.at(&self.failing).take(count)
+    }
+
+    /// Whether a name may be too much work for the line.
+    pub fn may_give_up(&self, line: &Line<'a>) -> bool {
+        self.giving_up.contains(&line.index)
     }
 
     /// The names that lines name by their letters.

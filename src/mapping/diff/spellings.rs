@@ -117,6 +117,8 @@ fn told_apart(name: &[u8], patterns: &[&Line<'_>], effort: &Effort<'_>) -> Looke
         let is_none = !looked.spellings.iter().any(matches)
             && words(&[&any, language], &[], 1, effort) == Words::None;
         let is_all = !is_none && words(&[&any], &[language], 1, effort) == Words::None;
+        // One spelling may be more work than another.
+        looked.is_whole &= is_none || !pattern.may_give_up(name.len());
         if !is_none && !is_all {
             apart.push(language);
         }

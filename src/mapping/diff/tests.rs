@@ -337,6 +337,81 @@ fn a_line_that_fails_takes_from_those_behind_it() {
     check_same("m /^x$ \\1\nm /^y$ \\1\nm /^.*$ r\n", "m /^y$ \\1\nm /^x$ \\1\nm /^.*$ r\n");
 }
 
+/// Of a long name each way is looked at to share it out between the parts.
+const MUCH: &str = "/^(?:[ac]?){250}(?:[ac]?){250}(b)$";
+
+#[test]
+fn a_line_that_gives_up_on_a_long_name_may_take_from_those_behind_it() {
+    let long = "a".repeat(255) + "b";
+    let decides = |text: &str| {
+        let map = parse("map", text);
+        let members = Memberships::none();
+        let oracle = Oracle { maps: [&map; 2], case: Case::Sensitive, members, known: None };
+        oracle.allows(&map, long.as_bytes(), "r")
+    };
+    let [before, after] = [format!("m {MUCH} r_\\1\nm /^a.*$ r\n"), "m /^a.*$ r\n".to_owned()];
+    assert_eq!([&before, &after].map(|text| decides(text)), [false, true]);
+    let gains = "? whoever matches /^a.*$ may perhaps now act as r (new:1); the patterns could not be \
+                 compared, and no example was found";
+    let loses = |pattern: &str| {
+        format!(
+            "- whoever matches {pattern} may no longer act as r_\\1 (old:1), for example b as r_b"
+        )
+    };
+    check(&before, &after, &[gains, &loses(MUCH)]);
+    // A pattern that finishes every name that may log in takes from nobody.
+    let light = "/^[ac]*(b)$";
+    let twin = format!("m {light} r_\\1\nm /^a.*$ r\n");
+    assert!(decides(&twin));
+    check(&twin, &after, &[&loses(light)]);
+    // What is the same on both sides gives up on the same names.
+    check_same(&before, &format!("# again\n{before}"));
+    check(&before, &format!("{before}m bob s\n"), &["+ bob may now act as s (new:3)"]);
+    // By name it is known.
+    check(
+        &format!("m {MUCH} r_\\1\nm {long} r\n"),
+        &format!("m {long} r\n"),
+        &[&format!("+ {}… may now act as r (new:1)", &long[..100]), &loses(MUCH)],
+    );
+}
+
+#[test]
+fn a_line_that_gives_up_on_a_long_name_does_not_give_what_another_gives() {
+    let much = format!("m {MUCH} r_\\1\n");
+    let long = "a".repeat(100);
+    let example = format!("{long}… as r_b");
+    check(
+        &much,
+        "m /^[ac]{200}(b)$ r_\\1\n",
+        &[
+            &format!(
+                "+ whoever matches /^[ac]{{200}}(b)$ may now act as r_\\1 (new:1), for example {example}"
+            ),
+            &format!(
+                "- whoever matches {MUCH} may no longer act as r_\\1 (old:1), for example b as r_b"
+            ),
+        ],
+    );
+    // One that finishes every name gives it to whom both match.
+    let light = "m /^[ac]*(b)$ r_\\1\n";
+    check(
+        light,
+        "m /^[ac]{200}(b)$ r_\\1\n",
+        &["- whoever matches /^[ac]*(b)$ may no longer act as r_\\1 (old:1), for example b as r_b"],
+    );
+}
+
+#[test]
+fn spellings_of_a_name_that_may_be_too_much_work_are_not_all_known() {
+    let of_people = uses(&Maps { case: Case::Insensitive, ..people() });
+    let context = DiffContext { uses: Some(&of_people), ..DiffContext::default() };
+    let pattern = "m /(?i)^(?:a?){250}(?:a?){250}(b)$ r_\\1\n";
+    let is_whole =
+        |name: &str| compare(pattern, &format!("{pattern}m {name} a\n"), &context).is_whole();
+    assert!(!is_whole(&("a".repeat(120) + "b")));
+    assert!(is_whole(&("a".repeat(20) + "b")));
+}
+
 #[test]
 fn each_map_is_compared_by_itself() {
     let found = compare("one x r\n", "two x r\n", &DiffContext::default()).lines(10);
@@ -667,8 +742,43 @@ enum Configured {
     Nobody,
 }
 
+fn configured() -> impl Strategy<Value = Configured> {
+    prop::sample::select(vec![
+        Configured::No,
+        Configured::No,
+        Configured::People,
+        Configured::AnyCase,
+        Configured::Groups,
+        Configured::Nobody,
+    ])
+}
+
+/// Bytes of names that are too much work for patterns as people write them.
+const LONG: usize = 20_000;
+
+/// Two names that are so long.
+fn long_names() -> [String; 2] {
+    ["a".repeat(LONG - 1) + "b", "b".repeat(LONG)]
+}
+
+/// Lines of which some are too much work for long names, and lines that name those.
+fn line_for_long_names() -> impl Strategy<Value = String> {
+    let [one, other] = long_names();
+    let users = [one.as_str(), &other, "/^(a*)b$", "/^(a*?)a*b$", "/^(?!x)(.*)$", "/^(.*)b$"];
+    let users: Vec<String> = users.map(str::to_owned).into();
+    let roles = prop::sample::select(vec!["a", "all", "\\1", "/^a", "+g"]);
+    let long = (prop::sample::select(users), roles);
+    prop_oneof![line(), long.prop_map(|(user, role)| format!("m {user} {role}\n"))]
+}
+
+/// How many cases are looked at: so many, or as many as are asked for.
+fn cases(usual: u32) -> ProptestConfig {
+    let asked = std::env::var("PGBRIDGE_CASES").ok();
+    ProptestConfig::with_cases(asked.map_or(usual, |asked| asked.parse().unwrap()))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     /// The oracle is the decision itself, over every short name and role, whoever is a member of
     /// what: whatever is gained or lost is told, and what is told for certain is so.
@@ -677,92 +787,127 @@ proptest! {
         old in prop::collection::vec(line(), 0..5),
         new in prop::collection::vec(line(), 0..5),
         edges in prop::collection::vec((0_usize..6, 0_usize..6), 0..4),
-        configured in prop::sample::select(vec![
-            Configured::No,
-            Configured::No,
-            Configured::People,
-            Configured::AnyCase,
-            Configured::Groups,
-            Configured::Nobody,
-        ]),
+        configured in configured(),
     ) {
-        const ROLES: [&str; 6] = ["a", "b", "g", "h", "aa", "xa"];
-        let (old, new) = (parse("old", &old.concat()), parse("new", &new.concat()));
-        let maps = match configured {
-            Configured::No | Configured::People => people(),
-            Configured::AnyCase => Maps { case: Case::Insensitive, ..people() },
-            Configured::Groups => groups(),
-            Configured::Nobody => Maps { map: Some("other".parse().unwrap()), ..Maps::default() },
-        };
-        let case = maps.case;
-        let ways: BTreeMap<WayName, Maps> = [("corp".parse().unwrap(), maps)].into();
-        let lent: &[&str] = match configured {
-            Configured::Nobody => &[],
-            _ => &["a", "b", "g", "xa"],
-        };
-        let uses = MapUses::new(&ways, &Maps::default(), lent.iter().map(|role| {
-            (role.parse::<RoleName>().unwrap(), "c".parse::<ClusterName>().unwrap())
-        }));
-        let is_configured = !matches!(configured, Configured::No);
-        let context = DiffContext { uses: is_configured.then_some(&uses), ..DiffContext::default() };
-        let found = diff(&old, &new, &context, &Effort::default());
-        // Each group has a member that is nothing else.
-        let edges = edges.into_iter().map(|(member, group)| (ROLES[member], ROLES[group]));
-        let edges = edges.chain([("of_g", "g"), ("of_h", "h")]);
-        let roles: Vec<String> = names_of(b"abxz", 3)
-            .into_iter()
-            .map(|name| String::from_utf8(name).unwrap())
-            .chain(["g", "h", "of_g", "of_h", "other", "A", "ac", "cbc", "acbc"].map(str::to_owned))
-            .collect();
-        let members = Memberships::of_edges(roles.clone(), edges);
-        let known = is_configured.then_some(lent);
-        let oracle = Oracle { maps: [&old, &new], case, members, known };
+        all_is_told_and_so([&old, &new].map(|lines| lines.concat()), edges, configured, None)?;
+    }
+}
 
-        let letters: &[u8] = if case == Case::Insensitive { b"aAbB" } else { b"ab" };
-        let asked = ["a", "b", "g", "h", "aa", "ab", "x", "xa", "xb", "of_g", "of_h", "other", "A", "ac", "cbc", "acbc"];
-        for user in names_of(letters, if letters.len() > 2 { 2 } else { 3 }) {
-            for role in asked {
-                if let Some(direction) = oracle.direction(&user, role) {
-                    let is_told = found.changes().iter().any(|change| {
-                        change.direction == direction && oracle.is_told(change, &user, role)
-                    });
-                    prop_assert!(
-                        is_told,
-                        "{direction:?} of {} as {role} is not told:\n{found}",
-                        String::from_utf8_lossy(&user)
-                    );
-                }
-            }
-        }
-        for change in found.changes().iter().filter(|change| change.certainty == Certainty::Certain) {
-            let name = match &change.who {
-                ChangedFor::Name { name, .. } => name,
-                ChangedFor::Matching { example: Some(example), .. } => &example.name,
-                ChangedFor::Matching { example: None, .. } => panic!("certain without an example: {change}"),
-            };
-            for given in &change.grants {
-                let only = MapChange { grants: vec![given.clone()], ..change.clone() };
-                // Of all members of a group it is said whoever they are: none need be lent, or be left.
-                if matches!(given.grant, Grant::MembersOf(_)) && !given.but.is_empty() {
-                    continue;
-                }
-                let is_so = |role: &String| {
-                    oracle.direction(name, role) == Some(change.direction)
-                        && oracle.is_told(&only, name, role)
-                };
-                let others = change.grants.iter().filter_map(|given| match &given.grant {
-                    Grant::Role(role) => String::from_utf8(role.clone()).ok(),
-                    _ => None,
+proptest! {
+    #![proptest_config(cases(20))]
+
+    /// A line ends the scan for names that are too much work for it.
+    #[test]
+    fn whatever_is_gained_or_lost_by_names_that_are_too_much_work_is_told(
+        old in prop::collection::vec(line_for_long_names(), 0..4),
+        new in prop::collection::vec(line_for_long_names(), 0..4),
+        edges in prop::collection::vec((0_usize..6, 0_usize..6), 0..2),
+        configured in configured(),
+    ) {
+        all_is_told_and_so([&old, &new].map(|lines| lines.concat()), edges, configured, Some(LONG))?;
+    }
+}
+
+/// Compares two maps and holds what is found against what they decide, also of two names of
+/// `longest` bytes.
+fn all_is_told_and_so(
+    texts: [String; 2],
+    edges: Vec<(usize, usize)>,
+    configured: Configured,
+    longest: Option<usize>,
+) -> Result<(), TestCaseError> {
+    const ROLES: [&str; 6] = ["a", "b", "g", "h", "aa", "xa"];
+    let [old, new] = texts;
+    let (old, new) = (parse("old", &old), parse("new", &new));
+    let maps = match configured {
+        Configured::No | Configured::People => people(),
+        Configured::AnyCase => Maps { case: Case::Insensitive, ..people() },
+        Configured::Groups => groups(),
+        Configured::Nobody => Maps { map: Some("other".parse().unwrap()), ..Maps::default() },
+    };
+    let case = maps.case;
+    let ways: BTreeMap<WayName, Maps> = [("corp".parse().unwrap(), maps)].into();
+    let lent: &[&str] = match configured {
+        Configured::Nobody => &[],
+        _ => &["a", "b", "g", "xa"],
+    };
+    let uses = MapUses::new(
+        &ways,
+        &Maps::default(),
+        lent.iter()
+            .map(|role| (role.parse::<RoleName>().unwrap(), "c".parse::<ClusterName>().unwrap())),
+    );
+    let is_configured = !matches!(configured, Configured::No);
+    let context = DiffContext { uses: is_configured.then_some(&uses), ..DiffContext::default() };
+    let found = diff_of_names(longest, &old, &new, &context, &Effort::default());
+    // Each group has a member that is nothing else.
+    let edges = edges.into_iter().map(|(member, group)| (ROLES[member], ROLES[group]));
+    let edges = edges.chain([("of_g", "g"), ("of_h", "h")]);
+    let roles: Vec<String> = names_of(b"abxz", 3)
+        .into_iter()
+        .map(|name| String::from_utf8(name).unwrap())
+        .chain(["g", "h", "of_g", "of_h", "other", "A", "ac", "cbc", "acbc"].map(str::to_owned))
+        .collect();
+    let members = Memberships::of_edges(roles.clone(), edges);
+    let known = is_configured.then_some(lent);
+    let oracle = Oracle { maps: [&old, &new], case, members, known };
+
+    let letters: &[u8] = if case == Case::Insensitive { b"aAbB" } else { b"ab" };
+    let asked = [
+        "a", "b", "g", "h", "aa", "ab", "x", "xa", "xb", "of_g", "of_h", "other", "A", "ac", "cbc",
+        "acbc",
+    ];
+    let short = names_of(letters, if letters.len() > 2 { 2 } else { 3 });
+    let long = longest.map(|_| long_names().map(String::into_bytes)).into_iter().flatten();
+    let few = &asked[..3];
+    let users =
+        short.into_iter().map(|user| (user, &asked[..])).chain(long.map(|user| (user, few)));
+    for (user, asked) in users {
+        for role in asked {
+            if let Some(direction) = oracle.direction(&user, role) {
+                let is_told = found.changes().iter().any(|change| {
+                    change.direction == direction && oracle.is_told(change, &user, role)
                 });
-                let role = match &change.who {
-                    ChangedFor::Matching { example: Some(Example { role: Some(role), .. }), .. } => {
-                        String::from_utf8(role.clone()).ok()
-                    }
-                    _ => None,
-                };
-                let asked: Vec<String> = roles.iter().cloned().chain(others).chain(role).collect();
-                prop_assert!(asked.iter().any(is_so), "not so for {name:?}: {change}\n{found}");
+                prop_assert!(
+                    is_told,
+                    "{direction:?} of {} as {role} is not told:\n{}",
+                    String::from_utf8_lossy(&user[..user.len().min(10)]),
+                    found.lines(100).join("\n")
+                );
             }
         }
     }
+    for change in found.changes().iter().filter(|change| change.certainty == Certainty::Certain) {
+        let name = match &change.who {
+            ChangedFor::Name { name, .. } => name,
+            ChangedFor::Matching { example: Some(example), .. } => &example.name,
+            ChangedFor::Matching { example: None, .. } => {
+                panic!("certain without an example: {change}")
+            }
+        };
+        for given in &change.grants {
+            let only = MapChange { grants: vec![given.clone()], ..change.clone() };
+            // Of all members of a group it is said whoever they are: none need be lent, or be left.
+            if matches!(given.grant, Grant::MembersOf(_)) && !given.but.is_empty() {
+                continue;
+            }
+            let is_so = |role: &String| {
+                oracle.direction(name, role) == Some(change.direction)
+                    && oracle.is_told(&only, name, role)
+            };
+            let others = change.grants.iter().filter_map(|given| match &given.grant {
+                Grant::Role(role) => String::from_utf8(role.clone()).ok(),
+                _ => None,
+            });
+            let role = match &change.who {
+                ChangedFor::Matching {
+                    example: Some(Example { role: Some(role), .. }), ..
+                } => String::from_utf8(role.clone()).ok(),
+                _ => None,
+            };
+            let asked: Vec<String> = roles.iter().cloned().chain(others).chain(role).collect();
+            prop_assert!(asked.iter().any(is_so), "not so for {name:?}: {change}\n{found}");
+        }
+    }
+    Ok(())
 }

@@ -52,6 +52,15 @@ impl RuleView<'_> {
         }
     }
 
+    /// Whether the line may end in an error for a name of at most so many bytes, since that is too much
+    /// for its expression.
+    pub(in crate::mapping) fn may_give_up(self, bytes: usize) -> bool {
+        match &self.0.system_user {
+            SystemUser::Pattern(pattern) => pattern.may_give_up(bytes),
+            SystemUser::Literal(_) => false,
+        }
+    }
+
     /// Whether a match of the system user's expression gives `\1` something.
     fn group_1(self) -> Group1 {
         match &self.0.system_user {

@@ -20,6 +20,7 @@ use super::super::Dialect;
 use super::Match;
 use super::language::{Language, Part, Places, Reading, TooMuch};
 use super::tree::{Node, Prefers, Sequence};
+use super::work::NamesUpTo;
 
 /// How a pattern is taken to pieces to find group 1.
 #[derive(Debug)]
@@ -119,6 +120,24 @@ impl Piece {
         }
     }
 
+    /// The most work that it can be to cut the piece, once it is known where its parts can end: only
+    /// the ways through what is repeated are counted ([`last_time`]), each place and number of times
+    /// once.
+    fn most_work(&self, language: &Language, names: NamesUpTo) -> usize {
+        match &self.inside {
+            Inside::Nothing => 0,
+            Inside::Two(two) => two.iter().map(|piece| piece.most_work(language, names)).sum(),
+            Inside::AnyOf(pieces) => {
+                pieces.iter().map(|piece| piece.most_work(language, names)).sum()
+            }
+            Inside::Repeat { piece, max } => {
+                let times = max.map_or(1, |max| names.places().min(max as usize + 1));
+                let tried = names.places() * times * (language.most_ends(piece.part, names) + 1);
+                piece.most_work(language, names).saturating_add(tried * names.step())
+            }
+        }
+    }
+
     /// The one that it prefers after `choice`.
     fn choice_after(&self, ends: &Places, choice: usize, (low, high): Span) -> Option<usize> {
         match self.manner.prefers {
@@ -141,15 +160,37 @@ impl Plan {
     /// # Errors
     /// When there is too much to find out.
     pub fn find<'name>(&self, name: &'name [u8], begin: usize) -> Result<Match<'name>, TooMuch> {
-        let mut reading = Reading::of(&self.language, name);
+        self.find_by(&mut Reading::of(&self.language, name), name, begin)
+    }
+
+    fn find_by<'name>(
+        &self,
+        reading: &mut Reading<'_, '_>,
+        name: &'name [u8],
+        begin: usize,
+    ) -> Result<Match<'name>, TooMuch> {
         for begin in begin..=name.len() {
             let ends = reading.ends(self.whole.part, begin)?;
             if let Some(end) = self.whole.first_choice(&ends, begin, name.len()) {
-                let group = cut(&mut reading, &self.whole, (begin, end))?;
+                let group = cut(reading, &self.whole, (begin, end))?;
                 return Ok(Match::Yes(group.and_then(|(begin, end)| name.get(begin..end))));
             }
         }
         Ok(Match::No)
+    }
+
+    /// The most work that a name of such a length can be when `begins` of its places are tried.
+    pub fn most_work(&self, begins: usize, names: NamesUpTo) -> usize {
+        let found = self.language.most_work(self.whole.part, begins, names);
+        found.saturating_add(self.whole.most_work(&self.language, names))
+    }
+
+    /// What it is for one name.
+    #[cfg(test)]
+    pub fn work_of(&self, name: &[u8]) -> usize {
+        let mut reading = Reading::of(&self.language, name);
+        let _ = self.find_by(&mut reading, name, 0);
+        reading.work
     }
 }
 

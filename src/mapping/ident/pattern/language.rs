@@ -11,20 +11,20 @@ use crate::mapping::bytes::ByteSet;
 
 /// Most words of memory that are taken or gone through for one name: 32 MiB, however long the name
 /// is. Far more than a pattern that people write takes; the name is denied when it is not enough.
-const WORK: usize = 4_000_000;
+pub(super) const WORK: usize = 4_000_000;
 
 /// A part of a pattern, by its place in [`Language`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Part(usize);
+pub(super) struct Part(pub(super) usize);
 
 /// The parts of a pattern.
 #[derive(Debug, Default)]
 pub(super) struct Language {
-    forms: Vec<Form>,
+    pub(super) forms: Vec<Form>,
 }
 
 #[derive(Debug)]
-enum Form {
+pub(super) enum Form {
     Byte(ByteSet),
     Place(Place),
     Look { direction: Direction, wanted: bool, part: Part },
@@ -163,7 +163,7 @@ pub(super) struct Reading<'pattern, 'name> {
     name: &'name [u8],
     /// By part, then by beginning.
     known: Vec<Vec<Option<Rc<Places>>>>,
-    work: usize,
+    pub(super) work: usize,
 }
 
 impl<'pattern, 'name> Reading<'pattern, 'name> {

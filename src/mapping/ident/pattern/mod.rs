@@ -29,14 +29,16 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod work;
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::Dialect;
 use super::mistake::Flaw;
 use dissect::Plan;
-use language::TooMuch;
+use language::{TooMuch, WORK};
 use tree::{Node, Place, Sequence};
+use work::NamesUpTo;
 
 pub(crate) use facts::{Group1, PatternFacts};
 
@@ -145,6 +147,14 @@ impl Pattern {
     /// Whether there may be names that are too much for it.
     pub fn can_fail(&self) -> bool {
         self.plan.is_some()
+    }
+
+    /// Whether a name of at most so many bytes may be too much for it.
+    pub fn may_give_up(&self, bytes: usize) -> bool {
+        // Where a match begins the expression tells.
+        let begins = if self.regex.is_some() { 1 } else { bytes.saturating_add(1) };
+        let most = |plan: &Plan| plan.most_work(begins, NamesUpTo { bytes });
+        self.plan.as_ref().is_some_and(|plan| most(plan) > WORK)
     }
 
     /// What the pattern says of a name. Group 1 is known only to a pattern that was compiled for
