@@ -47,7 +47,7 @@ impl Dialect {
     }
 
     /// `include`, `include_if_exists` and `include_dir` read other files (16 and newer).
-    pub(super) fn includes(self) -> bool {
+    pub(in crate::mapping) fn includes(self) -> bool {
         self.0 >= 16
     }
 

@@ -96,6 +96,8 @@ codes! {
     EmptyName = "empty-name", Warning;
     /// A fourth field, which is ignored without a word.
     ExtraField = "extra-field", Warning;
+    /// `include` with more behind the file than its name: a line of a map that is called so.
+    NotIncluded = "not-included", Error;
     /// A file that begins with a byte order mark, which is read as a part of the first name.
     ByteOrderMark = "byte-order-mark", Error;
     /// A distinguished name where accounts are matched.
@@ -112,6 +114,8 @@ codes! {
     MissingMap = "missing-map", Error;
     /// A role that no cluster lends.
     RoleNotLent = "role-not-lent", Warning;
+    /// A map that is too much to check all of it.
+    NotAllChecked = "not-all-checked", Warning;
     /// A duty that the broker does not have.
     UnknownDuty = "unknown-duty", Warning;
     /// `+group` where no cluster can be asked for its members.

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use super::automaton::Effort;
 use super::line::{Line, lines};
-use super::{Case, IdentMap, MapUse, MapUses, Memberships};
+use super::{Case, Dialect, IdentMap, MapUse, MapUses, Memberships};
 use crate::names::{ClusterName, MapName};
 
 pub use finding::{LintCode, LintFinding, LintSeverity};
@@ -55,6 +55,7 @@ pub struct ClusterRoles {
 /// One map, and what it is used for.
 struct Checked<'a> {
     name: &'a MapName,
+    dialect: Dialect,
     lines: Vec<Line<'a>>,
     /// Nothing without a configuration, or when nobody uses it.
     used: Option<&'a MapUse>,
@@ -64,21 +65,39 @@ struct Checked<'a> {
 /// Finds what is probably not meant, in file order.
 #[must_use]
 pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
-    let (mut effort, of_lines) = (Effort::default(), Effort::default());
+    lint_within(map, context, &Effort::default())
+}
+
+/// The same as far as the effort allows. Lines are held against others last: that costs most, and
+/// whoever wrote a map that is hard to check would hide what each line lets in.
+fn lint_within(map: &IdentMap, context: &LintContext<'_>, effort: &Effort<'_>) -> Vec<LintFinding> {
     let mut findings = names::of_maps(map, context);
     findings.extend(slips::of_files(map));
-    for name in map.map_names() {
+    let checked = |name| {
         let used = context.uses.and_then(|uses| uses.of_map(name));
-        let checked = Checked { name, lines: lines(map, name, &of_lines).collect(), used, context };
-        findings.extend(patterns::check(&checked, &mut effort));
-        findings.extend(order::check(&checked, &mut effort));
-        findings.extend(names::check(&checked, &mut effort));
-        findings.extend(slips::check(&checked));
-        findings.extend(roles::check(&checked));
+        let (dialect, lines) = (map.dialect(), lines(map, name, effort).collect());
+        Checked { name, dialect, lines, used, context }
+    };
+    let maps: Vec<Checked<'_>> = map.map_names().map(checked).collect();
+    for checked in &maps {
+        findings.extend(patterns::check(checked, effort));
+        findings.extend(names::check(checked, effort));
+        findings.extend(slips::check(checked));
+        findings.extend(roles::check(checked));
     }
+    for checked in &maps {
+        findings.extend(order::check(checked, effort));
+    }
+    findings.extend(effort.is_spent().then(not_all));
     findings.sort();
     findings.dedup();
     findings
+}
+
+fn not_all() -> LintFinding {
+    let message = "not all lines were checked, which would take too long: others may be found";
+    let hint = "write fewer patterns, or check each map in a file of its own";
+    LintFinding::new(None, LintCode::NotAllChecked, message, hint)
 }
 
 impl Checked<'_> {

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use strsim::damerau_levenshtein;
 
 use super::finding::{LintCode, LintFinding, printed, shown, unused_map};
+use super::slips::is_directive;
 use super::{Checked, LintContext};
 use crate::mapping::automaton::{Effort, Language, Part, Words, words};
 use crate::mapping::line::Line;
 use crate::mapping::{Case, DatabaseUserView, IdentMap, MapUses, RuleRef, SystemUserView};
 use crate::names::MapName;
+
+/// Maps whose names are held against each other; of more nothing is said.
+const MAPS: usize = 1000;
 
 /// Maps that nobody uses, or that are called almost like another.
 pub(super) fn of_maps(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
@@ -35,7 +39,7 @@ fn first_line(map: &IdentMap, name: &MapName) -> Option<RuleRef> {
 }
 
 fn unused(map: &IdentMap, uses: &MapUses) -> Vec<LintFinding> {
-    let unused = map.map_names().filter(|name| uses.of_map(name).is_none() && !is_marked(name));
+    let unused = named(map).filter(|name| uses.of_map(name).is_none());
     let finding = |name: &MapName| {
         let place = first_line(map, name);
         let unused = unused_map(name.as_str().as_bytes());
@@ -69,9 +73,12 @@ fn missing(map: &IdentMap, uses: &MapUses) -> Vec<LintFinding> {
 
 /// Without a configuration: of two maps that are called almost alike, the one with fewer lines.
 fn slips(map: &IdentMap) -> Vec<LintFinding> {
-    let names = map.map_names().filter(|name| !is_marked(name));
     let counted: Vec<(&MapName, usize)> =
-        names.map(|name| (name, map.rules(name).count())).collect();
+        named(map).map(|name| (name, map.rules(name).count())).collect();
+    // Each is held against all others.
+    if counted.len() > MAPS {
+        return Vec::new();
+    }
     let finding = |(name, count): &(&MapName, usize)| {
         let larger = counted.iter().find(|(other, lines)| lines > count && is_slip(name, other));
         let (meant, _) = larger?;
@@ -84,9 +91,11 @@ fn slips(map: &IdentMap) -> Vec<LintFinding> {
     counted.iter().filter_map(finding).collect()
 }
 
-/// A name that a byte order mark is a part of is told with the file.
-fn is_marked(name: &MapName) -> bool {
-    name.as_str().starts_with('\u{feff}')
+/// The maps that somebody has given a name. A name that a byte order mark is a part of is told with
+/// the file, and what was meant to include a file with the line.
+fn named(map: &IdentMap) -> impl Iterator<Item = &MapName> {
+    let is_marked = |name: &MapName| name.as_str().starts_with('\u{feff}');
+    map.map_names().filter(move |name| !is_marked(name) && !is_directive(name))
 }
 
 /// One letter more, less, another, or two changed about; or nothing but the case. Names that differ
@@ -102,7 +111,7 @@ fn is_slip(one: &MapName, other: &MapName) -> bool {
             || (is_long && !is_numbered && damerau_levenshtein(one, other) == 1))
 }
 
-pub(super) fn check(checked: &Checked<'_>, effort: &mut Effort) -> Vec<LintFinding> {
+pub(super) fn check(checked: &Checked<'_>, effort: &Effort<'_>) -> Vec<LintFinding> {
     let mut findings = twins(checked);
     for line in &checked.lines {
         findings.extend(not_utf8(line));
@@ -174,7 +183,7 @@ fn literal_backreference(line: &Line<'_>) -> Option<LintFinding> {
 
 /// Groups are whole distinguished names (RFC 4514): each has an `=`, and a comma after its first
 /// value, for no group is the root of its directory.
-fn bare_group(line: &Line<'_>, effort: &mut Effort) -> Option<LintFinding> {
+fn bare_group(line: &Line<'_>, effort: &Effort<'_>) -> Option<LintFinding> {
     let (written, is_bare, is_begun) = match line.system_user() {
         SystemUserView::Literal(name) => {
             let holds = |byte: u8| name.contains(&byte);

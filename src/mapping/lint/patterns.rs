@@ -15,7 +15,7 @@ const TRIED: usize = 16;
 /// Every name.
 struct Everybody(Option<Language>);
 
-pub(super) fn check(checked: &Checked<'_>, effort: &mut Effort) -> Vec<LintFinding> {
+pub(super) fn check(checked: &Checked<'_>, effort: &Effort<'_>) -> Vec<LintFinding> {
     let any = Part::Repeat { part: Box::new(Part::Byte(ByteSet::ALL)), min: 1, max: None };
     let everybody = Everybody(Language::of(&any));
     let mut findings = Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn check(checked: &Checked<'_>, effort: &mut Effort) -> Vec<LintFindi
 }
 
 impl Everybody {
-    fn matches(&self, line: &Line<'_>, effort: &mut Effort) -> bool {
+    fn matches(&self, line: &Line<'_>, effort: &Effort<'_>) -> bool {
         let both = self.0.as_ref().zip(line.language());
         both.is_some_and(|(all, own)| words(&[all], &[own], 1, effort) == Words::None)
     }
@@ -112,7 +112,7 @@ fn any_realm(
     checked: &Checked<'_>,
     line: &Line<'_>,
     pattern: &[u8],
-    effort: &mut Effort,
+    effort: &Effort<'_>,
 ) -> Option<LintFinding> {
     if !pattern.contains(&b'@') {
         return None;

@@ -4,6 +4,7 @@ use super::Checked;
 use super::finding::{LintCode, LintFinding, printed, shown};
 use crate::mapping::line::{Grant, Line};
 use crate::mapping::{DatabaseUserView, IdentMap, RuleRef, SystemUserView};
+use crate::names::MapName;
 
 /// What a file may begin with that was saved as UTF-8 by some editors.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -21,8 +22,32 @@ pub(super) fn of_files(map: &IdentMap) -> Vec<LintFinding> {
     marked.map(finding).collect()
 }
 
+/// Whether the map is called like what includes files.
+pub(super) fn is_directive(map: &MapName) -> bool {
+    ["include", "include_if_exists", "include_dir"].contains(&map.as_str())
+}
+
+/// PostgreSQL includes only by lines of two fields; all others are lines of a map.
+fn not_included(checked: &Checked<'_>, line: &Line<'_>) -> Option<LintFinding> {
+    if checked.used.is_some() || !is_directive(checked.name) {
+        return None;
+    }
+    let name = checked.name;
+    let message = format!("the line includes nothing: it is one of a map that is called {name}");
+    let hint = if checked.dialect.includes() {
+        "leave out what stands behind the name of the file; quote a name with blanks, and begin a \
+         comment with `#`"
+    } else {
+        "only PostgreSQL 16 and newer include files: write their lines here"
+    };
+    Some(LintFinding::new(Some(line.reference()), LintCode::NotIncluded, message, hint))
+}
+
 pub(super) fn check(checked: &Checked<'_>) -> Vec<LintFinding> {
     let mut findings = Vec::new();
+    for line in &checked.lines {
+        findings.extend(not_included(checked, line));
+    }
     for line in &checked.lines {
         findings.extend(extra_field(line));
         findings.extend(empty_name(line));

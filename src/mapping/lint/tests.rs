@@ -201,6 +201,30 @@ fn a_fourth_field_is_ignored_without_a_word() {
 }
 
 #[test]
+fn an_include_with_more_behind_its_file_includes_nothing() {
+    for directive in ["include", "include_if_exists", "include_dir", "\"include\""] {
+        let line = format!("{directive} \"a\" b\n");
+        check(&line, &["1 not-included"], "m a b\n");
+        let finding = lint(&parse(line.as_bytes()), &LintContext::default()).remove(0);
+        assert!(finding.hint.starts_with("leave out what stands behind"), "{finding:?}");
+    }
+    check("include a b b\n", &["1 extra-field", "1 not-included"], "m a b # b\n");
+    check_used("include a b\n", &["4 not-included"], "m a b\n");
+    // No line includes anything there.
+    let old = IdentMap::parse("15".parse().unwrap(), "f", b"include a b\n").unwrap();
+    let finding = lint(&old, &LintContext::default()).remove(0);
+    assert_eq!(finding.code, LintCode::NotIncluded);
+    assert!(finding.hint.starts_with("only PostgreSQL 16 and newer"), "{finding:?}");
+    // A map can be called so.
+    let maps = Maps { map: Some("include".parse().unwrap()), ..Maps::default() };
+    let ways: BTreeMap<WayName, Maps> = [("corp".parse().unwrap(), maps)].into();
+    let lent = [("b".parse().unwrap(), "c".parse().unwrap())];
+    let uses = MapUses::new(&ways, &Maps::default(), lent);
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    assert_eq!(found(b"include a b\n", &context), [""; 0]);
+}
+
+#[test]
 fn a_keyword_where_there_is_none() {
     check("m all r\n", &["1 literal-keyword"], "m \"all\" r\n");
     check("m +staff r\n", &["1 literal-keyword"], "m \"+staff\" r\n");
@@ -281,6 +305,21 @@ fn a_role_that_the_cluster_does_not_have_or_that_rules_it() {
     assert_eq!(lines(ruling(), "m x all\n"), ["4 powerful-role"]);
     assert_eq!(lines(ruling(), "m x /^[ab]$\n"), ["4 powerful-role"]);
     assert_eq!(lines(ruling(), "m x /^a$\n"), [""; 0]);
+}
+
+#[test]
+fn a_map_that_is_too_much_to_check_is_told_so_and_what_each_line_lets_in_first() {
+    let line = |number: usize| format!("a /^(.*)x{number}y?z?(u|v)$ r{number}\\1\n");
+    let many: String = (0..300).map(line).collect();
+    let map = parse((many + "b /^.*$ all\n").as_bytes());
+    let codes = |effort: &Effort<'_>| -> BTreeSet<LintCode> {
+        let found = lint_within(&map, &LintContext::default(), effort);
+        found.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(&Effort::default()), [LintCode::AllForEverybody].into());
+    let effort = Effort::of(1_000_000);
+    assert_eq!(codes(&effort), [LintCode::AllForEverybody, LintCode::NotAllChecked].into());
+    assert!(effort.is_spent());
 }
 
 #[test]
