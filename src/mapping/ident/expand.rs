@@ -51,7 +51,9 @@ pub(super) fn expand<'a>(
     files: &'a dyn MapFiles,
     taker: &'a mut TakesLines<'a>,
 ) -> Result<MapText, Mistakes> {
-    let name = main.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // What ends in `.` or `..` has no name of its own, and is no file.
+    let last = main.components().next_back().map(Component::as_os_str);
+    let name = last.unwrap_or_default().to_string_lossy().into_owned();
     let mut expander = Expander {
         dialect,
         files,

@@ -48,15 +48,18 @@ impl Field {
         self.push(other.first);
     }
 
-    /// The one token of a field.
-    fn single(&self) -> Result<&Word, Fault> {
+    /// The one token of a field of the line that begins at `line`.
+    fn single(&self, line: &Rc<Origin>) -> Result<&Word, Fault> {
         let Some(second) = &self.second else { return Ok(&self.first) };
-        Err(second.fault(
-            second.token.begin,
-            "multiple values in one field",
+        let is_in_line = |word: &Word| Rc::ptr_eq(&word.origin, line);
+        let hint = if is_in_line(&self.first) && is_in_line(second) {
             "write one line for each value; quote a value that holds a comma, such as a regular \
-             expression with `{1,3}`",
-        ))
+             expression with `{1,3}`"
+        } else {
+            "a field has one value, also from an `@file`: write a line of the map for each, and \
+             quote a value that holds a blank or a comma"
+        };
+        Err(second.fault(second.token.begin, "multiple values in one field", hint))
     }
 }
 
@@ -105,13 +108,14 @@ impl RuleReader {
             role_quoted: is_quoted(database_user),
         };
         // All three are looked at before the first mistake is given back.
-        let map = map.single().map(|word| word.token.text.as_slice().into());
-        let database_user = database_user.single();
+        let map = map.single(&line.origin).map(|word| word.token.text.as_slice().into());
+        let database_user = database_user.single(&line.origin);
         let is_name = |word: &&Word| self.kind(&word.token) == Kind::Name;
         let name = database_user.as_ref().ok().copied().filter(is_name);
         let wants_capture = name.is_some_and(|word| capture_at(&word.token.text).is_some());
         let purpose = if wants_capture { Use::Capture } else { Use::Match };
-        let system_user = system_user.single().and_then(|word| self.system_user(word, purpose));
+        let system_user =
+            system_user.single(&line.origin).and_then(|word| self.system_user(word, purpose));
         let is_pattern = matches!(system_user, Ok(SystemUser::Pattern(_)));
         let database_user = database_user.and_then(|word| self.database_user(word, is_pattern));
         match (map, system_user, database_user) {

@@ -111,6 +111,9 @@ fn hint(entry: Entry, named: Named, why: &Why) -> &'static str {
             "a relative path begins at the directory of the file that names it"
         }
         Why::Missing => "",
+        Why::IsDirectory if named == Named::Main => {
+            "name the map file in it, such as `pg_ident.conf`"
+        }
         Why::IsDirectory => {
             "name a file in it; from PostgreSQL 16 on, `include_dir` reads its files that end in \
              `.conf`"

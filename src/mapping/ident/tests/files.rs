@@ -192,6 +192,16 @@ fn an_at_sign_puts_the_tokens_of_a_file_into_the_field() {
     check(&ALL, &files, &["f:1 a", "f:2 b"]);
     let files = [("f", "m @user r"), ("user", "a b"), ("none", " # none")];
     check_refused(&ALL, &files, &["user:1:3: multiple values in one field"]);
+    for values in ["a b", "a,b", "a\nb", "\"Alice Smith\"", "\"a,b\""] {
+        let disk = Disk::of(&[("f", "m @user r"), ("user", values)]);
+        let found = IdentMap::load(Dialect::default(), Path::new("f"), &disk);
+        assert_eq!(found.is_ok(), values.starts_with('"'), "{values}");
+        if let Err(mistakes) = found {
+            let hint =
+                "a field has one value, also from an `@file`: write a line of the map for each";
+            assert!(mistakes[0].hint.starts_with(hint), "{values}: {}", mistakes[0].hint);
+        }
+    }
     let files = [("f", "m @user r"), ("user", "@more\n@more,"), ("more", "a")];
     check_refused(&ALL, &files, &["more:1:1: multiple values in one field"]);
     let files = [("f", "m @\"a list\", r"), ("a list", "a")];
@@ -349,6 +359,20 @@ impl MapFiles for Closed {
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
         Err(Self::error(directory))
     }
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_map_is_told_by_its_name() {
+    for (path, file) in [("etc/maps", "maps"), ("etc/maps/.", "maps"), (".", "."), ("etc/..", "..")]
+    {
+        let disk = Disk(BTreeMap::from([(format!("{path}/"), Vec::new())]));
+        let found = IdentMap::load(Dialect::default(), Path::new(path), &disk);
+        let [mistake] = &found.unwrap_err()[..] else { panic!("{path}: one mistake") };
+        assert_eq!(mistake.file, file);
+        assert!(mistake.message.ends_with("it is a directory"), "{}", mistake.message);
+        assert_eq!(mistake.hint, "name the map file in it, such as `pg_ident.conf`");
+    }
+    check(&ALL, &[("f", "m a r")], &["f:1 a"]);
 }
 
 #[test]
