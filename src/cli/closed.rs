@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::terminal::Shown;
-use crate::config::{self, MapDisk, MapSettings};
+use crate::config::{self, MapSettings};
 use crate::mapping::{Dialect, IdentMap, MapFiles, MapMistake};
 
 /// Files and directories that this user may not read, at least one.
@@ -42,7 +42,7 @@ impl Closed {
     }
 }
 
-/// Reads the map in `path`, and what it includes, from what `disk` has.
+/// Reads the map in `path`, and what it includes, from what `files` has.
 ///
 /// # Errors
 /// Every mistake of the map, one that cannot be read among them; and which of its files are closed to
@@ -50,19 +50,19 @@ impl Closed {
 pub(super) fn read_map(
     path: &Path,
     dialect: Dialect,
-    disk: &MapDisk,
+    files: &impl MapFiles,
 ) -> Result<IdentMap, (Vec<MapMistake>, Option<Closed>)> {
-    let files = Noting { disk, denied: Mutex::default() };
+    let files = Noting { files, denied: Mutex::default() };
     IdentMap::load(dialect, path, &files).map_err(|mistakes| (mistakes, files.into_closed()))
 }
 
-/// The files of a map on disk, and which of them are closed to this user.
-struct Noting<'d> {
-    disk: &'d MapDisk,
+/// The files of a map, and which of them are closed to this user.
+struct Noting<'f, Files> {
+    files: &'f Files,
     denied: Mutex<BTreeSet<PathBuf>>,
 }
 
-impl Noting<'_> {
+impl<Files> Noting<'_, Files> {
     fn noted<Answer>(&self, path: &Path, answer: io::Result<Answer>) -> io::Result<Answer> {
         if answer.as_ref().is_err_and(is_denied) {
             self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
@@ -76,13 +76,13 @@ impl Noting<'_> {
     }
 }
 
-impl MapFiles for Noting<'_> {
+impl<Files: MapFiles> MapFiles for Noting<'_, Files> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.noted(path, self.disk.read(path))
+        self.noted(path, self.files.read(path))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        self.noted(directory, self.disk.list(directory))
+        self.noted(directory, self.files.list(directory))
     }
 }
 

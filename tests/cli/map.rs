@@ -264,6 +264,81 @@ fn diff_that_cannot_read_a_file_is_trouble_and_no_difference() {
 }
 
 #[test]
+fn what_cannot_be_read_is_json_too_where_that_was_asked_for() {
+    let (machine, good, config) = machine(GOOD);
+    let bad = put(&machine, "bad.conf", "corp alice r\ncorp /a(b r\ncorp alice\n");
+    let broken = put(&machine, "broken.toml", "[map]\nfile = \n");
+    let told = |arguments: &[&str]| -> Value {
+        let arguments = [&["map"], arguments, &["--json"]].concat();
+        let outcome = machine.run(&arguments);
+        outcome.check(2, "");
+        assert!(!outcome.stderr.is_empty(), "{arguments:?}");
+        serde_json::from_str(&outcome.stdout).expect("JSON")
+    };
+    let lint = told(&["lint", &bad]);
+    assert_eq!(told(&["diff", &good, &bad]), lint);
+    assert_eq!(told(&["diff", &bad, &good]), lint);
+    let place = |told: &Value| json!([told["file"], told["line"], told["mistakes"]]);
+    assert_eq!(place(&lint), json!([bad, 2, 2]), "{lint}");
+    let message = |told: &Value| told["load_error"].as_str().expect("a text").to_owned();
+    assert!(message(&lint).contains("the group is not closed"), "{lint}");
+    assert_eq!(place(&told(&["lint", "/nowhere"])), json!(["/nowhere", 1, 1]));
+    let unconfigured = told(&["diff", &good, &good, "--config", &broken]);
+    assert_eq!((&unconfigured["file"], &unconfigured["line"]), (&json!(broken), &json!(2)));
+    let unknown = told(&["diff", "01234567", &good, "--config", &config]);
+    assert!(message(&unknown).contains("cannot be opened"), "{unknown}");
+    assert_eq!(place(&unknown), json!([null, null, 1]));
+    // Without --json nothing but text is written, and what can be read is as it was.
+    let outcome = machine.run(&["map", "lint", &bad]);
+    outcome.check(2, "bad.conf:2:");
+    assert!(outcome.stdout.is_empty());
+    machine.run(&["map", "lint", &good, "--json"]).check(0, "");
+}
+
+#[test]
+fn no_map_at_all_is_one_without_lines() {
+    let machine = Machine::new();
+    let map = put(&machine, "map.conf", "corp alice r\n");
+    let outcome = machine.run(&["map", "diff", "/dev/null", &map]);
+    outcome.check(1, "");
+    assert_eq!(outcome.stdout, format!("+ corp: alice may now act as r ({map}:1)\n"));
+    let outcome = machine.run(&["map", "diff", &map, "/dev/null"]);
+    outcome.check(1, "");
+    assert_eq!(outcome.stdout, format!("- corp: alice may no longer act as r ({map}:1)\n"));
+    machine.run(&["map", "diff", "/dev/null", "/dev/null"]).check(0, "");
+    // No other device is a map, and no map includes one.
+    machine.run(&["map", "diff", "/dev/zero", &map]).check(2, "it is no regular file");
+    let including = put(&machine, "including.conf", "include /dev/null\n");
+    machine.run(&["map", "diff", &including, &map]).check(2, "it is no regular file");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_map_is_named_and_what_to_give_instead() {
+    let machine = Machine::new();
+    let map = put(&machine, "maps/pg_ident.conf", "corp alice r\n");
+    let maps = Path::new(&map).parent().expect("a directory");
+    let instead = "name the map file in it, such as `pg_ident.conf`";
+    for (named, file) in [(".", "."), ("..", ".."), ("/", "/"), ("./", ".")] {
+        for arguments in [&["map", "lint", named][..], &["map", "diff", &map, named]] {
+            let mut command = machine.command(arguments);
+            let outcome: Outcome =
+                command.current_dir(maps).output().expect("pgbridge runs").into();
+            outcome.check(2, &format!("{file}:1:1: could not open the file `{named}`: it is a"));
+            outcome.check(2, instead);
+        }
+        let mut command = machine.command(&["map", "eval", "--file", named]);
+        let command = command.current_dir(maps).stdin(Stdio::null());
+        let outcome: Outcome = command.output().expect("pgbridge runs").into();
+        outcome.check(2, "");
+        let [answer] = &answers(&outcome)[..] else { panic!("{}", outcome.stdout) };
+        assert_eq!((&answer["file"], &answer["hint"]), (&json!(file), &json!(instead)));
+    }
+    let directory = maps.to_str().expect("UTF-8");
+    machine.run(&["map", "lint", directory]).check(2, &format!("{directory}:1:1: could not open"));
+    machine.run(&["map", "lint", &map]).check(0, "");
+}
+
+#[test]
 fn diff_knows_what_the_configuration_lends_and_needs_no_secret_for_it() {
     let (machine, old, config) = machine(GOOD);
     let both = "corp alice orders_read\ncorp alice orders_write\n";
@@ -381,6 +456,11 @@ async fn diff_compares_with_a_map_that_was_in_force() {
     let capitals = revision.to_ascii_uppercase();
     let outcome = machine.run(&["map", "diff", &capitals, &map, "--config", &config]);
     assert_eq!((outcome.code, outcome.stdout), (Some(1), expected));
+    for capitals in [capitals.as_str(), &capitals[..8]] {
+        let same = machine.run(&["map", "diff", capitals, revision, "--config", &config]);
+        same.check(0, "");
+    }
+    machine.run(&["map", "diff", &capitals, &map]).check(2, "with the --config whose store has it");
     for unknown in ["0".repeat(64), "0".repeat(8), "FFFFFFFF".to_owned()] {
         let outcome = machine.run(&["map", "diff", &unknown, &map, "--config", &config]);
         let both = format!(
@@ -535,6 +615,8 @@ fn the_help_of_diff_names_every_field_of_its_json_and_no_other() {
     let old = put(&machine, "a.conf", "");
     let of_bytes = machine.run(&["map", "diff", &old, bytes.to_str().expect("UTF-8"), "--json"]);
     keys(&serde_json::from_str(&of_bytes.stdout).expect("JSON"), &mut found);
+    let unread = machine.run(&["map", "diff", &old, "/nowhere", "--json"]);
+    keys(&serde_json::from_str(&unread.stdout).expect("JSON"), &mut found);
     let help = machine.run(&["map", "diff", "--help"]);
     assert_eq!(documented(&help.stdout), found);
 }
@@ -547,6 +629,8 @@ fn the_help_of_lint_names_every_field_of_its_json_and_every_finding() {
     outcome.check(1, "");
     let mut found = BTreeSet::new();
     keys(&serde_json::from_str(&outcome.stdout).expect("JSON"), &mut found);
+    let unread = machine.run(&["map", "lint", "/nowhere", "--json"]);
+    keys(&serde_json::from_str(&unread.stdout).expect("JSON"), &mut found);
     let help = machine.run(&["map", "lint", "--help"]).stdout;
     assert_eq!(documented(&help), found);
     for code in LintCode::ALL {

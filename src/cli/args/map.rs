@@ -45,8 +45,8 @@ Example:
     ///
     /// Not a comparison of texts: order, comments, quotes, included files, and a pattern in the place
     /// of two lines are no difference, unless they let somebody in or keep somebody out. `+` is what
-    /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared or where
-    /// it turns on who is a member of a group. With --config a role that no cluster lends and a map that
+    /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared, where a
+    /// pattern may give up on a long name, or where it turns on who is a member of a group. With --config a role that no cluster lends and a map that
     /// nobody uses give nobody anything; a new line that names one is told on standard error.
     #[command(after_help = DIFF_HELP, after_long_help = format!("{DIFF_JSON}\n\n{DIFF_HELP}"))]
     Diff(MapDiff),
@@ -90,7 +90,10 @@ What --json prints:
   idle         new lines that allow nothing, each with \"map\", \"file\", \"line\", \"text\", and
     why        unused-map; or role-not-lent, with the \"role\"
   not_compared
-               what was not, each with \"map\", \"text\", and how many names and patterns";
+               what was not, each with \"map\", \"text\", and how many names and patterns
+  load_error   in the place of all that, with exit code 2: what is wrong first; beside it \"file\",
+               \"line\", \"column\", \"end_column\", \"hint\", each null where there is none, and how
+               many \"mistakes\" there are";
 
 const LINT_HELP: &str = "\
 Exit codes:
@@ -112,7 +115,10 @@ What --json prints:
     message    what is seen
     hint       what to do about it
   errors       how many of them are errors
-  warnings     how many are warnings";
+  warnings     how many are warnings
+  load_error   in the place of all that, with exit code 2: what is wrong first; beside it \"file\",
+               \"line\", \"column\", \"end_column\", \"hint\", each null where there is none, and how
+               many \"mistakes\" there are";
 
 /// All that can be found, with what it means.
 fn lint_help() -> String {
@@ -139,8 +145,8 @@ pub struct MapEval {
 /// Options of `map diff`.
 #[derive(Debug, Args)]
 pub struct MapDiff {
-    /// The map before: a file, or, with --config, the revision of one that was in force, at least
-    /// its first 8 digits
+    /// The map before: a file, /dev/null for none, or, with --config, the revision of one that was in
+    /// force, at least its first 8 digits
     #[arg(value_name = "OLD", value_hint = ValueHint::FilePath)]
     pub old: PathBuf,
     /// The map after, likewise

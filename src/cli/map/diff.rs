@@ -107,7 +107,7 @@ async fn stored(
     let kept = kept.ok_or(MapError::NoRevision { named: Shown::new(named), beginning })?;
     let dialect = postgres.unwrap_or(kept.dialect);
     let map = IdentMap::load(dialect, kept.text.main(), &kept.text);
-    let map = map.map_err(|mistakes| files::refused(Path::new(revision.as_str()), &mistakes))?;
+    let map = map.map_err(|mistakes| files::refused(Path::new(revision.as_str()), mistakes))?;
     let digits: String = revision.as_str().chars().take(SHOWN_DIGITS).collect();
     Ok(map.called(&revision).shown_at(|file| format!("{digits}:{file}")))
 }
