@@ -4,14 +4,11 @@
 //! A name is looked for, and held against the lines exactly; that there is none is said only where it
 //! is proven. Where neither is found out the line stays told: too much may be said, never too little.
 
-use std::rc::Rc;
-
 use super::answer::{LinePlace, WhyNever};
 use super::lines::RoleLines;
 use crate::mapping::automaton::{Effort, Language, Part, Words, words};
 use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::{Giving, Line, spelled};
-use crate::mapping::matched::MatchedNames;
 use crate::mapping::scan::Said;
 use crate::mapping::{Case, Dialect, RuleView};
 
@@ -76,8 +73,7 @@ impl<'s> Reaches<'s> {
     }
 
     fn line(&self, index: usize, rule: RuleView<'s>) -> Line<'s> {
-        let mut matched = |pattern| Rc::new(MatchedNames::of(pattern, self.dialect, self.effort));
-        Line::of(rule, self.lines.map(), index, self.effort, &mut matched)
+        Line::of(rule, (self.lines.map(), self.dialect), index, self.effort)
     }
 
     /// Who comes by the line at `index`, which has a regular expression: whoever it matches so that
