@@ -113,7 +113,7 @@ fn what_is_wrong_or_odd_in_an_included_file_is_told_of_that_file() {
     maps/conf.d/a.conf:2:11: missing entry: the line has fewer than three fields
       hint: a line has three fields: map name, system user, database user
     maps/roles:1:13: multiple values in one field
-      hint: write one line for each value; quote a value that holds a comma, such as a regular expression with `{1,3}`
+      hint: a field has one value, also from an `@file`: write a line of the map for each, and quote a value that holds a blank or a comma
     ");
 }
 

@@ -86,7 +86,8 @@ impl<'s> Reaches<'s> {
     ) -> Reach {
         let line = self.line(index, rule);
         // Most often it is as simple as that, and thousands of lines need no automaton.
-        if guess(&line, capture).is_some_and(|name| self.comes(index, &name)) {
+        let is_one = |name: &Vec<u8>| self.gives(rule, name) && self.comes(index, name);
+        if guess(&line, capture).is_some_and(|name| is_one(&name)) {
             return Reach::Somebody;
         }
         let Some(own) = line.language() else { return Reach::Unknown };
@@ -170,7 +171,8 @@ impl<'s> Reaches<'s> {
         }
     }
 
-    /// The same of some names, if they could be asked. That an earlier line denies counts more than that one lets in.
+    /// The same of some names, if they could be asked. That an earlier line denies counts more than
+    /// that one lets in.
     fn of_none(&self, index: usize, names: &[Vec<u8>]) -> Reach {
         let mut found = Reach::OtherRoles;
         for name in names {
@@ -184,7 +186,14 @@ impl<'s> Reaches<'s> {
         if self.effort.is_spent() { Reach::Unknown } else { found }
     }
 
-    /// Whether the name comes to the role, by the line at `index` or by one before it.
+    /// Whether the line is about the name, and may give it the role.
+    fn gives(&self, rule: RuleView<'_>, name: &[u8]) -> bool {
+        self.effort.pay(ASKING + name.len());
+        matches!(self.lines.said(rule, name), Said::Allows { .. } | Said::Unknown { .. })
+    }
+
+    /// Whether the name, which the line at `index` is about, comes to the role by it or by one before
+    /// it.
     fn comes(&self, index: usize, name: &[u8]) -> bool {
         match self.fate(index, name) {
             Fate::LetIn | Fate::Decided(_, WhyNever::LetsIn) => true,
