@@ -86,8 +86,7 @@ impl<'s> Reaches<'s> {
     ) -> Reach {
         let line = self.line(index, rule);
         // Most often it is as simple as that, and thousands of lines need no automaton.
-        let is_one = |name: &Vec<u8>| self.gives(rule, name) && self.comes(index, name);
-        if guess(&line, capture).is_some_and(|name| is_one(&name)) {
+        if guess(&line, capture).is_some_and(|name| self.comes(index, &name)) {
             return Reach::Somebody;
         }
         let Some(own) = line.language() else { return Reach::Unknown };
@@ -192,13 +191,14 @@ impl<'s> Reaches<'s> {
         matches!(self.lines.said(rule, name), Said::Allows { .. } | Said::Unknown { .. })
     }
 
-    /// Whether the name, which the line at `index` is about, comes to the role by it or by one before
-    /// it.
+    /// Whether the name comes to the role by the line at `index`, or would if one before it had not
+    /// let it in.
     fn comes(&self, index: usize, name: &[u8]) -> bool {
-        match self.fate(index, name) {
-            Fate::LetIn | Fate::Decided(_, WhyNever::LetsIn) => true,
-            Fate::Decided(..) | Fate::PassedBy => false,
-        }
+        self.lines.rules.get(index).is_some_and(|rule| self.gives(*rule, name))
+            && match self.fate(index, name) {
+                Fate::LetIn | Fate::Decided(_, WhyNever::LetsIn) => true,
+                Fate::Decided(..) | Fate::PassedBy => false,
+            }
     }
 
     fn fate(&self, index: usize, name: &[u8]) -> Fate {
