@@ -7,7 +7,8 @@
 //! found by then, and what was not compared. What a broker that is killed meanwhile leaves out is made
 //! up for at the next start of one, of this host or another that has the same store. Whoever starts
 //! beside a broker that is just comparing waits until that must be done, by the time of both; only
-//! when their clocks are apart, or the store was away, the same may stand there twice.
+//! when their clocks are apart, the store was away, or two start at the same moment, the same may
+//! stand there twice.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,7 +137,7 @@ impl CalledOff {
             Self::NotKept => ("not_kept", "the map before cannot be read again"),
             Self::Reconfigured => (
                 "configuration_changed",
-                "the configuration changed too, as the record that the map came says",
+                "the configuration changed too, as the records of maps say, or was not written down",
             ),
             Self::Died => ("defect", "the comparison has died"),
         }

@@ -101,9 +101,15 @@ pub(super) struct Uncompared<'a> {
 }
 
 impl Uncompared<'_> {
+    /// The comparison is made as the configuration of today goes by maps, which says who gained then
+    /// only where that was the same.
     fn taken(&self, policy: &Arc<Policy>) -> Taken {
-        let configuration =
-            if self.record.detail.is_some() { Configuration::Changed } else { Configuration::Same };
+        let is_same = self.record.policy.as_deref() == Some(policy.configured().as_slice());
+        let configuration = if is_same && self.record.detail.is_none() {
+            Configuration::Same
+        } else {
+            Configuration::Changed
+        };
         Taken {
             former: Former::Kept(self.former.clone()),
             revision: self.revision.clone(),

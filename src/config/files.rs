@@ -1,14 +1,15 @@
 //! The files that a configuration names: there, readable, private where they are secret, and
 //! holding what they should.
 
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{Access, AtFlags, CWD, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
@@ -124,7 +125,7 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<(Metadata, Zero
     Ok((metadata, bytes))
 }
 
-/// The same, but of no file that is one of `secrets`: that is not opened either.
+/// The same, but of no file that is one of `secrets`: that is not opened either. Needs `/proc`.
 ///
 /// # Errors
 /// As there, and [`HoldsSecret`].
@@ -133,12 +134,13 @@ pub(super) fn read_beside(
     most: u64,
     secrets: &Secrets,
 ) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
-    if secrets.have(&std::fs::metadata(path)?) {
+    // Found without opening it: what is found is what is read, whatever comes into its place. To open
+    // a file of SQLite's and to close it would let go of the locks that this process has on it.
+    let found = File::from(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+    if secrets.have(&found.metadata()?) {
         return Err(io::Error::other(HoldsSecret));
     }
-    let read = read_bounded(path, most)?;
-    // One of them may have come into its place before it was opened.
-    if secrets.have(&read.0) { Err(io::Error::other(HoldsSecret)) } else { Ok(read) }
+    read_bounded(Path::new(&format!("/proc/self/fd/{}", found.as_raw_fd())), most)
 }
 
 /// What may help whoever meant another file: nothing when its whole path is written.

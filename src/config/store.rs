@@ -1,5 +1,7 @@
 //! `[store]`: the broker's own database.
 
+use std::path::Path;
+
 use super::files;
 use super::form::{self, SslMode};
 use super::reader::Table;
@@ -35,8 +37,12 @@ fn settings(
         }
         path.map(|path| {
             let path = resolve(&table, &path);
-            // It holds hashes of tokens and what everybody asked for, and is as private as a secret.
-            table.reader().note_secret(&path);
+            // They hold hashes of tokens and what everybody asked for, and are as private as a secret.
+            for suffix in ["", "-wal", "-shm", "-journal"] {
+                let mut file = path.clone().into_os_string();
+                file.push(suffix);
+                table.reader().note_secret(Path::new(&file));
+            }
             StoreSettings::Sqlite { path }
         })
     };

@@ -197,12 +197,14 @@ fn maps_that_nothing_can_ask_for_are_noted() {
 }
 
 /// Each kind of file with a secret that a configuration can name.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 8] = [
     "server.key",
     "ldap.password",
     "orders.password",
     "marker.key",
     "pgbridge.db",
+    "pgbridge.db-wal",
+    "pgbridge.db-shm",
     "store.password",
 ];
 
@@ -223,7 +225,9 @@ fn office_with_secrets() -> Office {
         office.put(name, "s3cret\n", 0o600);
     }
     office.put("marker.key", &"0".repeat(64), 0o600);
-    office.put("pgbridge.db", "what everybody asked for\n", 0o600);
+    for name in ["pgbridge.db", "pgbridge.db-wal", "pgbridge.db-shm"] {
+        office.put(name, "what everybody asked for\n", 0o600);
+    }
     office.put("roles", "orders_read\n", 0o644);
     fs::create_dir(office.0.join("conf.d")).expect("a directory");
     office
