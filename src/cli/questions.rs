@@ -38,6 +38,11 @@ pub(super) enum QuestionError {
     Inquiry(#[from] InquiryError),
     #[error("the store has no lease {0}")]
     NoLease(LeaseId),
+    #[error(
+        "`--member {group}=` says that {group} has no member, and another `--member {group}=…` that it \
+         has one: leave one of them out"
+    )]
+    Contradiction { group: String },
     #[error(transparent)]
     People(#[from] PeopleError),
 }
@@ -83,7 +88,7 @@ async fn try_explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
         (Some(cluster), _) => {
             let (people, role, effort) = (&somebody.people, role.as_ref(), Effort::default());
             let to_ask = source.policy.clusters_to_ask(people, Some(&cluster), role, &effort);
-            let clusters = Clusters::ask(&source, &about.members, to_ask).await;
+            let clusters = Clusters::ask(&source, &about.members, to_ask).await?;
             let (cluster, members) = (&cluster, clusters.known(&cluster));
             let asked = Inquiries { people, cluster, role, members, address: from };
             source.policy.explain_each(&asked, &effort).map_err(QuestionError::from)?
@@ -111,7 +116,7 @@ async fn explain_lease(source: Source, id: LeaseId, json: bool) -> Result<Exit, 
     let (cluster, role, effort) = (&lease.cluster, &lease.role, Effort::default());
     let people = [holder_of(&lease)];
     let to_ask = source.policy.clusters_to_ask(&people, Some(cluster), Some(role), &effort);
-    let clusters = Clusters::ask(&source, &Members::default(), to_ask).await;
+    let clusters = Clusters::ask(&source, &Members::default(), to_ask).await?;
     let [person] = &people;
     let (members, address) = (clusters.known(cluster), Some(lease.client));
     let now = source.policy.explain(&Inquiry { person, cluster, role, members, address }, &effort);
@@ -239,7 +244,7 @@ async fn who_can_be(
     let policy = &source.policy;
     let turns = policy.who_turns_on_members(cluster, role, &Effort::default());
     let to_ask = turns.then(|| cluster.clone()).into_iter().collect();
-    let clusters = Clusters::ask(source, said, to_ask).await;
+    let clusters = Clusters::ask(source, said, to_ask).await?;
     let known = clusters.known(cluster);
     let who =
         policy.who_can(cluster, role, known, &Effort::default()).map_err(QuestionError::from)?;
@@ -296,7 +301,7 @@ async fn try_what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> 
     let somebody = Somebody::find(&source, user, &about, clock).await?;
     let (policy, effort) = (&source.policy, &Effort::default());
     let to_ask = policy.clusters_to_ask(&somebody.people, None, None, effort);
-    let clusters = Clusters::ask(&source, &about.members, to_ask).await;
+    let clusters = Clusters::ask(&source, &about.members, to_ask).await?;
     let people = somebody.people.iter();
     let people = people.map(|one| policy.what_can(one, |cluster| clusters.known(cluster), effort));
     let people: Result<_, InquiryError> = people.collect();

@@ -403,6 +403,15 @@ fn lint_ends_with_what_a_pipeline_can_tell_apart() {
     let unread = put(&machine, "unread.conf", "corp alice\n");
     machine.run(&["map", "lint", &unread]).check(2, "missing entry");
     machine.run(&["map", "lint", &map, "--config", "/nowhere.toml"]).check(2, "no such file");
+
+    put(&machine, "one.conf", GOOD);
+    let half = put(&machine, "half.conf", "include one.conf, more.conf\n");
+    let outcome = machine.run(&["map", "lint", &half]);
+    outcome.check(1, "");
+    let finding = format!("{half}:1: error: the line includes the first file alone");
+    assert!(outcome.stdout.starts_with(&finding), "{}", outcome.stdout);
+    let whole = put(&machine, "whole.conf", "include one.conf\n");
+    machine.run(&["map", "lint", &whole]).check(0, "");
 }
 
 #[test]

@@ -155,6 +155,13 @@ fn members_that_nobody_knows_are_no_answer_and_members_that_are_said_are_one() {
     answer(1, &dora(&["--member", "staff=orders_write"]));
     answer(1, &dora(&["--member", "staff="]));
     answer(2, &dora(&["--member", "others=orders_read"]));
+    let both = answer(2, &dora(&["--member", "staff=orders_read", "--member", "staff="]));
+    assert!(
+        both.stderr.contains("`--member staff=` says that staff has no member"),
+        "{}",
+        both.stderr
+    );
+    answer(0, &dora(&["--member", "staff=orders_read", "--member", "others="]));
     // A line for them alone would decide, whoever is a member of what.
     let alice = answer(0, &explain(&["alice", "--role", "orders_write", "--member", "others="]));
     assert!(alice.stderr.is_empty(), "{}", alice.stderr);

@@ -33,6 +33,14 @@ const PATH_BYTES: usize = 1024;
 /// the order in which PostgreSQL reads them.
 pub(super) type TakesLines<'a> = dyn FnMut(Fields, &mut Mistakes) -> Result<(), Trouble> + 'a;
 
+/// All that was read.
+pub(super) struct Expanded {
+    pub text: MapText,
+    /// File and line of each directive that names more than one file, of which PostgreSQL includes the
+    /// first alone.
+    pub half_included: Vec<(Arc<str>, u32)>,
+}
+
 /// Why reading does not go on; it is noted.
 pub(super) enum Trouble {
     /// This line is broken.
@@ -50,7 +58,7 @@ pub(super) fn expand<'a>(
     main: &'a Path,
     files: &'a dyn MapFiles,
     taker: &'a mut TakesLines<'a>,
-) -> Result<MapText, Mistakes> {
+) -> Result<Expanded, Mistakes> {
     // What ends in `.` or `..` has no name of its own, and is no file.
     let last = main.components().next_back().map(Component::as_os_str);
     let name = last.unwrap_or_default().to_string_lossy().into_owned();
@@ -61,6 +69,7 @@ pub(super) fn expand<'a>(
         text: MapText::of(&name),
         openings: 0,
         bytes: 0,
+        half_included: Vec::new(),
         mistakes: Mistakes::default(),
         taker,
     };
@@ -72,7 +81,9 @@ pub(super) fn expand<'a>(
         Err(trouble) => Err(trouble),
     };
     match whole {
-        Ok(()) if expander.mistakes.is_empty() => Ok(expander.text),
+        Ok(()) if expander.mistakes.is_empty() => {
+            Ok(Expanded { text: expander.text, half_included: expander.half_included })
+        }
         _ => Err(expander.mistakes),
     }
 }
@@ -85,6 +96,7 @@ struct Expander<'a> {
     text: MapText,
     openings: usize,
     bytes: usize,
+    half_included: Vec<(Arc<str>, u32)>,
     mistakes: Mistakes,
     taker: &'a mut TakesLines<'a>,
 }
@@ -151,6 +163,9 @@ impl Expander<'_> {
             return Ok(());
         }
         if let Some((directive, name)) = directive(&fields, self.dialect) {
+            if fields.kept.iter().any(Field::is_list) {
+                self.half_included.push((Arc::clone(&line.origin.file), line.origin.number()));
+            }
             return self.include(directive, name, depth, target);
         }
         match target {

@@ -98,6 +98,8 @@ codes! {
     ExtraField = "extra-field", Warning;
     /// `include` with more behind the file than its name: a line of a map that is called so.
     NotIncluded = "not-included", Error;
+    /// `include` of several files, of which only the first is included.
+    HalfIncluded = "half-included", Error;
     /// A file that begins with a byte order mark, which is read as a part of the first name.
     ByteOrderMark = "byte-order-mark", Error;
     /// A distinguished name where accounts are matched.

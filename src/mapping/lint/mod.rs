@@ -73,6 +73,7 @@ pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
 fn lint_within(map: &IdentMap, context: &LintContext<'_>, effort: &Effort<'_>) -> Vec<LintFinding> {
     let mut findings = names::of_maps(map, context);
     findings.extend(slips::of_files(map));
+    findings.extend(slips::half_included(map));
     let checked = |name| {
         let used = context.uses.and_then(|uses| uses.of_map(name));
         let (dialect, lines) = (map.dialect(), lines(map, name, effort).collect());
