@@ -126,10 +126,10 @@ fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) ->
 }
 
 fn diagnostic(mistake: MapMistake, file: String) -> Diagnostic {
-    let MapMistake { line, column, end_column, message, hint, .. } = mistake;
+    let MapMistake { line, column, end_column, message, hint, closed, .. } = mistake;
     let hint = Some(hint).filter(|hint| !hint.is_empty());
     let position = Some(Position { line, column, end_column });
-    Diagnostic { file, position, message, hint, kind: Kind::Fit }
+    Diagnostic { file, position, message, hint, closed, kind: Kind::Fit }
 }
 
 /// A map that a section names, to be looked for in the file once that is read.
@@ -191,6 +191,7 @@ fn asks_nobody(map: &MapFile, rule: &RuleRef) -> Diagnostic {
                   so nobody can be asked who is a member"
             .to_owned(),
         hint: Some("write `auditor` or `operator`, or use another map".to_owned()),
+        closed: None,
         kind: Kind::Fit,
     }
 }

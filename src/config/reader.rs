@@ -3,7 +3,7 @@
 //!
 //! Invariant: a message names keys, places and what is expected. It never holds a value.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ const SYNTAX_MISTAKES_MAX: usize = 50;
 pub(super) struct Reader<'t> {
     file: &'t Path,
     source: &'t Source,
-    others: OtherFiles,
+    others: Cell<OtherFiles>,
     found: RefCell<Vec<Diagnostic>>,
     asked: RefCell<Vec<Asked>>,
     secrets: RefCell<Secrets>,
@@ -81,12 +81,21 @@ impl<'t> Reader<'t> {
     /// A reader of `source`, which is the text of `file`.
     pub(super) fn new(file: &'t Path, source: &'t Source, others: OtherFiles) -> Self {
         let (found, asked, secrets) = Default::default();
-        Self { file, source, others, found, asked, secrets }
+        Self { file, source, others: Cell::new(others), found, asked, secrets }
     }
 
     /// Whether the files that values name may be opened.
     pub(super) fn opens_others(&self) -> bool {
-        self.others == OtherFiles::Opened
+        self.others.get() == OtherFiles::Opened
+    }
+
+    /// Opens no file from here on when some of the text could not be understood: what is a secret
+    /// may have been said there, and a map that was read now could take tokens from it.
+    pub(super) fn leave_others_unless_understood(&self) {
+        let hides = |mistake: &Diagnostic| matches!(mistake.kind, Kind::Syntax | Kind::UnknownKey);
+        if self.found.borrow().iter().any(hides) {
+            self.others.set(OtherFiles::LeftAlone);
+        }
     }
 
     /// The path that a value names: relative ones begin at the file's own directory.
@@ -132,7 +141,19 @@ impl<'t> Reader<'t> {
         self.note(Kind::Fit, place, message.into(), hint);
     }
 
-    /// Notes a mistake in another file.
+    /// What is to be noted when this user may not read the file at `closed`, which `place` names.
+    pub(super) fn closed(
+        &self,
+        place: Place,
+        closed: &Path,
+        message: String,
+        hint: &str,
+    ) -> Diagnostic {
+        let diagnostic = self.diagnostic(Kind::Fit, place, message, Some(hint.to_owned()));
+        Diagnostic { closed: Some(closed.to_owned()), ..diagnostic }
+    }
+
+    /// Notes a mistake in another file, or one that was made before.
     pub(super) fn elsewhere(&self, mistake: Diagnostic) {
         self.found.borrow_mut().push(mistake);
     }
@@ -148,9 +169,19 @@ impl<'t> Reader<'t> {
     }
 
     fn note(&self, kind: Kind, place: Place, message: String, hint: Option<String>) {
+        self.found.borrow_mut().push(self.diagnostic(kind, place, message, hint));
+    }
+
+    fn diagnostic(
+        &self,
+        kind: Kind,
+        place: Place,
+        message: String,
+        hint: Option<String>,
+    ) -> Diagnostic {
         let position = place.0.map(|offset| self.source.position(offset));
         let file = self.file.display().to_string();
-        self.found.borrow_mut().push(Diagnostic { file, position, message, hint, kind });
+        Diagnostic { file, position, message, hint, closed: None, kind }
     }
 
     fn ask(&self, section: &'static str, key: &'static str, need: Need) {
