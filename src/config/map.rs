@@ -90,8 +90,9 @@ fn shown(main: &Path, file: &str) -> String {
 }
 
 /// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside those
-/// of the configuration. It is read after all that names a secret. Unless its section says so, it is read as the oldest of `clusters` reads
-/// it: a line of a newer release would let nobody in there.
+/// of the configuration, or when some of that was not understood. It is read after all that names a
+/// secret. Unless its section says so, it is read as the oldest of `clusters` reads it: a line of a
+/// newer release would let nobody in there.
 pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let file: Option<PathBuf> = table.required("file", &form::path());
     let dialect = dialect(&table, clusters);
@@ -111,6 +112,9 @@ pub(super) fn dialect(table: &Table<'_>, clusters: &[Dialect]) -> Dialect {
 fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) -> Option<MapFile> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Shown)?;
+    if !table.reader().is_understood() {
+        return None;
+    }
     let disk = MapDisk::but(table.reader().secrets());
     let files = Opened { main: &path, bytes: &bytes, disk: &disk };
     match IdentMap::load(dialect, &path, &files) {

@@ -213,7 +213,6 @@ fn read<T>(
     }
     let (tree, errors) = DeTable::parse_recoverable(source.text());
     reader.syntax_errors(&errors);
-    reader.leave_others_unless_understood();
     let settings = sections(Table::root(&reader, tree.get_ref()));
     (settings, reader.finish())
 }
@@ -233,7 +232,6 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let clusters = clusters(&root, &mut dialects);
     let map = root.section("map", "[map]");
     root.finish();
-    reader.leave_others_unless_understood();
     let map = map::read(map, &dialects);
     if let Some(map) = &map {
         map::hold_against(reader, map, &named, &access);

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a message names keys, places and what is expected. It never holds a value.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ const SYNTAX_MISTAKES_MAX: usize = 50;
 pub(super) struct Reader<'t> {
     file: &'t Path,
     source: &'t Source,
-    others: Cell<OtherFiles>,
+    others: OtherFiles,
     found: RefCell<Vec<Diagnostic>>,
     asked: RefCell<Vec<Asked>>,
     secrets: RefCell<Secrets>,
@@ -81,21 +81,19 @@ impl<'t> Reader<'t> {
     /// A reader of `source`, which is the text of `file`.
     pub(super) fn new(file: &'t Path, source: &'t Source, others: OtherFiles) -> Self {
         let (found, asked, secrets) = Default::default();
-        Self { file, source, others: Cell::new(others), found, asked, secrets }
+        Self { file, source, others, found, asked, secrets }
     }
 
     /// Whether the files that values name may be opened.
     pub(super) fn opens_others(&self) -> bool {
-        self.others.get() == OtherFiles::Opened
+        self.others == OtherFiles::Opened
     }
 
-    /// Opens no file from here on when some of the text could not be understood: what is a secret
-    /// may have been said there, and a map that was read now could take tokens from it.
-    pub(super) fn leave_others_unless_understood(&self) {
+    /// Whether all of the text so far is known for what it is. Elsewhere a file may be named that holds
+    /// a secret, and a map that was parsed all the same could take tokens from that.
+    pub(super) fn is_understood(&self) -> bool {
         let hides = |mistake: &Diagnostic| matches!(mistake.kind, Kind::Syntax | Kind::UnknownKey);
-        if self.found.borrow().iter().any(hides) {
-            self.others.set(OtherFiles::LeftAlone);
-        }
+        !self.found.borrow().iter().any(hides)
     }
 
     /// The path that a value names: relative ones begin at the file's own directory.

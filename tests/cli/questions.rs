@@ -394,7 +394,8 @@ fn a_file_that_the_auditor_may_not_read_is_no_mistake_and_it_is_told_what_to_do(
             let json = run_as_nobody(&machine, &directory, &[question, &["--json"]].concat());
             let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
             let file = json["file"].as_str().expect("a file");
-            let number = |key: &str| json[key].as_u64().map_or(String::new(), |at| format!("{at}:"));
+            let number =
+                |key: &str| json[key].as_u64().map_or(String::new(), |at| format!("{at}:"));
             let named = format!("{file}:{}{} ", number("line"), number("column"));
             assert!(named.ends_with(place), "{place} is not the end of {named}");
             for said in ["mistake", "in force"] {
