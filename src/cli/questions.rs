@@ -16,6 +16,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::operate::{OperateError, store_of};
 use super::terminal::{self, safe_json};
+use super::unanswered::settled;
 use crate::clock::Clock;
 use crate::lease::{self, Again, holder_of};
 use crate::mapping::{
@@ -47,24 +48,23 @@ pub(super) enum QuestionError {
     People(#[from] PeopleError),
 }
 
-/// Explains decisions of the map.
-pub(super) async fn explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_explain(command, clock).await)
+/// Explains decisions of the map. Whatever fails here and in the others, the exit code must not be
+/// that of a no.
+pub(super) async fn explain(command: Explain, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_explain(command, clock).await, json)
 }
 
 /// Says who may act as a role.
-pub(super) async fn who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_who_can(command, clock).await)
+pub(super) async fn who_can(command: WhoCan, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_who_can(command, clock).await, json)
 }
 
 /// Says as what somebody may act.
-pub(super) async fn what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_what_can(command, clock).await)
-}
-
-/// Whatever fails here, there is no answer: the exit code must not be that of a no.
-fn unanswered(outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
-    outcome.map_err(|failure| Failure::Unanswered(Box::new(failure)))
+pub(super) async fn what_can(command: WhatCan, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_what_can(command, clock).await, json)
 }
 
 /// All explanations of one question: one for each way in and role that was meant.

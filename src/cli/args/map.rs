@@ -36,7 +36,8 @@ Exit codes:
   0  every question was answered
   1  a line could not be read as a question; its answer says why, and the others were answered
   2  the map cannot be read; the one answer is {\"load_error\":…,\"file\":…,\"line\":…}, its first
-     mistake; `pgbridge map lint FILE` tells all of them
+     mistake; `pgbridge map lint FILE` tells all of them. Or not all questions could be read, or
+     not all answers written: whoever read them went away
 
 Example:
   pgbridge map eval --postgres 16 --file pg_ident.conf < questions.jsonl > answers.jsonl")]

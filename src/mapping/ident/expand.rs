@@ -14,7 +14,7 @@ use super::mistake::{Flaw, Mistakes};
 use super::read::{Field, Fields, Word};
 use super::text::{Found, MapFiles, MapText, directory_path};
 use super::tokens::Tokens;
-use super::unopened::{Entry, Named, Why, told};
+use super::unopened::{Entry, Named, Why, flaw};
 
 /// Most bytes of all files together, each counted as often as it is read: some 100,000 lines.
 pub(super) const TEXT_BYTES: usize = 8 << 20;
@@ -314,8 +314,8 @@ impl Expander<'_> {
             }
             Err(why) => {
                 let named = Named::by_line(path);
-                let (message, hint) = told(Entry::Directory, named, &full, &why);
-                Err(self.wrong(&word.origin, Flaw::new(word.token.begin, message, hint)))
+                let flaw = flaw(word.token.begin, Entry::Directory, named, &full, &why);
+                Err(self.wrong(&word.origin, flaw))
             }
         }
     }
@@ -359,10 +359,7 @@ impl Expander<'_> {
         absent: Absent,
     ) -> Result<Option<Arc<[u8]>>, Trouble> {
         let named = if place.depth == 0 { Named::Main } else { Named::by_line(path) };
-        let unopened = |why: Why| {
-            let (message, hint) = told(Entry::File, named, full, &why);
-            Flaw::new(place.at, message, hint)
-        };
+        let unopened = |why: Why| flaw(place.at, Entry::File, named, full, &why);
         if place.depth > NESTING {
             return Err(self.wrong(place.origin, unopened(Why::TooDeep)));
         }
