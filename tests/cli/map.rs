@@ -669,3 +669,36 @@ fn the_help_of_lint_names_every_field_of_its_json_and_every_finding() {
         }
     }
 }
+
+#[test]
+fn diff_says_that_the_broker_would_refuse_the_new_map() {
+    let (machine, old, config) = machine(GOOD);
+    let fewer = put(&machine, "fewer.conf", "corp alice orders_read\nduties bob auditor\n");
+    let said = "the broker would refuse the new map: the way in `corp` uses map `groups`, which has no \
+                line in the file";
+    machine.run(&["map", "diff", &old, &fewer, "--config", &config]).check(1, said);
+    let json = |new: &str| {
+        let outcome = machine.run(&["map", "diff", &old, new, "--config", &config, "--json"]);
+        let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        value["would_be_refused"].as_array().expect("a list").len()
+    };
+    assert_eq!([json(&old), json(&fewer), json("/dev/null")], [0, 1, 3]);
+    let asking = put(&machine, "asking.conf", &format!("{GOOD}duties eve +auditor\n"));
+    let said = "`+role` in a map of [access], whose roles are of no cluster";
+    machine.run(&["map", "diff", &old, &asking, "--config", &config]).check(0, said);
+    let taken = machine.run(&["map", "diff", &old, &old, "--config", &config]);
+    assert!(!taken.stderr.contains("refuse"), "{}", taken.stderr);
+}
+
+#[test]
+fn diff_says_where_upper_and_lower_case_are_the_same() {
+    let (machine, old, config) = machine(GOOD);
+    let caseins = CONFIG.replace("map = \"corp\"", "map = \"corp\"\ncaseins_users = true");
+    let caseins = put(&machine, "caseins.toml", &caseins);
+    let new = put(&machine, "new.conf", &GOOD.replace("alice", "Alice"));
+    let said = "map corp: upper and lower case are the same in names that its lines spell out";
+    machine.run(&["map", "diff", &old, &new, "--config", &caseins]).check(0, said);
+    let strict = machine.run(&["map", "diff", &old, &new, "--config", &config]);
+    strict.check(1, "");
+    assert!(!strict.stderr.contains("case"), "{}", strict.stderr);
+}

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ldap3::{LdapResult, Scope, SearchEntry};
 
-use crate::names::{GROUPS_MAX, Group};
+use crate::names::{GROUP_BYTES, GROUPS_MAX, Group, is_machine};
 
 use super::checked::{Checked, Server};
 use super::link::{Found, Link, Query, Want, values};
@@ -94,6 +94,9 @@ impl Reader<'_> {
             let filter = filter.fill(&account, &entry.dn);
             groups.extend(self.groups_by_search(link, base, &filter).await?);
         }
+        if let Some(bytes) = groups.iter().map(String::len).find(|bytes| *bytes > GROUP_BYTES) {
+            return Err(LdapRefusal::GroupTooLong { bytes }.into());
+        }
         Ok(Person { account, groups: groups.into_iter().map(Group).collect() })
     }
 
@@ -101,7 +104,7 @@ impl Reader<'_> {
     pub(super) fn account(&self, entry: &SearchEntry) -> Result<String, LdapRefusal> {
         match values(entry, &self.way.account_attribute) {
             [account] if TypedName::new(account).is_err() => Err(self.unreadable_account(0)),
-            [account] if account.ends_with('$') => {
+            [account] if is_machine(account) => {
                 Err(LdapRefusal::MachineAccount { account: account.clone() })
             }
             [account] => Ok(account.clone()),
