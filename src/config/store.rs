@@ -27,7 +27,9 @@ fn settings(
     let settings = if table.has("url") {
         if table.has("path") {
             // It may be the one before, with all that was in it.
-            path.iter().for_each(|path| note_files(&table, &table.reader().resolve(path)));
+            if let Some(path) = &path {
+                note_files(&table, &table.reader().resolve(path));
+            }
             let hint = "keep `path` for one broker on one SQLite file, or `url` for PostgreSQL";
             table.mistake("url", "cannot be used with `path`", hint);
         }

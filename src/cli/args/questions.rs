@@ -76,6 +76,7 @@ pub struct Members {
 
 impl Members {
     /// A group that is said both to have members and to have none.
+    #[must_use]
     pub fn contradiction(&self) -> Option<&str> {
         let mut empty = self.members.iter().filter(|member| member.role.is_none());
         let empty = empty.find(|none| {

@@ -134,7 +134,7 @@ impl IdentMap {
         let groups = groups.map(Box::from).collect();
         let files = text.files().map(|(file, _)| file.to_owned()).collect();
         let revision = text.revision(dialect);
-        Ok(Self { dialect, revision, text, files, maps, groups, half_included })
+        Ok(Self { dialect, text, revision, files, maps, groups, half_included })
     }
 
     /// Reads a map that stands in `bytes` alone, and can include nothing. `file` is the name of
