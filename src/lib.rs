@@ -18,7 +18,7 @@
 //! | 5 | `main` | read arguments, build, connect, run |
 //! | 4 | `http`, `cli` | speak to people and programs |
 //! | 3 | `broker`, `config` | use cases; composing the settings that the edges declare |
-//! | 2 | `auth::way`, `auth::ldap`, `dial`, `cluster`, `store` | I/O, each with one outside party |
+//! | 2 | `auth::way`, `auth::ldap`, `auth::kerberos`, `dial`, `cluster`, `store` | I/O, each with one outside party |
 //! | 1 | `auth::identity` -> `mapping` -> `lease` -> `audit` | pure: no I/O, no clock, no async, no randomness of their own |
 //! | 0 | `names`, `causes`, `clock`, `crash` | words of the field, what an error says, the time, and where tests end the process |
 //!

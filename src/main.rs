@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::FromArgMatches;
+use pgbridge::auth::kerberos::KerberosWay;
 use pgbridge::auth::ldap::LdapWay;
 use pgbridge::auth::way::Way;
 use pgbridge::broker::{Broker, Parts};
@@ -63,11 +64,13 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
     start_log(config.log);
     tell_start(&config);
     let Config { server, store, broker: settings, session, lockout, policy, .. } = config;
-    let Config { ways, clusters, map_source, map_reload_every, .. } = config;
+    let Config { ways, kerberos, clusters, map_source, map_reload_every, .. } = config;
     let store = store::open(store).await.context("nothing was started or changed")?;
     let key = Arc::new(marker_key(&settings.marker_key_file, &*store).await?);
     let ways = ways.into_iter().map(LdapWay::new).collect::<Result<Vec<_>, _>>()?;
     tell_oddities(&ways);
+    let directories = ways.into_iter().map(|way| Arc::new(way) as Arc<dyn Way>);
+    let tickets = kerberos.into_iter().map(|way| Arc::new(KerberosWay::new(way)) as Arc<dyn Way>);
     let clusters = clusters.into_iter().map(|entry| {
         let (id, prefix) = (settings.id.clone(), settings.terms.role_prefix.clone());
         let cluster = Cluster::new(entry.settings, id, Arc::clone(&key), prefix)?;
@@ -77,7 +80,7 @@ async fn serve(config_path: &Path) -> anyhow::Result<()> {
         clusters: clusters.collect::<anyhow::Result<_>>()?,
         store: Arc::clone(&store),
         clock: Clock::system(),
-        ways: ways.into_iter().map(|way| Arc::new(way) as Arc<dyn Way>).collect(),
+        ways: directories.chain(tickets).collect(),
         policy,
         map_source: Some((map_source, map_reload_every)),
         terms: settings.terms,
@@ -145,7 +148,8 @@ fn start_log(settings: LogSettings) {
 fn tell_start(config: &Config) {
     let clusters: Vec<&str> =
         config.clusters.iter().map(|entry| entry.settings.name.as_str()).collect();
-    let ways: Vec<&str> = config.ways.iter().map(|way| way.name.as_str()).collect();
+    let tickets = config.kerberos.iter().map(|way| way.name.as_str());
+    let ways: Vec<&str> = config.ways.iter().map(|way| way.name.as_str()).chain(tickets).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         store = %config.store,

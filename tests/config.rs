@@ -1,5 +1,6 @@
 //! What `pgbridge check` tells: each mistake beside its accepted twin, as people read it.
 
+mod kerberos;
 mod map;
 
 use std::fmt::Write as _;

@@ -14,7 +14,7 @@ struct Part {
     place: u8,
 }
 
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 18] = [
     Part { name: "names", floor: 0, place: 0 },
     Part { name: "clock", floor: 0, place: 0 },
     Part { name: "crash", floor: 0, place: 0 },
@@ -25,6 +25,7 @@ const PARTS: [Part; 17] = [
     Part { name: "audit", floor: 1, place: 3 },
     Part { name: "auth::way", floor: 2, place: 0 },
     Part { name: "auth::ldap", floor: 2, place: 0 },
+    Part { name: "auth::kerberos", floor: 2, place: 0 },
     Part { name: "dial", floor: 2, place: 0 },
     Part { name: "cluster", floor: 2, place: 0 },
     Part { name: "store", floor: 2, place: 0 },
@@ -37,7 +38,7 @@ const PARTS: [Part; 17] = [
 /// What parts of one floor have in common, and they alone: what all ways in can do, and how one
 /// dials a PostgreSQL server.
 const SHARED: [(&str, &[&str]); 2] =
-    [("auth::way", &["auth::ldap"]), ("dial", &["cluster", "store"])];
+    [("auth::way", &["auth::ldap", "auth::kerberos"]), ("dial", &["cluster", "store"])];
 
 fn part(name: &str) -> Option<&'static Part> {
     PARTS.iter().find(|part| part.name == name)
@@ -48,6 +49,7 @@ fn part_of_path(path: &str) -> &'static Part {
     let mut segments = path.split("::");
     let name = match (segments.next().unwrap_or_default(), segments.next()) {
         ("auth", Some("ldap")) => "auth::ldap",
+        ("auth", Some("kerberos")) => "auth::kerberos",
         ("auth", Some("way")) => "auth::way",
         ("auth", _) => "auth::identity",
         (name, _) => name,
@@ -146,10 +148,28 @@ fn an_upward_import_and_a_sideways_one_would_be_seen() {
     assert!(!import("dial", "use crate::store::Store;"));
     assert!(!import("auth::ldap", "use crate::dial::ServerTls;"));
     assert!(import("auth::ldap", "use crate::auth::way::Way;"));
+    assert!(import("auth::kerberos", "use crate::auth::way::Way;"));
+    assert!(!import("auth::kerberos", "use crate::auth::ldap::LdapWay;"));
     assert!(import("store", "use crate::dial::ServerTls;"));
     assert!(import("cluster", "use crate::dial::Failure;"));
     assert!(import("broker", "use crate::auth::ldap::LdapWay;"));
     assert!(import("audit", "use crate::lease::Lease;"));
     assert!(import("store", "use crate::auth::Session;"));
     assert!(imports("// use crate::store::Store;").is_empty());
+}
+
+#[test]
+fn unsafe_code_is_in_one_module_and_each_block_says_why_it_is_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let with_unsafe = files.iter().filter(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"].iter().any(|it| text.contains(it))
+    });
+    let with_unsafe: Vec<_> = with_unsafe.map(|file| file.strip_prefix(&root).unwrap()).collect();
+    assert_eq!(with_unsafe, [Path::new("auth/kerberos/gss.rs")]);
+    let text = fs::read_to_string(root.join(with_unsafe[0])).unwrap();
+    let blocks = text.matches("unsafe {").count() + text.matches("unsafe impl").count();
+    assert_eq!(text.matches("// SAFETY: ").count(), blocks);
 }

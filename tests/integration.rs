@@ -19,6 +19,7 @@ mod ends;
 mod faults;
 mod floors;
 mod http;
+mod kerberos;
 mod ldap;
 mod mapping;
 mod questions;

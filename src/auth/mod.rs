@@ -1,6 +1,7 @@
 //! Ways in: each proves who somebody is, and only here can an [`Identity`] be made.
 
 pub mod identity;
+pub mod kerberos;
 pub mod ldap;
 pub mod way;
 

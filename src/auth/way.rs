@@ -23,6 +23,11 @@ pub trait Way: Send + Sync {
         now: Timestamp,
     ) -> Result<Identity, Unproven>;
 
+    /// The same way in as one that takes tickets, if it does; then it takes no passwords.
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        None
+    }
+
     /// Looks up `principal`, whom this way in proved before, without a password: whether a login
     /// would still let them in at `now`, and which groups they are in.
     async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing;
@@ -32,6 +37,83 @@ pub trait Way: Send + Sync {
     /// # Errors
     /// When it could not, as a login would be refused.
     async fn probe(&self) -> Result<(), Unproven>;
+}
+
+/// A way in that people enter by tickets: by tokens of GSSAPI, one or several (RFC 4559).
+pub trait Tickets: Send + Sync {
+    /// A negotiation that begins `now`. Nothing is kept of it anywhere else.
+    fn begin(&self, now: Timestamp) -> Box<dyn Negotiation>;
+}
+
+/// A negotiation that waits for the client's next token.
+#[async_trait]
+pub trait Negotiation: Send {
+    /// The way in that is negotiated with.
+    fn way(&self) -> &WayName;
+
+    /// Takes the next `token`, which came by a connection to `end_point`, at `now`.
+    ///
+    /// # Errors
+    /// When it proves nobody; then the negotiation is over. The reason is for the audit: to the
+    /// client all are one.
+    async fn step(
+        self: Box<Self>,
+        token: Vec<u8>,
+        end_point: Option<&EndPoint>,
+        now: Timestamp,
+    ) -> Result<Step, Unproven>;
+}
+
+/// How far a token has brought a negotiation.
+pub enum Step {
+    /// The client must answer `token`.
+    Continue {
+        /// What is sent to the client.
+        token: Vec<u8>,
+        /// What waits for the answer.
+        negotiation: Box<dyn Negotiation>,
+    },
+    /// Somebody is proven.
+    Proven(Box<Proven>),
+}
+
+/// What a ticket has proven.
+pub struct Proven {
+    /// Who it is.
+    pub identity: Identity,
+    /// What proves to the client whom it has reached; may be empty.
+    pub reply: Vec<u8>,
+    /// What must never have been accepted before, or nobody is let in.
+    pub once: Once,
+    /// What else the audit should have of it.
+    pub note: Option<String>,
+}
+
+/// What tells a proof from every other, and until when it could be shown again.
+pub struct Once {
+    /// A hash.
+    pub value: [u8; 32],
+    /// From then on nobody accepts the proof any more.
+    pub until: Timestamp,
+}
+
+/// The server's end of a TLS connection, as far as a token can be bound to it: a hash of its
+/// certificate (`tls-server-end-point`, RFC 5929 section 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndPoint(Vec<u8>);
+
+impl EndPoint {
+    /// The end point whose certificate has this hash.
+    #[must_use]
+    pub fn of_hash(hash: &[u8]) -> Self {
+        Self(hash.to_vec())
+    }
+
+    /// What GSSAPI binds to (RFC 5929 section 4, RFC 5056 section 2.1).
+    #[must_use]
+    pub fn application_data(&self) -> Vec<u8> {
+        [b"tls-server-end-point:", &self.0[..]].concat()
+    }
 }
 
 /// How somebody stands who was proven before.

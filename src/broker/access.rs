@@ -52,7 +52,7 @@ pub struct LoggedIn {
 }
 
 /// The counters of one attempt, and its turns at them, which last until its end is written.
-struct Counters {
+pub(super) struct Counters {
     account: Option<AccountCounters>,
     source: String,
     _turns: Vec<Turn>,
@@ -87,8 +87,8 @@ impl Counters {
 }
 
 impl Broker {
-    /// Proves `username` by `password` at the way in `way` (the only one when there is only one)
-    /// and begins a session.
+    /// Proves `username` by `password` at the way in `way` (the only one that takes passwords when
+    /// there is only one) and begins a session.
     ///
     /// # Errors
     /// When the login is refused, too many came before it, or directory or store are away.
@@ -100,6 +100,18 @@ impl Broker {
         password: LoginPassword,
     ) -> Result<LoggedIn, AccessError> {
         let (identity, counters) = self.prove(request, way, username, password).await?;
+        self.begin_session(request, identity, counters.cleared(), None).await
+    }
+
+    /// Begins the session of a login that was proven, with the `changes` that come with it, and
+    /// writes down both, and with them the `note`.
+    pub(super) async fn begin_session(
+        &self,
+        request: &Request,
+        identity: Identity,
+        mut changes: Vec<Change>,
+        note: Option<String>,
+    ) -> Result<LoggedIn, AccessError> {
         let (id, token) = {
             let mut rng = chance::rng();
             let id = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
@@ -108,8 +120,7 @@ impl Broker {
         let session = Session::begin(id, token.hash(), identity, self.now());
         let principal = session.identity.principal().clone();
         let subject = Subject::Person { principal, session: Some(id) };
-        let record = self.record(request, Action::Login, subject);
-        let mut changes = counters.cleared();
+        let record = Record { detail: note, ..self.record(request, Action::Login, subject) };
         changes.push(Change::BeginSession(Box::new(session.clone())));
         self.accept(request, &session.identity, changes, record).await?;
         info!(request.id, principal = %session.identity.principal(), "logged in");
@@ -228,7 +239,7 @@ impl Broker {
     }
 
     /// Writes down a login that was proven, unless its person's logins were ended meanwhile.
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         request: &Request,
         identity: &Identity,
@@ -252,7 +263,7 @@ impl Broker {
         AccessError::Refused { ways: self.0.ways.keys().cloned().collect() }
     }
 
-    fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
+    pub(super) fn caller(&self, identity: Identity, session: Option<Uuid>) -> Caller {
         let duties = self.policy().duties(&identity);
         Caller { identity, session, duties }
     }
@@ -297,7 +308,7 @@ impl Broker {
     /// The counters of an attempt, with a turn at each: half of what a source may fail side by
     /// side, and whoever is beyond that is told at once; one attempt at an account, and the next
     /// waits.
-    async fn counters(
+    pub(super) async fn counters(
         &self,
         request: &Request,
         way: Option<&dyn Way>,
@@ -326,13 +337,15 @@ impl Broker {
 
     fn way(&self, name: Option<&str>) -> Option<&dyn Way> {
         let mut ways = self.0.ways.values().map(|way| &**way);
-        match name {
-            Some(name) => ways.find(|way| way.name().as_str() == name),
-            None => ways.next().filter(|_| self.0.ways.len() == 1),
+        if let Some(name) = name {
+            return ways.find(|way| way.name().as_str() == name);
         }
+        // Where only one takes passwords, nobody has to say which.
+        let mut ways = ways.filter(|way| way.tickets().is_none());
+        ways.next().filter(|_| ways.next().is_none())
     }
 
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         request: &Request,
         subject: &Subject,
@@ -381,7 +394,7 @@ impl Broker {
     }
 
     /// Writes down why the way in gave no identity, and what the client is told.
-    async fn refused(
+    pub(super) async fn refused(
         &self,
         request: &Request,
         subject: Subject,

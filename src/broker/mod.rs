@@ -31,6 +31,7 @@ mod review;
 mod revoke;
 mod standing;
 mod start;
+mod ticket;
 mod time;
 mod turns;
 mod worker;
@@ -61,6 +62,7 @@ pub use questions::{AskedDecision, AskedPerson, AskedRole, QuestionError};
 pub use renew::RenewLeaseError;
 pub use review::{LeaseError, Listing};
 pub use revoke::{Rehearsal, Selection};
+pub use ticket::{Negotiated, Token};
 pub use worker::Workers;
 
 /// What a broker is made of.
@@ -163,7 +165,8 @@ pub struct Request {
 
 /// Somebody whose identity was proven for this call.
 ///
-/// Invariant: made only by [`Broker::authenticate`] and [`Broker::authenticate_password`].
+/// Invariant: made only by [`Broker::authenticate`], [`Broker::authenticate_password`] and
+/// [`Broker::authenticate_ticket`].
 #[derive(Clone, Debug)]
 pub struct Caller {
     identity: Identity,

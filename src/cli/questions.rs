@@ -156,8 +156,8 @@ impl Somebody {
         let names = UnverifiedNames::typed(user, about.groups.clone());
         let names = names.map_err(|error| QuestionError::from(InquiryError::from(error)))?;
         if about.resolve {
-            let ways = source.config()?.ways;
-            let found = people::named(ways, &meant, names.system_user(), clock.now()).await;
+            let config = source.config()?;
+            let found = people::named(config, &meant, names.system_user(), clock.now()).await;
             let people::Named { people, not_there } = found.map_err(QuestionError::from)?;
             return Ok(Self { names, people, not_there });
         }
@@ -261,7 +261,7 @@ async fn everybody(
     directories: Option<&Clock>,
 ) -> Result<Option<people::Found>, Failure> {
     let Some(clock) = directories else { return Ok(None) };
-    let found = people::all(source.config()?.ways, clock.now()).await;
+    let found = people::all(source.config()?, clock.now()).await;
     Ok(Some(found.map_err(QuestionError::from)?))
 }
 

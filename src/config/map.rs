@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Kind, Note, Position};
 use super::files::{self, Privacy, Secrets};
-use super::form;
+use super::form::{self, Form};
 use super::reader::{Place, Reader, Table};
 use crate::mapping::{
     AccessMaps, Case, DatabaseUserView, Dialect, IdentMap, MapFiles, MapMistake, Maps, Policy,
@@ -145,22 +145,41 @@ pub(super) struct NamedMap {
 
 /// The keys `map`, `group_map` and `caseins_users` of a section.
 pub(super) fn maps(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
-    let form =
-        form::parsed::<MapName>("the name of a map: its lines in the map file begin with it");
-    let mut read = |key| {
-        let name: Option<MapName> = table.optional(key, &form);
-        if let Some(name) = name.clone() {
-            let what = format!("`{key}` in {}", table.title());
-            named.push(NamedMap { name, place: table.place_of(key), what });
-        }
-        name
-    };
+    let mut read = |key| noted(table, key, table.optional(key, &map_name()), named);
     let (map, group_map) = (read("map"), read("group_map"));
-    let case = match table.defaulted("caseins_users", "false", &form::flag()) {
+    Maps { map, group_map, case: case(table) }
+}
+
+/// The keys `map`, which must be there, and `caseins_users` of a section whose people are in no
+/// groups.
+pub(super) fn map_alone(table: &Table<'_>, named: &mut Vec<NamedMap>) -> Maps {
+    let map = noted(table, "map", table.required("map", &map_name()), named);
+    Maps { map, group_map: None, case: case(table) }
+}
+
+fn map_name() -> Form<MapName> {
+    form::parsed("the name of a map: its lines in the map file begin with it")
+}
+
+fn case(table: &Table<'_>) -> Case {
+    match table.defaulted("caseins_users", "false", &form::flag()) {
         Some(true) => Case::Insensitive,
         Some(false) | None => Case::Sensitive,
-    };
-    Maps { map, group_map, case }
+    }
+}
+
+/// Notes a name, to be looked for in the map file.
+fn noted(
+    table: &Table<'_>,
+    key: &'static str,
+    name: Option<MapName>,
+    named: &mut Vec<NamedMap>,
+) -> Option<MapName> {
+    if let Some(name) = name.clone() {
+        let what = format!("`{key}` in {}", table.title());
+        named.push(NamedMap { name, place: table.place_of(key), what });
+    }
+    name
 }
 
 /// Notes every name that the map file has no line for: such a map lets nobody in, so it is a slip.

@@ -8,6 +8,7 @@ use super::files;
 use super::form;
 use super::map::{self, MapDisk};
 use super::reader::Table;
+use super::way_sections;
 use crate::mapping::{Dialect, MapUses, Maps};
 use crate::names::{ClusterName, RoleName, WayName};
 
@@ -31,7 +32,8 @@ pub(super) fn read(root: &Table<'_>) -> Option<MapSettings> {
     let mut named = Vec::new();
     let access = map::maps(&root.section("access", "[access]"), &mut named);
     let mut ways = BTreeMap::new();
-    for table in root.sections("ldap", "[[ldap]]", "nobody could log in") {
+    let (directories, tickets) = way_sections(root);
+    for table in directories.into_iter().chain(tickets) {
         let way: Option<WayName> = table.required("name", &form::label());
         let maps: Maps = map::maps(&table, &mut named);
         ways.extend(way.map(|way| (way, maps)));

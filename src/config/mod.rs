@@ -5,7 +5,7 @@
 //! reader      asks for keys, notes mistakes with line and column
 //! form        what a value looks like, in words and in code
 //! files       what the configuration names on disk
-//! server log store broker session lockout map access ldap cluster    one section each
+//! server log store broker session lockout map access ldap kerberos cluster    one section each
 //! ```
 //!
 //! Invariants:
@@ -25,6 +25,7 @@ mod cluster;
 mod diagnostic;
 mod files;
 mod form;
+mod kerberos;
 mod ldap;
 mod lockout;
 mod log;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::auth::kerberos::KerberosSettings;
 use crate::auth::ldap::LdapSettings;
 use crate::auth::{Lockout, SessionTimes};
 use crate::mapping::{Dialect, MapSource, Maps, Policy, Target};
@@ -85,8 +87,11 @@ pub struct Config {
     pub map_source: MapSource,
     /// How often it is looked whether they have.
     pub map_reload_every: Ttl,
-    /// The ways in, at least one, in the order of the file.
+    /// The directories that people log in by, in the order of the file. With [`Self::kerberos`] there
+    /// is one way in at least.
     pub ways: Vec<LdapSettings>,
+    /// The ways in by tickets, in the order of the file.
+    pub kerberos: Vec<KerberosSettings>,
     /// The clusters, at least one, in the order of the file.
     pub clusters: Vec<ClusterEntry>,
     /// What is allowed and probably not meant, sorted by place.
@@ -227,7 +232,9 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let session = session::read(root.section("session", "[session]"));
     let lockout = lockout::read(root.section("lockout", "[lockout]"));
     let access = access::read(root.section("access", "[access]"), &mut named);
-    let ways = ways(&root, &mut named, session);
+    let has_tls =
+        server.as_ref().is_none_or(|server| matches!(server.transport, Transport::Tls { .. }));
+    let ways = ways(&root, &mut named, session, has_tls);
     let mut dialects = Vec::new();
     let clusters = clusters(&root, &mut dialects);
     let map = root.section("map", "[map]");
@@ -236,7 +243,7 @@ fn sections(root: Table<'_>) -> Option<Config> {
     if let Some(map) = &map {
         map::hold_against(reader, map, &named, &access);
     }
-    let Ways { settings: ways, maps, mut notes } = ways?;
+    let Ways { settings: ways, kerberos, maps, mut notes } = ways?;
     let (clusters, targets) = clusters?;
     let MapFile { map, path: main, disk, reload_every: map_reload_every } = map?;
     let policy = Policy { map, ways: maps, access, targets };
@@ -254,6 +261,7 @@ fn sections(root: Table<'_>) -> Option<Config> {
         map_source: MapSource { dialect, main, files },
         map_reload_every,
         ways,
+        kerberos,
         clusters,
         notes,
     })
@@ -263,30 +271,55 @@ fn sections(root: Table<'_>) -> Option<Config> {
 #[derive(Default)]
 struct Ways {
     settings: Vec<LdapSettings>,
+    kerberos: Vec<KerberosSettings>,
     /// The maps that each uses.
     maps: BTreeMap<WayName, Maps>,
     notes: Vec<Note>,
 }
 
-/// Every directory, and the maps of each.
+/// Every directory and every way in by tickets, and the maps of each.
 fn ways(
     root: &Table<'_>,
     named: &mut Vec<NamedMap>,
     session: Option<SessionTimes>,
+    has_tls: bool,
 ) -> Option<Ways> {
     let lifetime = session.map(|times| times.absolute);
     let mut names = Unique::default();
-    let sections = root.sections("ldap", "[[ldap]]", "nobody could log in").into_iter();
-    let read: Vec<_> =
-        sections.map(|table| ldap::read(table, &mut names, named, lifetime)).collect();
-    let directories: Vec<ldap::Directory> = read.into_iter().collect::<Option<_>>()?;
+    let (directories, tickets) = way_sections(root);
+    let directories: Vec<Option<ldap::Directory>> = directories
+        .into_iter()
+        .map(|table| ldap::read(table, &mut names, named, lifetime))
+        .collect();
+    let tickets: Vec<Option<kerberos::TicketWay>> = tickets
+        .into_iter()
+        .map(|table| kerberos::read(table, &mut names, named, lifetime, has_tls))
+        .collect();
     let mut all = Ways::default();
-    for ldap::Directory { settings, maps, note } in directories {
+    for directory in directories {
+        let ldap::Directory { settings, maps, note } = directory?;
         all.maps.insert(settings.name.clone(), maps);
         all.settings.push(settings);
         all.notes.extend(note);
     }
+    for way in tickets {
+        let kerberos::TicketWay { settings, maps, note } = way?;
+        all.maps.insert(settings.name.clone(), maps);
+        all.kerberos.push(settings);
+        all.notes.extend(note);
+    }
     Some(all)
+}
+
+/// The sections of directories, and those of ways in by tickets: of both together at least one.
+fn way_sections<'t>(root: &Table<'t>) -> (Vec<Table<'t>>, Vec<Table<'t>>) {
+    let tickets = root.sections_if_any("kerberos", "[[kerberos]]");
+    let directories = if tickets.is_empty() {
+        root.sections("ldap", "[[ldap]]", "nobody could log in")
+    } else {
+        root.sections_if_any("ldap", "[[ldap]]")
+    };
+    (directories, tickets)
 }
 
 /// Every cluster, and what each lends. The releases that are written go to `dialects`, also those

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::map::{self, NamedMap};
 use super::reader::{Table, Unique};
-use super::{access, cluster, form};
+use super::{access, cluster, form, way_sections};
 use crate::mapping::{Maps, Policy, Target};
 use crate::names::{ClusterName, WayName};
 
@@ -30,8 +30,10 @@ pub(super) fn read(root: &Table<'_>) -> Option<Policy> {
 /// The maps of each way in.
 fn ways(root: &Table<'_>, named: &mut Vec<NamedMap>) -> Option<BTreeMap<WayName, Maps>> {
     let mut names = Unique::default();
-    let sections = root.sections("ldap", "[[ldap]]", "nobody could log in").into_iter();
-    let read: Vec<Option<(WayName, Maps)>> = sections
+    let (directories, tickets) = way_sections(root);
+    let read: Vec<Option<(WayName, Maps)>> = directories
+        .into_iter()
+        .chain(tickets)
         .map(|table| {
             let name: Option<WayName> = table.required("name", &form::label());
             if let Some(name) = &name {

@@ -288,6 +288,14 @@ impl<'t> Table<'t> {
         self.reader.mistake(self.place_of(key), message, hint);
     }
 
+    /// A key that others have and this section has not, with what to say to whoever writes it.
+    pub(super) fn refuse(&self, key: &'static str, what: &str, hint: &str) {
+        self.known.borrow_mut().push(key);
+        if self.has(key) {
+            self.mistake(key, what, hint);
+        }
+    }
+
     /// A key that must be written. Nothing when it is not, or is wrong; that is noted.
     pub(super) fn required<T>(&self, key: &'static str, form: &Form<T>) -> Option<T> {
         let entry = self.ask(key, Need::Required)?;
@@ -385,6 +393,15 @@ impl<'t> Table<'t> {
             self.reader.note(Kind::Value, entry.place(), message, None);
         }
         Table::new(self.reader, title, entry.place(), table)
+    }
+
+    /// The sections `[[key]]`, of which there may be none; but a list that is written is not empty.
+    pub(super) fn sections_if_any(&self, key: &'static str, title: &'static str) -> Vec<Table<'t>> {
+        if self.has(key) {
+            return self.sections(key, title, "the list is empty");
+        }
+        self.known.borrow_mut().push(key);
+        Vec::new()
     }
 
     /// The sections `[[key]]`: at least one, or that is noted with `without`.

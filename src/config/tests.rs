@@ -64,17 +64,29 @@ fn sample_files() -> tempfile::TempDir {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for key in documented().iter().filter(|key| key.key == "file" || key.key.ends_with("_file")) {
         let content = match key.key.as_str() {
-            "file" => SAMPLE_MAP.to_owned(),
-            "certificate_file" | "ca_file" => certified.cert.pem(),
-            "key_file" => certified.signing_key.serialize_pem(),
-            "marker_key_file" => "0".repeat(64),
-            _ => "a password\n".to_owned(),
+            "file" => SAMPLE_MAP.into(),
+            "certificate_file" | "ca_file" => certified.cert.pem().into(),
+            "key_file" => certified.signing_key.serialize_pem().into(),
+            "marker_key_file" => "0".repeat(64).into(),
+            "keytab_file" => keytab(&["EXAMPLE.TEST", "HTTP", "pgbridge.example.test"]),
+            _ => b"a password\n".to_vec(),
         };
         let path = directory.path().join(key.value.trim_matches('"'));
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
     directory
+}
+
+/// A keytab with one AES key, of the realm and the components in `parts`.
+fn keytab(parts: &[&str]) -> Vec<u8> {
+    let mut entry = u16::try_from(parts.len() - 1).unwrap().to_be_bytes().to_vec();
+    for part in parts {
+        entry.extend(u16::try_from(part.len()).unwrap().to_be_bytes());
+        entry.extend(part.as_bytes());
+    }
+    entry.extend([0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 18, 0, 1, 7]);
+    [&[5, 2][..], &u32::try_from(entry.len()).unwrap().to_be_bytes(), &entry].concat()
 }
 
 /// The sample with the comment taken from the keys of these lines.
@@ -98,6 +110,7 @@ fn the_sample_is_a_good_configuration() {
     assert_eq!(complaints(&findings), "");
     let config = config.unwrap();
     assert_eq!(config.ways.len(), 1);
+    assert_eq!(config.kerberos.len(), 1);
     assert_eq!(config.clusters.len(), 1);
     assert_eq!(config.policy.targets[0].profiles[0].databases[0].as_str(), "orders");
 }
@@ -257,7 +270,7 @@ fn a_secret_in_the_place_of_any_value_is_in_no_message() {
 fn a_secret_under_a_key_that_does_not_exist_is_in_no_message() {
     let files = sample_files();
     for key in ["ldapbindpasswd", "password", "secret", "bindpw"] {
-        for section in ["[server]", "[[ldap]]", "[[cluster]]"] {
+        for section in ["[server]", "[[ldap]]", "[[kerberos]]", "[[cluster]]"] {
             let line = format!("{section}\n{key} = \"{CANARY}\"");
             let (_, findings) = load_in(files.path(), &SAMPLE.replacen(section, &line, 1));
             keeps_the_canary(&findings, &line);

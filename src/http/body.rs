@@ -103,7 +103,12 @@ fn need_json(headers: &HeaderMap) -> Result<(), Problem> {
     if is_json && parts.all(is_utf8) {
         return Ok(());
     }
-    Err(Problem::new(Kind::MediaType, "send the header `content-type: application/json`"))
+    Err(no_json())
+}
+
+/// What is no JSON, or is not said to be.
+pub(super) fn no_json() -> Problem {
+    Problem::new(Kind::MediaType, "send the header `content-type: application/json`")
 }
 
 async fn read(request: Request, limits: BodyLimits) -> Result<Zeroizing<Vec<u8>>, Problem> {

@@ -3,10 +3,9 @@
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use axum_server::tls_rustls::RustlsConfig;
 use metrics::{counter, gauge};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -17,6 +16,8 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::end_point;
+use crate::auth::way::EndPoint;
 use crate::causes::with_causes;
 
 /// How often the files are looked at.
@@ -68,6 +69,33 @@ pub(super) struct Pair {
     pub(super) key: PathBuf,
 }
 
+/// A pair in use.
+pub(super) struct InUse {
+    /// How TLS is spoken with it.
+    pub(super) config: Arc<ServerConfig>,
+    /// What tokens are bound to on its connections.
+    pub(super) end_point: Option<EndPoint>,
+}
+
+/// The pair that new connections are served with. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Served(Arc<RwLock<Arc<InUse>>>);
+
+impl Served {
+    pub(super) fn new(pair: Arc<InUse>) -> Self {
+        Self(Arc::new(RwLock::new(pair)))
+    }
+
+    /// The pair of the next connection.
+    pub(super) fn in_use(&self) -> Arc<InUse> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn renew(&self, pair: Arc<InUse>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+    }
+}
+
 /// What can be seen of both files, certificate first; nothing of one that cannot be seen.
 pub(super) type Looks = [Option<Look>; 2];
 
@@ -95,18 +123,19 @@ impl Pair {
     ///
     /// # Errors
     /// When a file cannot be read, or they are no pair.
-    pub(super) async fn load(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+    pub(super) async fn load(&self) -> Result<Arc<InUse>, CertificateError> {
         let chain = read(&self.certificate).await?;
         let key = zeroize::Zeroizing::new(read(&self.key).await?);
         let chain = self.chain(&chain)?;
         let no_key = |source| CertificateError::NoKey { path: self.key.clone(), source };
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(no_key)?;
         let ends_at = chain.first().and_then(|own| ends_at(own));
-        let config = self.config(chain, key)?;
+        let end_point = chain.first().and_then(|own| end_point::of_certificate(own));
+        let config = Arc::new(self.config(chain, key)?);
         if let Some(ends_at) = ends_at {
             gauge!("pgbridge_certificate_expires_seconds").set(ends_at);
         }
-        Ok(Arc::new(config))
+        Ok(Arc::new(InUse { config, end_point }))
     }
 
     fn chain(&self, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
@@ -146,7 +175,7 @@ impl Pair {
 
     /// Gives `served` the pair anew whenever a file changes, or `now` is told to. A pair that
     /// cannot be used is logged, and the one in use stays.
-    pub(super) async fn renew_for_ever(self, served: RustlsConfig, now: Arc<Notify>) {
+    pub(super) async fn renew_for_ever(self, served: Served, now: Arc<Notify>) {
         let mut used = self.look().await;
         let mut seen = used.clone();
         loop {
@@ -167,14 +196,14 @@ impl Pair {
     /// that are served.
     pub(super) async fn read_again(
         &self,
-        served: &RustlsConfig,
+        served: &Served,
         look: Looks,
         used: &mut Looks,
     ) -> Reading {
         let certificate = self.certificate.display();
         match self.load().await {
-            Ok(config) => {
-                served.reload_from_config(config);
+            Ok(pair) => {
+                served.renew(pair);
                 if *used == look {
                     info!(%certificate, "certificate read again, unchanged");
                     return Reading::Unchanged;

@@ -24,6 +24,8 @@ pub(super) struct Context {
     pub(super) request: Request,
     /// Who was proven to call, for the access log; set by [`Self::proven`].
     principal: Arc<OnceLock<String>>,
+    /// What proves to the client whom it has reached; set by [`Self::answers`].
+    reply: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl Context {
@@ -37,7 +39,7 @@ impl Context {
         });
         let id = Uuid::new_v4().simple().to_string();
         let request = Request { id, client: peer.ip().to_canonical(), agent };
-        Some(Self { request, principal: Arc::default() })
+        Some(Self { request, principal: Arc::default(), reply: Arc::default() })
     }
 
     /// Notes who was proven to call.
@@ -45,6 +47,17 @@ impl Context {
         let key = caller.identity().principal().key();
         // A request is proven once; a second time could only say the same.
         self.principal.get_or_init(|| key.escape_debug().to_string());
+    }
+
+    /// Notes the last token of a negotiation, which goes out with the answer whatever that is: it
+    /// proves to the client whom it has reached (RFC 4559 section 4.1).
+    pub(super) fn answers(&self, reply: Vec<u8>) {
+        self.reply.get_or_init(|| reply);
+    }
+
+    /// The last token of the negotiation, if there was one that has come to its end.
+    pub(super) fn reply(&self) -> Option<&[u8]> {
+        self.reply.get().map(Vec::as_slice).filter(|reply| !reply.is_empty())
     }
 
     /// The key of the principal that was proven, control characters escaped.

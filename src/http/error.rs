@@ -28,11 +28,10 @@ impl From<AccessError> for Problem {
             AccessError::TooManyAttempts { seconds } => {
                 Self::new(Kind::TooManyAttempts, error.to_string()).retry_after(seconds)
             }
-            AccessError::DirectoryAway => Self::new(
-                Kind::DirectoryAway,
-                "name and password could not be checked; try again soon",
-            )
-            .retry_after(PARTY_AWAY_SECONDS),
+            AccessError::DirectoryAway => {
+                Self::new(Kind::DirectoryAway, "who you are could not be checked; try again soon")
+                    .retry_after(PARTY_AWAY_SECONDS)
+            }
             AccessError::Store(source) => store_away(&source),
         }
     }
@@ -176,7 +175,8 @@ fn role_not_created(error: &IssueError, cluster: &ClusterName, source: &CreateEr
 fn login_refused(ways: &[WayName]) -> Problem {
     let ways = ways.iter().map(WayName::as_str).collect::<Vec<_>>().join(", ");
     let detail = format!(
-        "name and password did not let you in; ways in: {ways}; the administrators can see why"
+        "name and password, or the ticket, did not let you in; ways in: {ways}; the administrators \
+         can see why"
     );
     Problem::new(Kind::LoginRefused, detail).challenge(BEARER_CHALLENGE)
 }
@@ -193,6 +193,13 @@ fn members_unknown(cluster: &ClusterName) -> Problem {
         "whether you may have this could not be checked on cluster `{cluster}`; try again soon"
     );
     Problem::new(Kind::ClusterAway, detail).retry_after(PARTY_AWAY_SECONDS)
+}
+
+/// A negotiation that needs one more token of the client.
+pub(super) fn negotiation_goes_on(token: Vec<u8>) -> Problem {
+    let detail = "the negotiation goes on: answer the token in the header `www-authenticate`, on \
+                  this connection";
+    Problem::new(Kind::NotLoggedIn, detail).going_on_with(token)
 }
 
 /// Nobody's call, or one with a token that is good for nothing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::api::status::Whole;
 use super::context::Context;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, negotiate};
 use super::telemetry;
 use crate::clock::Stopwatch;
 
@@ -103,7 +103,12 @@ fn with_problem(mut response: Response, context: &Context) -> Response {
 }
 
 fn with_headers(mut response: Response, context: &Context, settings: Finish) -> Response {
+    // With a 401 it would read as one more question.
+    let ended = response.status() != StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
+    if let Some(reply) = context.reply().filter(|_| ended).and_then(negotiate) {
+        headers.append(WWW_AUTHENTICATE, reply);
+    }
     for (name, value) in ALWAYS {
         headers.insert(name, value);
     }

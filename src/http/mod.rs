@@ -3,6 +3,7 @@
 //! ```text
 //! server      listening, TLS, certificates renewed while running, stopping in good order
 //! slots       how many connections there may be, and how long one may be silent
+//! connection  the certificate that each was begun with, and a negotiation under way
 //! router      every path on one page, and the layers around them:
 //!   drain       what nobody read of a body is read before the answer goes out
 //!   finish      request id, headers, problem bodies, log, metrics; a panic ends here
@@ -28,8 +29,10 @@ mod api;
 mod body;
 mod caller;
 mod certificate;
+mod connection;
 mod context;
 mod drain;
+mod end_point;
 mod error;
 mod finish;
 mod guard;

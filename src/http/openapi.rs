@@ -49,6 +49,10 @@ impl Modify for Schemes {
         let password = HttpBuilder::new()
             .scheme(HttpAuthScheme::Basic)
             .description(Some("Name and password of the directory, in UTF-8"));
+        let ticket = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Negotiate)
+            .description(Some("A ticket of Kerberos (SPNEGO, RFC 4559), where it is configured"));
+        components.add_security_scheme("ticket", SecurityScheme::Http(ticket.build()));
         components.add_security_scheme("session", SecurityScheme::Http(session.build()));
         components.add_security_scheme("password", SecurityScheme::Http(password.build()));
     }
@@ -73,7 +77,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         for (method, operation) in operations(item) {
             let changes = method != "get";
-            if operation.operation_id.as_deref() == Some("renew")
+            if matches!(operation.operation_id.as_deref(), Some("renew" | "login"))
                 && let Some(RefOr::T(body)) = &mut operation.request_body
             {
                 body.required = Some(Required::False);

@@ -6,6 +6,8 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -161,6 +163,8 @@ pub(super) struct Problem {
     detail: Cow<'static, str>,
     retry_after: Option<u64>,
     challenge: Option<&'static str>,
+    /// The next token of a negotiation, empty to begin one; nothing where there is none.
+    negotiate: Option<Vec<u8>>,
     /// What happened inside, for the log and nobody else.
     cause: Option<String>,
 }
@@ -192,7 +196,14 @@ pub(super) struct ProblemBody<'a> {
 impl Problem {
     /// A problem of this kind, with what to say about this one.
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, challenge: None, cause: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            challenge: None,
+            negotiate: None,
+            cause: None,
+        }
     }
 
     /// The same for every path that does not exist, and everything that must look like that.
@@ -220,6 +231,18 @@ impl Problem {
     /// The same, with the ways to authenticate that the path takes (RFC 9110 section 11.6.1).
     pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
         self.challenge = Some(challenge);
+        self
+    }
+
+    /// The same, and a negotiation can begin, unless one is under way (RFC 4559 section 4.1).
+    pub(super) fn offering_negotiation(mut self) -> Self {
+        self.negotiate.get_or_insert_default();
+        self
+    }
+
+    /// The same, and the negotiation goes on with `token`.
+    pub(super) fn going_on_with(mut self, token: Vec<u8>) -> Self {
+        self.negotiate = Some(token);
         self
     }
 
@@ -264,11 +287,21 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        // In a header of its own, and first: not every client reads a list.
+        if let Some(negotiate) = self.negotiate.as_deref().and_then(negotiate) {
+            headers.append(WWW_AUTHENTICATE, negotiate);
+        }
         if let Some(challenge) = self.challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }
+}
+
+/// The challenge of a negotiation with its next token, or to begin one when that is empty.
+pub(super) fn negotiate(token: &[u8]) -> Option<HeaderValue> {
+    let text = format!("Negotiate {}", STANDARD.encode(token));
+    HeaderValue::from_str(text.trim_end()).ok()
 }
 
 impl IntoResponse for Problem {

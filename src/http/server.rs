@@ -9,7 +9,6 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -22,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::certificate::{CertificateError, Pair};
+use super::certificate::{CertificateError, Pair, Served};
+use super::connection::{Connection, InClear, OverTls};
 use super::router::router;
 use super::slots::Slots;
 use super::telemetry::{metrics, show_health, show_info};
@@ -32,8 +32,10 @@ use crate::config::{ServerSettings, Transport};
 /// Headers of one request; hyper answers 431 to more.
 const HEADERS_MAX: usize = 64;
 
-/// Bytes of the headers of one request; hyper answers 431 to more.
-const HEADER_BYTES_MAX: u16 = 32 * 1024;
+/// Bytes of the headers of one request; hyper answers 431 to more, and to twice as many at the
+/// latest. A ticket of Active Directory has up to 64 KiB (`MaxTokenSize` and its ceiling), a third
+/// more as text, and there are others beside.
+const HEADER_BYTES_MAX: u32 = 96 * 1024;
 
 /// Requests that one HTTP/2 connection may have open at once.
 const STREAMS_MAX: u32 = 32;
@@ -79,7 +81,7 @@ pub struct Listening {
     settings: ServerSettings,
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<(Pair, RustlsConfig)>,
+    tls: Option<(Pair, Served)>,
     renew: Arc<Notify>,
 }
 
@@ -99,8 +101,8 @@ impl Listening {
             Transport::Plain => return Err(ServeError::InClear { address }),
             Transport::Tls { certificate_file, key_file } => {
                 let pair = Pair { certificate: certificate_file.clone(), key: key_file.clone() };
-                let config = RustlsConfig::from_config(pair.load().await?);
-                Some((pair, config))
+                let served = Served::new(pair.load().await?);
+                Some((pair, served))
             }
         };
         let failed = |source| ServeError::Listen { address, source };
@@ -138,12 +140,10 @@ impl Listening {
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!(%address, scheme, public_url = %settings.public_url, "serving");
         let served = match tls {
-            None => answer(server.acceptor(slots), service, &settings).await,
-            Some((pair, config)) => {
-                beside.spawn(pair.renew_for_ever(config.clone(), renew));
-                let acceptor = RustlsAcceptor::new(config)
-                    .handshake_timeout(settings.header_timeout)
-                    .acceptor(slots);
+            None => answer(server.acceptor(InClear(slots)), service, &settings).await,
+            Some((pair, served)) => {
+                beside.spawn(pair.renew_for_ever(served.clone(), renew));
+                let acceptor = OverTls { slots, served, within: settings.header_timeout };
                 answer(server.acceptor(acceptor), service, &settings).await
             }
         };
@@ -186,7 +186,11 @@ async fn answer<Acceptor>(
     settings: &ServerSettings,
 ) -> io::Result<()>
 where
-    Acceptor: Accept<TcpStream, Service, Service = Service> + Clone + Send + Sync + 'static,
+    Acceptor: Accept<TcpStream, Service, Service = AddExtension<Service, Connection>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     Acceptor::Stream: AsyncRead + AsyncWrite + Unpin + Send,
     Acceptor::Future: Send,
 {
@@ -202,12 +206,12 @@ fn limit(builder: &mut Builder<TokioExecutor>, settings: &ServerSettings) {
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX.into());
+        .max_buf_size(HEADER_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX.into());
+        .max_header_list_size(HEADER_BYTES_MAX);
 }
 
 async fn stop_when_told(stop: CancellationToken, handle: Handle<SocketAddr>, within: Duration) {

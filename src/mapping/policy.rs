@@ -83,7 +83,7 @@ impl Policy {
     /// what is lent to where. As long as these are the same, the same map says the same.
     #[must_use]
     pub fn configured(&self) -> Vec<String> {
-        let ways = self.ways.iter().map(|(way, maps)| format!("[[ldap]] {way}: {maps}"));
+        let ways = self.ways.iter().map(|(way, maps)| format!("the way in {way}: {maps}"));
         let lent = self.targets.iter().flat_map(|target| {
             let of = move |profile: &Arc<Profile>| {
                 format!("[[cluster]] {}: {}", target.cluster, lent(profile))

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::WayName;
+use super::{KerberosPrincipal, WayName};
 
 /// Longest name of an account, in bytes: longer than any, and short enough for every directory.
 /// Nobody logs in by a longer one.
@@ -38,17 +38,21 @@ pub const GROUPS_MAX: usize = 10_000;
 pub enum Method {
     /// A password checked by a bind against an LDAP directory.
     Ldap,
+    /// A ticket of Kerberos. Its word is `gss`, as PostgreSQL's `system_user` has it.
+    #[serde(rename = "gss")]
+    Kerberos,
 }
 
 impl Method {
     /// Every method there is.
-    pub const ALL: [Self; 1] = [Self::Ldap];
+    pub const ALL: [Self; 2] = [Self::Ldap, Self::Kerberos];
 
     /// The method's word, as it stands before the colon of a principal.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ldap => "ldap",
+            Self::Kerberos => "gss",
         }
     }
 }
@@ -67,6 +71,14 @@ pub enum Principal {
         /// The account as the directory itself writes it, not as it was typed.
         account: String,
     },
+    /// A principal of Kerberos.
+    #[serde(rename = "gss")]
+    Kerberos {
+        /// The way in that proved it.
+        way: WayName,
+        /// The principal with its realm.
+        name: KerberosPrincipal,
+    },
 }
 
 impl Principal {
@@ -75,6 +87,7 @@ impl Principal {
     pub fn method(&self) -> Method {
         match self {
             Self::Ldap { .. } => Method::Ldap,
+            Self::Kerberos { .. } => Method::Kerberos,
         }
     }
 
@@ -83,6 +96,7 @@ impl Principal {
     pub fn issuer(&self) -> &WayName {
         match self {
             Self::Ldap { directory, .. } => directory,
+            Self::Kerberos { way, .. } => way,
         }
     }
 
@@ -91,6 +105,7 @@ impl Principal {
     pub fn subject(&self) -> &str {
         match self {
             Self::Ldap { account, .. } => account,
+            Self::Kerberos { name, .. } => name.as_str(),
         }
     }
 
@@ -107,11 +122,11 @@ impl Principal {
         let mut parts = key.splitn(3, ':');
         let (method, issuer, subject) = (parts.next()?, parts.next()?, parts.next()?);
         let method = Method::ALL.into_iter().find(|known| known.as_str() == method)?;
-        match method {
-            Method::Ldap => {
-                Some(Self::Ldap { directory: issuer.parse().ok()?, account: subject.to_owned() })
-            }
-        }
+        let issuer = issuer.parse().ok()?;
+        Some(match method {
+            Method::Ldap => Self::Ldap { directory: issuer, account: subject.to_owned() },
+            Method::Kerberos => Self::Kerberos { way: issuer, name: subject.parse().ok()? },
+        })
     }
 }
 
@@ -195,7 +210,18 @@ mod tests {
             let principal = Principal::Ldap { directory, account: account.to_owned() };
             assert_eq!(Principal::of_key(&principal.key()), Some(principal));
         }
-        for bad in ["", "ldap", "ldap:corp", "ldap:Corp:alice", "saml:corp:alice"] {
+        let ticket = Principal::of_key("gss:corp:alice@CORP.TEST").unwrap();
+        assert_eq!(ticket.to_string(), "gss:alice@CORP.TEST");
+        assert_eq!(Principal::of_key(&ticket.key()), Some(ticket));
+        for bad in [
+            "",
+            "ldap",
+            "ldap:corp",
+            "ldap:Corp:alice",
+            "saml:corp:alice",
+            "gss:corp:alice",
+            "gss:corp:al\\@EVIL@CORP.TEST",
+        ] {
             assert_eq!(Principal::of_key(bad), None, "{bad}");
         }
     }

@@ -159,7 +159,7 @@ async fn a_configuration_that_goes_by_the_same_map_otherwise_is_told_and_followe
     assert_eq!(reloaded[1]["former_map_revision"], reloaded[1]["map_revision"]);
     let detail = reloaded[1]["detail"].as_str().expect("what changed");
     let lines: Vec<&str> = detail.lines().collect();
-    let maps = "[[ldap]] corp: map = \"corp\", ";
+    let maps = "the way in corp: map = \"corp\", ";
     assert_eq!(
         lines,
         [

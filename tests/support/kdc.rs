@@ -1,4 +1,4 @@
-//! A key distribution centre of MIT Kerberos, for one realm.
+//! A key distribution centre of MIT Kerberos, for one realm; two of them can trust each other.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use super::daemon::{Daemon, Signal};
 use super::scratch::{Scratch, free_port};
 use super::wait_for;
 
-/// The realm.
+/// The realm, unless another is asked for.
 pub const REALM: &str = "CORP.TEST";
 
 /// How long krb5kdc may take to listen.
@@ -23,6 +23,8 @@ const PROGRAMS: &str = "/usr/sbin";
 /// A realm with the principals that a test adds; ends on drop.
 pub struct Kdc {
     scratch: Scratch,
+    realm: String,
+    port: u16,
     /// Runs for as long as this lives.
     _daemon: Daemon,
 }
@@ -30,10 +32,15 @@ pub struct Kdc {
 impl Kdc {
     /// Starts krb5kdc on a free port of 127.0.0.1, without any principal of a person or service.
     pub fn start() -> Self {
+        Self::start_as(REALM)
+    }
+
+    /// The same for another realm.
+    pub fn start_as(realm: &str) -> Self {
         let scratch = Scratch::new("kdc");
         for attempt in 0..5 {
             let port = free_port();
-            write_settings(&scratch, port);
+            write_settings(&scratch, realm, port);
             if attempt == 0 {
                 let made = run(&scratch, &["kdb5_util", "create", "-s", "-P", "of-the-database"]);
                 assert!(made.status.success(), "no realm: {}", said(&made));
@@ -50,11 +57,38 @@ impl Kdc {
                 &environment,
             );
             if listens(&mut daemon, port) {
-                return Self { scratch, _daemon: daemon };
+                let realm = realm.to_owned();
+                return Self { scratch, realm, port, _daemon: daemon };
             }
         }
         let log = fs::read_to_string(scratch.join("krb5kdc.log")).unwrap_or_default();
         panic!("krb5kdc does not start:\n{log}");
+    }
+
+    /// Lets whoever has a ticket of `other` have tickets for services of this realm.
+    pub fn trust(&self, other: &Self) {
+        let (here, there) = (&self.realm, &other.realm);
+        let shared = format!("addprinc -pw between-the-realms krbtgt/{here}@{there}\n");
+        self.administer(&shared);
+        other.administer(&shared);
+        let port = self.port;
+        let known = format!("[realms]\n    {here} = {{\n        kdc = 127.0.0.1:{port}\n    }}\n");
+        let path = other.scratch.join("krb5.conf");
+        let settings = fs::read_to_string(&path).expect("it was written");
+        fs::write(&path, settings + &known).expect("a file can be written");
+    }
+
+    /// Gives a principal new keys of these kinds, such as `aes256-cts:normal`, and no others.
+    pub fn change_keys(&self, principal: &str, kinds: &str) {
+        self.administer(&format!("cpw -randkey -e \"{kinds}\" \"{principal}\"\n"));
+    }
+
+    /// Gets whoever `ticket` is of a ticket for `service`, by the machine's clock.
+    pub fn fetch(&self, ticket: &[(&'static str, String)], service: &str) {
+        let mut kvno = command(&self.scratch, "kvno");
+        kvno.envs(ticket.iter().map(|(name, value)| (name, value))).arg(service);
+        let output = kvno.stdin(Stdio::null()).output().expect("kvno is installed");
+        assert!(output.status.success(), "no ticket for {service}: {}", said(&output));
     }
 
     /// Adds principals of the realm, each by its name without the realm, with random keys.
@@ -73,10 +107,22 @@ impl Kdc {
 
     /// The environment of a program that has a ticket of `principal`, and nothing else of Kerberos.
     pub fn logged_in(&self, principal: &str, cache: &str) -> Vec<(&'static str, String)> {
+        self.logged_in_with(principal, cache, &[])
+    }
+
+    /// The same with `options` of kinit.
+    pub fn logged_in_with(
+        &self,
+        principal: &str,
+        cache: &str,
+        options: &[&str],
+    ) -> Vec<(&'static str, String)> {
         let keytab = self.keytab(principal, &format!("{cache}.keytab"));
         let cache = format!("FILE:{}", self.scratch.join(cache).display());
         let keytab = keytab.display().to_string();
-        let kinit = run(&self.scratch, &["kinit", "-c", &cache, "-k", "-t", &keytab, principal]);
+        let own = ["-c", &cache, "-k", "-t", &keytab, principal];
+        let words: Vec<&str> = ["kinit"].iter().chain(options).chain(&own).copied().collect();
+        let kinit = run(&self.scratch, &words);
         assert!(kinit.status.success(), "{principal} gets no ticket: {}", said(&kinit));
         let [settings, _] = environment(&self.scratch);
         vec![settings, ("KRB5CCNAME", cache)]
@@ -97,17 +143,19 @@ impl Kdc {
 }
 
 /// Names are what they are, whatever a name server says, and every message goes over TCP.
-fn write_settings(scratch: &Scratch, port: u16) {
+fn write_settings(scratch: &Scratch, realm: &str, port: u16) {
     let settings = format!(
         "[libdefaults]
-    default_realm = {REALM}
+    default_realm = {realm}
     dns_canonicalize_hostname = false
     dns_lookup_kdc = false
     dns_lookup_realm = false
     rdns = false
     udp_preference_limit = 1
+[domain_realm]
+    localhost = {REALM}
 [realms]
-    {REALM} = {{
+    {realm} = {{
         kdc = 127.0.0.1:{port}
     }}
 "
@@ -118,7 +166,7 @@ fn write_settings(scratch: &Scratch, port: u16) {
     kdc_listen = \"\"
     kdc_tcp_listen = 127.0.0.1:{port}
 [realms]
-    {REALM} = {{
+    {realm} = {{
         database_name = {place}/principal
         key_stash_file = {place}/stash
         acl_file = {place}/acl

@@ -11,6 +11,7 @@ pub mod broker;
 pub mod daemon;
 pub mod directory;
 pub mod failing_store;
+pub mod initiator;
 pub mod inside;
 pub mod kdc;
 pub mod order;

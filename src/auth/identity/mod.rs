@@ -38,6 +38,11 @@ impl Identity {
         Self { principal, groups, authenticated_at, expires_at: authenticated_at + lifetime.span() }
     }
 
+    /// The same, good until `end` at the latest: what it was proven by is over then.
+    pub(in crate::auth) fn until(self, end: Timestamp) -> Self {
+        Self { expires_at: self.expires_at.min(end), ..self }
+    }
+
     /// This login with the groups in which its way in has `seen` the same principal since; its
     /// times stay. Nothing when that is somebody else.
     #[must_use]

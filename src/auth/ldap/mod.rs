@@ -43,7 +43,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::auth::identity::Identity;
-use crate::auth::way::{Standing, Unproven, Way};
+use crate::auth::way::{Reason, Standing, Unproven, Way};
 use crate::names::{LoginPassword, Principal, WayName};
 
 pub use checked::LdapSettingsError;
@@ -115,7 +115,13 @@ impl LdapWay {
         let Bind::Search { base_dn, service, again, .. } = &way.bind else {
             return Standing::OnlyAtLogin;
         };
-        let Principal::Ldap { account, .. } = principal;
+        let Principal::Ldap { account, .. } = principal else {
+            // Another way in of this name, of another kind, has proven them before.
+            return Standing::Gone(Reason {
+                word: "way_removed",
+                detail: "their way in is of another kind now".to_owned(),
+            });
+        };
         let look = |server| {
             let search = Search { base_dn, service: service.as_ref(), filter: again };
             look::look(Reader { way, server, now }, search, account).boxed()

@@ -5,11 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::auth::ldap::{
-    Everybody, LdapSettings, LdapSettingsError, LdapWay, SearchBounds, SearchError,
-};
+use crate::auth::ldap::{Everybody, LdapSettingsError, LdapWay, SearchBounds, SearchError};
 use crate::auth::way::{Reason, Standing};
 use crate::cli::terminal::Shown;
+use crate::config::Config;
 use crate::mapping::{NamesError, UnverifiedNames, UnverifiedPerson};
 use crate::names::{Group, Principal, WayName};
 
@@ -27,6 +26,11 @@ pub(in crate::cli) enum PeopleError {
     Unknown { way: WayName, why: Shown },
     #[error("way in {way}: {}; name the groups with `--groups`", SearchError::OnlyBinds)]
     OnlyBinds { way: WayName },
+    #[error(
+        "way in {way}: whoever comes by a ticket is in no directory that could be asked, so nobody can say \
+         who everybody is; ask without `--resolve`"
+    )]
+    OnlyTickets { way: WayName },
     #[error("nobody of this name could log in{}", listed(.0))]
     Nobody(Vec<NotThere>),
     #[error(transparent)]
@@ -77,10 +81,13 @@ pub(in crate::cli) struct NotThere {
 /// Asks every directory for everybody who could log in at `now`.
 ///
 /// # Errors
-/// When one of them does not show all.
-pub(super) async fn all(ways: Vec<LdapSettings>, now: Timestamp) -> Result<Found, PeopleError> {
+/// When one of them does not show all, or there is a way in without one.
+pub(super) async fn all(config: Config, now: Timestamp) -> Result<Found, PeopleError> {
+    if let Some(tickets) = config.kerberos.into_iter().next() {
+        return Err(PeopleError::OnlyTickets { way: tickets.name });
+    }
     let mut found = Found::default();
-    for settings in ways {
+    for settings in config.ways {
         let directory = LdapWay::new(settings)?;
         let way = directory.name().clone();
         let everybody = directory.everybody(now, BOUNDS).await;
@@ -105,7 +112,7 @@ pub(super) async fn all(ways: Vec<LdapSettings>, now: Timestamp) -> Result<Found
 /// # Errors
 /// When one of them cannot say, or none has somebody of that name who could log in.
 pub(super) async fn named(
-    ways: Vec<LdapSettings>,
+    config: Config,
     meant: &[&WayName],
     user: &str,
     now: Timestamp,
@@ -113,7 +120,18 @@ pub(super) async fn named(
     // What no login sends, no directory is asked.
     UnverifiedNames::typed(user.to_owned(), Vec::new())?;
     let mut found = Named::default();
-    for settings in ways.into_iter().filter(|settings| meant.contains(&&settings.name)) {
+    let tickets = config.kerberos.iter().filter(|settings| meant.contains(&&settings.name));
+    found.not_there.extend(tickets.map(|settings| {
+        NotThere {
+            way: settings.name.to_string(),
+            why: "only_tickets",
+            detail:
+                "whoever comes by a ticket is in no directory that could be asked; ask without \
+                 `--resolve`"
+                    .to_owned(),
+        }
+    }));
+    for settings in config.ways.into_iter().filter(|settings| meant.contains(&&settings.name)) {
         let directory = LdapWay::new(settings)?;
         let way = directory.name().clone();
         let principal = Principal::Ldap { directory: way.clone(), account: user.to_owned() };

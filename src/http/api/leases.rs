@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answers::{IssuedAnswer, LeaseAnswer, LeasesAnswer, issued};
 use crate::broker::{Broker, Wish};
 use crate::http::body::{Json, MaybeJson, Query};
-use crate::http::caller::{ByToken, ByTokenOrPassword};
+use crate::http::caller::{ByCredential, ByToken};
 use crate::http::context::Context;
 use crate::http::error::no_such_lease;
 use crate::http::finish::to_the_end;
@@ -86,17 +86,17 @@ impl LeasePath {
 
 /// Issue a lease
 ///
-/// Makes a role on the cluster and hands out its password, once. Takes a session, or a name and
-/// a password by HTTP Basic.
+/// Makes a role on the cluster and hands out its password, once. Takes a session, a name and a
+/// password by HTTP Basic, or a ticket (`Authorization: Negotiate`).
 #[utoipa::path(
     post,
     path = "/v1/leases",
     operation_id = "issue",
     tag = "leases",
-    security(("session" = []), ("password" = [])),
+    security(("session" = []), ("password" = []), ("ticket" = [])),
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "The same as the field `idempotency_key`"),
-        ("X-Pgbridge-Way" = Option<String>, Header, description = "With HTTP Basic: the way in, when there is more than one"),
+        ("X-Pgbridge-Way" = Option<String>, Header, description = "With a password or a ticket: the way in, when there is more than one"),
     ),
     request_body = WishBody,
     responses(
@@ -112,7 +112,7 @@ impl LeasePath {
 )]
 pub(in crate::http) async fn issue(
     State(broker): State<Broker>,
-    ByTokenOrPassword(caller): ByTokenOrPassword,
+    ByCredential(caller): ByCredential,
     context: Context,
     headers: HeaderMap,
     Json(body): Json<WishBody>,

@@ -8,12 +8,13 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::answers::{LoginAnswer, WhoAmI, logged_in};
-use crate::broker::Broker;
-use crate::http::body::Json;
-use crate::http::caller::ByToken;
+use crate::broker::{Broker, LoggedIn};
+use crate::http::body::{MaybeJson, no_json};
+use crate::http::caller::{ByToken, MaybeTicket, offering};
 use crate::http::context::Context;
+use crate::http::error::not_logged_in;
 use crate::http::finish::to_the_end;
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 use crate::names::LoginPassword;
 
 /// A name and a password.
@@ -42,34 +43,59 @@ impl<'de> Deserialize<'de> for TypedPassword {
 
 /// Log in
 ///
-/// Proves a name by its password and begins a session. Every refusal of a name with a password
-/// is the same answer.
+/// Proves a name by its password, or somebody by their ticket (`Authorization: Negotiate`, with the
+/// way in as `X-Pgbridge-Way` when several take tickets, and without a body), and begins a session.
+/// Every refusal is the same answer. Where tickets are taken, a call with neither is told so.
 #[utoipa::path(
     post,
     path = "/v1/login",
     operation_id = "login",
     tag = "session",
-    security(()),
+    security((), ("ticket" = [])),
+    params(
+        ("X-Pgbridge-Way" = Option<String>, Header, description = "With a ticket: the way in, when there is more than one"),
+    ),
     request_body = Login,
     responses(
         (status = 200, description = "A session has begun", body = LoginAnswer),
-        (status = 401, description = "The login was refused: `login-refused`"),
+        (status = 401, description = "The login was refused: `login-refused`; or a negotiation can begin, or goes on: `not-logged-in`"),
         (status = 429, description = "Too many attempts from this address: `too-many-attempts`; the header `retry-after` says when"),
     ),
 )]
 pub(in crate::http) async fn login(
     State(broker): State<Broker>,
     context: Context,
-    Json(login): Json<Login>,
+    MaybeTicket(ticket): MaybeTicket,
+    MaybeJson(login): MaybeJson<Option<Login>>,
 ) -> Result<Response, Problem> {
-    let times = broker.session_times();
-    let Login { way, username, password: TypedPassword(password) } = login;
-    let request = context.request;
-    let begun =
-        to_the_end(
-            async move { broker.login(&request, way.as_deref(), &username, password).await },
-        );
-    Ok(logged_in(&begun.await?, times))
+    let (times, takes_tickets) = (broker.session_times(), broker.takes_tickets());
+    let begun = match (ticket, login) {
+        (Some(ticket), None) => ticket.log_in(broker, &context).await,
+        (None, Some(login)) => login.log_in(broker, &context).await,
+        (Some(_), Some(_)) => {
+            let detail = "send a ticket, or a name and a password, and not both";
+            return Err(Problem::new(Kind::BadRequest, detail));
+        }
+        (None, None) if takes_tickets => Err(not_logged_in()),
+        (None, None) => return Err(no_json()),
+    };
+    let offered = |problem: Problem| match problem.kind() {
+        Kind::NotLoggedIn | Kind::LoginRefused => offering(takes_tickets, problem),
+        _ => problem,
+    };
+    Ok(logged_in(&begun.map_err(offered)?, times))
+}
+
+impl Login {
+    async fn log_in(self, broker: Broker, context: &Context) -> Result<LoggedIn, Problem> {
+        let Self { way, username, password: TypedPassword(password) } = self;
+        let request = context.request.clone();
+        let begun =
+            to_the_end(
+                async move { broker.login(&request, way.as_deref(), &username, password).await },
+            );
+        Ok(begun.await?)
+    }
 }
 
 /// Log out

@@ -1,0 +1,155 @@
+//! What becomes of what the library has accepted. The library says yes to every principal that a
+//! KDC vouches for, of every realm that is trusted: who is let in is decided here, and purely.
+
+use jiff::Timestamp;
+
+use super::gss::Accepted;
+use super::refusal::KerberosRefusal;
+use super::settings::{ChannelBinding, KerberosSettings};
+use crate::names::{KerberosPrincipal, Shape};
+
+/// Somebody who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Who it is.
+    pub principal: KerberosPrincipal,
+    /// When their ticket ends.
+    pub ends_at: Timestamp,
+}
+
+/// Whether a way in of these `settings` lets in whoever was `accepted`, at `now`.
+///
+/// # Errors
+/// When it does not, with the first reason.
+pub(super) fn judge(
+    settings: &KerberosSettings,
+    accepted: &Accepted,
+    now: Timestamp,
+) -> Result<Judged, KerberosRefusal> {
+    if !accepted.by_kerberos {
+        return Err(KerberosRefusal::OtherMechanism);
+    }
+    if accepted.anonymous {
+        return Err(KerberosRefusal::Anonymous);
+    }
+    let principal = KerberosPrincipal::parse(&accepted.principal).map_err(|problem| {
+        let name = String::from_utf8_lossy(&accepted.principal);
+        let name = crate::names::shortened(&crate::names::printable(&name), 300);
+        KerberosRefusal::Name { name, problem }
+    })?;
+    if !settings.realms.iter().any(|realm| realm == principal.realm()) {
+        return Err(KerberosRefusal::OtherRealm(principal));
+    }
+    let shape = principal.shape();
+    if shape == Shape::Reserved || !settings.shapes.contains(&shape) {
+        return Err(KerberosRefusal::OtherShape(principal));
+    }
+    if settings.channel_binding == ChannelBinding::Required && !accepted.channel_bound {
+        return Err(KerberosRefusal::Unbound(principal));
+    }
+    // The library allows for clocks that are apart; a login must have an end that is yet to come.
+    match Timestamp::from_second(accepted.ends_at) {
+        Ok(ends_at) if ends_at > now => Ok(Judged { principal, ends_at }),
+        _ => Err(KerberosRefusal::TicketOver(principal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> KerberosSettings {
+        KerberosSettings {
+            name: "tickets".parse().unwrap(),
+            service: "HTTP/web.corp.test@CORP.TEST".parse().unwrap(),
+            keytab: "keytab".into(),
+            realms: vec!["CORP.TEST".to_owned()],
+            shapes: vec![Shape::Person],
+            channel_binding: ChannelBinding::Offered,
+            lifetime: "8h".parse().unwrap(),
+        }
+    }
+
+    fn accepted(principal: &str) -> Accepted {
+        Accepted {
+            principal: principal.as_bytes().to_vec(),
+            by_kerberos: true,
+            anonymous: false,
+            delegated: false,
+            channel_bound: false,
+            ends_at: 1000,
+            fingerprint: [0; 32],
+            reply: Vec::new(),
+        }
+    }
+
+    fn at(
+        settings: &KerberosSettings,
+        accepted: &Accepted,
+        now: i64,
+    ) -> Result<String, &'static str> {
+        let judged = judge(settings, accepted, Timestamp::from_second(now).unwrap());
+        judged.map(|judged| judged.principal.to_string()).map_err(|refusal| refusal.kind())
+    }
+
+    #[track_caller]
+    fn check(settings: &KerberosSettings, principal: &str, verdict: Result<(), &str>) {
+        let judged = at(settings, &accepted(principal), 0);
+        assert_eq!(judged, verdict.map(|()| principal.to_owned()), "{principal}");
+    }
+
+    #[test]
+    fn people_of_the_realm_are_let_in_and_nobody_else() {
+        let settings = settings();
+        check(&settings, "alice@CORP.TEST", Ok(()));
+        check(&settings, "alice@OTHER.TEST", Err("realm_not_allowed"));
+        check(&settings, "alice@corp.test", Err("realm_not_allowed"));
+        check(&settings, r"al\@CORP.TEST@OTHER.TEST", Err("principal_unfit"));
+        check(&settings, r"al\@EVIL@CORP.TEST", Err("principal_unfit"));
+        for other in ["alice/admin", "web01$", "host/web01", "HTTP/web01", "krbtgt/CORP.TEST"] {
+            check(&settings, &format!("{other}@CORP.TEST"), Err("principal_shape"));
+        }
+    }
+
+    #[test]
+    fn another_kind_is_let_in_where_it_is_named_and_the_realms_own_never() {
+        let named = [
+            (Shape::Instance, "alice/admin@CORP.TEST"),
+            (Shape::Machine, "web01$@CORP.TEST"),
+            (Shape::Host, "host/web01@CORP.TEST"),
+            (Shape::Service, "HTTP/web01@CORP.TEST"),
+        ];
+        for (shape, principal) in named {
+            let settings = KerberosSettings { shapes: vec![shape], ..settings() };
+            check(&settings, principal, Ok(()));
+            check(&settings, "alice@CORP.TEST", Err("principal_shape"));
+        }
+        let all = KerberosSettings { shapes: vec![Shape::Reserved, Shape::Service], ..settings() };
+        check(&all, "krbtgt/CORP.TEST@CORP.TEST", Err("principal_shape"));
+        check(&all, "WELLKNOWN/ANONYMOUS@CORP.TEST", Err("principal_shape"));
+    }
+
+    #[test]
+    fn the_mechanism_is_kerberos_and_the_client_known() {
+        let alice = accepted("alice@CORP.TEST");
+        let other = Accepted { by_kerberos: false, ..alice.clone() };
+        assert_eq!(at(&settings(), &other, 0), Err("mechanism_not_kerberos"));
+        let unknown = Accepted { anonymous: true, ..alice };
+        assert_eq!(at(&settings(), &unknown, 0), Err("principal_anonymous"));
+    }
+
+    #[test]
+    fn a_token_is_bound_where_it_must_be() {
+        let required = KerberosSettings { channel_binding: ChannelBinding::Required, ..settings() };
+        check(&required, "alice@CORP.TEST", Err("channel_not_bound"));
+        let bound = Accepted { channel_bound: true, ..accepted("alice@CORP.TEST") };
+        assert!(at(&required, &bound, 0).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_that_has_ended_lets_nobody_in() {
+        let alice = accepted("alice@CORP.TEST");
+        assert!(at(&settings(), &alice, 999).is_ok());
+        assert_eq!(at(&settings(), &alice, 1000), Err("ticket_expired"));
+    }
+}
