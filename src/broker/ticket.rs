@@ -109,18 +109,11 @@ impl Broker {
         // What was begun with another way in is not gone on with.
         let begun =
             negotiation.filter(|begun| named.is_none_or(|name| begun.way().as_str() == name));
-        let negotiation = match begun {
-            Some(begun) => begun,
-            None => match self.by_tickets(named) {
-                Some(way) => way.begin(now),
-                None => {
-                    let subject = Subject::unproven(named.unwrap_or_default(), "");
-                    let reason = Reason { word: "unknown_way", detail: String::new() };
-                    return Err(self
-                        .not_proven(request, subject, Unproven::Refused(reason))
-                        .await?);
-                }
-            },
+        let fresh = || self.by_tickets(named).map(|way| way.begin(now));
+        let Some(negotiation) = begun.or_else(fresh) else {
+            let subject = Subject::unproven(named.unwrap_or_default(), "");
+            let reason = Reason { word: "unknown_way", detail: String::new() };
+            return Err(self.not_proven(request, subject, Unproven::Refused(reason)).await?);
         };
         let subject = Subject::unproven(negotiation.way().as_str(), "");
         let step = match negotiation.step(bytes, end_point.as_ref(), now).await {

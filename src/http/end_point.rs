@@ -19,13 +19,14 @@ pub(super) fn of_certificate(certificate: &[u8]) -> Option<EndPoint> {
 /// The hash function of a signature algorithm: RFC 8017 appendix C, RFC 5758 section 3.2.
 fn hash_of(algorithm: &AlgorithmIdentifier<'_>) -> Option<&'static Algorithm> {
     match algorithm.algorithm.to_id_string().as_str() {
-        // MD5 and SHA-1, with RSA, DSA and ECDSA.
+        // MD5 and SHA-1, with RSA, DSA and ECDSA, and SHA-256 itself.
         "1.2.840.113549.1.1.4"
         | "1.2.840.113549.1.1.5"
         | "1.2.840.10040.4.3"
-        | "1.2.840.10045.4.1" => Some(&SHA256),
+        | "1.2.840.10045.4.1"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.3.2" => Some(&SHA256),
         "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" => Some(&SHA224),
-        "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => Some(&SHA256),
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(&SHA384),
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(&SHA512),
         // RSASSA-PSS says in its parameters which; SHA-1 where it says nothing.

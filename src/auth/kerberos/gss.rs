@@ -135,13 +135,26 @@ pub(super) enum Leg {
     Complete(Accepted),
 }
 
+/// By which mechanism a client has proven something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    Kerberos,
+    Other,
+}
+
+impl Mechanism {
+    fn of(oid: &[u8]) -> Self {
+        if [KRB5, KRB5_OF_WINDOWS].contains(&oid) { Self::Kerberos } else { Self::Other }
+    }
+}
+
 /// What a client has proven, as the library says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
     /// The principal as the library displays it, escapes and all.
     pub principal: Vec<u8>,
-    /// Whether the mechanism was that of Kerberos.
-    pub by_kerberos: bool,
+    /// What was negotiated.
+    pub mechanism: Mechanism,
     /// Whether the client wants to stay unknown.
     pub anonymous: bool,
     /// Whether the client sent a ticket of its own to be used for it. It was thrown away.
@@ -214,7 +227,7 @@ impl Acceptor {
         let Once { ends_at, fingerprint } = self.once()?;
         Ok(Leg::Complete(Accepted {
             principal: name.display()?,
-            by_kerberos: [KRB5, KRB5_OF_WINDOWS].contains(&mechanism),
+            mechanism: Mechanism::of(mechanism),
             anonymous: flags & ANONYMOUS != 0,
             delegated: sent_a_ticket || flags & DELEGATED != 0,
             channel_bound: flags & CHANNEL_BOUND != 0,

@@ -3,10 +3,13 @@
 
 use jiff::Timestamp;
 
-use super::gss::Accepted;
+use super::gss::{Accepted, Mechanism};
 use super::refusal::KerberosRefusal;
 use super::settings::{ChannelBinding, KerberosSettings};
-use crate::names::{KerberosPrincipal, Shape};
+use crate::names::{KerberosPrincipal, Shape, printable, shortened};
+
+/// Letters of a name that are told when it is none.
+const NAME_MAX: usize = 300;
 
 /// Somebody who is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub(super) fn judge(
     accepted: &Accepted,
     now: Timestamp,
 ) -> Result<Judged, KerberosRefusal> {
-    if !accepted.by_kerberos {
+    if accepted.mechanism != Mechanism::Kerberos {
         return Err(KerberosRefusal::OtherMechanism);
     }
     if accepted.anonymous {
@@ -34,8 +37,7 @@ pub(super) fn judge(
     }
     let principal = KerberosPrincipal::parse(&accepted.principal).map_err(|problem| {
         let name = String::from_utf8_lossy(&accepted.principal);
-        let name = crate::names::shortened(&crate::names::printable(&name), 300);
-        KerberosRefusal::Name { name, problem }
+        KerberosRefusal::Name { name: shortened(&printable(&name), NAME_MAX), problem }
     })?;
     if !settings.realms.iter().any(|realm| realm == principal.realm()) {
         return Err(KerberosRefusal::OtherRealm(principal));
@@ -73,7 +75,7 @@ mod tests {
     fn accepted(principal: &str) -> Accepted {
         Accepted {
             principal: principal.as_bytes().to_vec(),
-            by_kerberos: true,
+            mechanism: Mechanism::Kerberos,
             anonymous: false,
             delegated: false,
             channel_bound: false,
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn the_mechanism_is_kerberos_and_the_client_known() {
         let alice = accepted("alice@CORP.TEST");
-        let other = Accepted { by_kerberos: false, ..alice.clone() };
+        let other = Accepted { mechanism: Mechanism::Other, ..alice.clone() };
         assert_eq!(at(&settings(), &other, 0), Err("mechanism_not_kerberos"));
         let unknown = Accepted { anonymous: true, ..alice };
         assert_eq!(at(&settings(), &unknown, 0), Err("principal_anonymous"));

@@ -152,14 +152,15 @@ fn word_of_code(code: i32) -> Option<&'static str> {
 }
 
 /// What MIT's library says of the same errors (`krb5_err.et`, `rd_req_dec.c`).
-const TEXTS: [(&str, &str); 11] = [
+const TEXTS: [(&str, &str); 12] = [
     ("Clock skew too great", "clock_skew"),
     ("Ticket expired", "ticket_expired"),
     ("Ticket not yet valid", "ticket_not_yet_valid"),
+    ("Cannot find key for", "ticket_of_another_key"),
     ("is likely out of date", "ticket_of_another_key"),
     ("found in keytab but not with enctype", "ticket_of_another_key"),
     ("cannot decrypt ticket", "ticket_not_decrypted"),
-    ("Cannot decrypt ticket", "ticket_not_decrypted"),
+    ("Cannot decrypt ticket for", "ticket_for_another_service"),
     ("does not match request ticket server", "ticket_for_another_service"),
     ("does not match server principal", "ticket_for_another_service"),
     ("not found in keytab (ticket kvno", "ticket_for_another_service"),
