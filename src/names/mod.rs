@@ -29,6 +29,7 @@ macro_rules! text_conversions {
     };
 }
 
+mod account;
 mod lease;
 mod limits;
 mod postgres;
@@ -38,6 +39,7 @@ mod secret;
 mod text;
 mod ttl;
 
+pub use account::AccountId;
 pub use lease::{LeaseId, LeaseIdError, LeaseRoleName, RolePrefix, RolePrefixError};
 pub use limits::{
     ConnectionLimit, ConnectionLimitError, LeaseLimit, LeaseLimitError, ScramIterations,
