@@ -4,6 +4,7 @@ mod map;
 mod operate;
 mod psql;
 mod questions;
+mod unanswered;
 mod whole;
 
 use std::io::{Read, Write};

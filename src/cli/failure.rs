@@ -29,8 +29,6 @@ pub(super) enum Failure {
     Doctor(#[from] DoctorError),
     #[error(transparent)]
     Question(#[from] QuestionError),
-    #[error(transparent)]
-    Unanswered(Box<Failure>),
     #[error("you are not logged in: run `pgbridge login`")]
     NotLoggedIn,
     #[error(
@@ -74,13 +72,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the reader of standard output has seen enough, which is no failure.
+    /// Whether the reader of standard output went away before all of the answer was written.
     pub fn is_closed_pipe(&self) -> bool {
-        match self {
-            Self::Output(source) => source.kind() == io::ErrorKind::BrokenPipe,
-            Self::Unanswered(failure) => failure.is_closed_pipe(),
-            _ => false,
-        }
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// How the process ends on it.
@@ -90,18 +84,16 @@ impl Failure {
                 failure.exit()
             }
             Self::Choice(failure) => failure.exit(),
-            Self::Map(_) => Exit::Own(2),
+            Self::Map(_) | Self::Question(_) => Exit::Unanswered,
             Self::NotLoggedIn | Self::OtherServer { .. } => Exit::LoggedOut,
             Self::NoServer
             | Self::BadServer(_)
             | Self::NoTerminal(_)
             | Self::BlankPassword
             | Self::NeedsYes { .. } => Exit::Usage,
-            Self::Unanswered(_) => Exit::Unanswered,
             Self::State(_)
             | Self::Operate(_)
             | Self::Doctor(_)
-            | Self::Question(_)
             | Self::PasswordUnread(_)
             | Self::NoFile { .. }
             | Self::NotHandedOut { .. }

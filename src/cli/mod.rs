@@ -24,6 +24,7 @@ mod server;
 mod state;
 mod table;
 mod terminal;
+mod unanswered;
 
 pub use args::{
     About, AuditCommand, Cli, Command, ConfigFile, DeclareGone, Doctor, DoctorAnswer, Explain,
@@ -63,9 +64,11 @@ pub fn in_one_line(error: &dyn Error) -> String {
 fn finish(outcome: Result<Exit, Failure>) -> Exit {
     match outcome {
         Ok(exit) => exit,
-        Err(failure) if failure.is_closed_pipe() => Exit::Done,
         Err(failure) => {
-            terminal::warn(in_one_line(&failure));
+            // Whoever has stopped reading half an answer knows that it was not all.
+            if !failure.is_closed_pipe() {
+                terminal::warn(in_one_line(&failure));
+            }
             failure.exit()
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::args::{AuditCommand, OperatorCommand, command};
+use super::closed;
 use super::doctor;
 use super::exit::Exit;
 use super::failure::Failure;
@@ -18,10 +19,10 @@ use crate::store::{self, AuditEntry, StoreError};
 /// Why an operator's command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OperateError {
-    #[error("{mistakes} in the configuration {path}; nothing was done", mistakes = counted(*.mistakes))]
-    Config { path: Shown, mistakes: usize },
+    #[error("{} in the configuration {path}; nothing was done", counted(.mistakes.len()))]
+    Config { path: Shown, mistakes: Vec<Diagnostic> },
     #[error("{told}{instead}")]
-    Closed { told: Shown, instead: &'static str },
+    Closed { told: Shown, instead: &'static str, path: Shown, mistakes: Vec<Diagnostic> },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the manual pages cannot be written to {path}")]
@@ -36,10 +37,10 @@ pub(super) async fn run(command: OperatorCommand, clock: &Clock) -> Result<Exit,
     match command {
         OperatorCommand::Check(file) => check(&file.config),
         OperatorCommand::Doctor(command) => doctor::run(command, clock).await,
-        OperatorCommand::Explain(command) => questions::explain(command, clock).await,
-        OperatorCommand::WhoCan(command) => questions::who_can(command, clock).await,
-        OperatorCommand::WhatCan(command) => questions::what_can(command, clock).await,
-        OperatorCommand::Map(command) => map::run(command).await,
+        OperatorCommand::Explain(command) => Ok(questions::explain(command, clock).await),
+        OperatorCommand::WhoCan(command) => Ok(questions::who_can(command, clock).await),
+        OperatorCommand::WhatCan(command) => Ok(questions::what_can(command, clock).await),
+        OperatorCommand::Map(command) => Ok(map::run(command).await),
         OperatorCommand::Audit(AuditCommand::Export { config, after }) => {
             export(&config.config, after).await
         }
@@ -72,7 +73,7 @@ fn check(path: &Path) -> Result<Exit, Failure> {
 /// Where the store is. An auditor may read that, and none of the secrets beside it but the password
 /// of a store on PostgreSQL, which may be that of a login of their own.
 pub(super) fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
-    config::store_only(path).map_err(|diagnostics| told(path, &diagnostics))
+    config::store_only(path).map_err(|diagnostics| told(path, diagnostics))
 }
 
 /// The whole configuration.
@@ -80,14 +81,17 @@ pub(super) fn store_of(path: &Path) -> Result<StoreSettings, OperateError> {
 /// # Errors
 /// When it has a mistake; all of them are on standard error by then.
 pub(super) fn configuration(path: &Path) -> Result<Config, OperateError> {
-    config::load(path).map_err(|diagnostics| told(path, &diagnostics))
+    config::load(path).map_err(|diagnostics| told(path, diagnostics))
 }
 
 /// Tells every mistake of the configuration in `path`, and gives what is said last.
-pub(super) fn told(path: &Path, diagnostics: &[Diagnostic]) -> OperateError {
-    warn(listed(diagnostics).trim_end());
+pub(super) fn told(path: &Path, mistakes: Vec<Diagnostic>) -> OperateError {
+    warn(listed(&mistakes).trim_end());
     let path = Shown::new(path.display());
-    OperateError::Config { path, mistakes: diagnostics.len() }
+    match closed::told(mistakes.iter().filter_map(|mistake| mistake.closed.as_deref())) {
+        Some(told) => OperateError::Closed { told, instead: "", path, mistakes },
+        None => OperateError::Config { path, mistakes },
+    }
 }
 
 /// Each mistake with its place and hint, as the file's author must see it; its lines stay lines.
@@ -117,7 +121,7 @@ async fn export(path: &Path, mut after: u64) -> Result<Exit, Failure> {
         let lines: String = entries.iter().map(numbered).collect();
         // The record byte for byte as it was made, unless a person's terminal would obey it.
         let lines = if io::stdout().is_terminal() { safe_json(&lines) } else { lines };
-        terminal::answer(&lines).map_err(Failure::Output)?;
+        terminal::hand_out(&lines).map_err(Failure::Output)?;
     }
 }
 

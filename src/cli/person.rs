@@ -263,7 +263,7 @@ async fn issue_role(state: &StateDir, issue: Issue, clock: &Clock) -> Result<Exi
         Ok(text) => text,
         Err(unfit) => return Err(take_back(&client, lease, unfit).await),
     };
-    if let Err(unwritten) = terminal::answer(text.expose()) {
+    if let Err(unwritten) = terminal::hand_out(text.expose()) {
         return Err(take_back(&client, lease, CredentialError::Unwritten(unwritten)).await);
     }
     Ok(Exit::Done)

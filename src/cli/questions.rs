@@ -16,6 +16,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::operate::{OperateError, store_of};
 use super::terminal::{self, safe_json};
+use super::unanswered::settled;
 use crate::clock::Clock;
 use crate::lease::{self, Again, holder_of};
 use crate::mapping::{
@@ -38,28 +39,32 @@ pub(super) enum QuestionError {
     Inquiry(#[from] InquiryError),
     #[error("the store has no lease {0}")]
     NoLease(LeaseId),
+    #[error(
+        "`--member {group}=` says that {group} has no member, and another `--member {group}=…` that it \
+         has one: leave one of them out"
+    )]
+    Contradiction { group: String },
     #[error(transparent)]
     People(#[from] PeopleError),
 }
 
-/// Explains decisions of the map.
-pub(super) async fn explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_explain(command, clock).await)
+/// Explains decisions of the map. Whatever fails here and in the others, the exit code must not be
+/// that of a no.
+pub(super) async fn explain(command: Explain, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_explain(command, clock).await, json)
 }
 
 /// Says who may act as a role.
-pub(super) async fn who_can(command: WhoCan, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_who_can(command, clock).await)
+pub(super) async fn who_can(command: WhoCan, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_who_can(command, clock).await, json)
 }
 
 /// Says as what somebody may act.
-pub(super) async fn what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> {
-    unanswered(try_what_can(command, clock).await)
-}
-
-/// Whatever fails here, there is no answer: the exit code must not be that of a no.
-fn unanswered(outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
-    outcome.map_err(|failure| Failure::Unanswered(Box::new(failure)))
+pub(super) async fn what_can(command: WhatCan, clock: &Clock) -> Exit {
+    let json = command.json;
+    settled(try_what_can(command, clock).await, json)
 }
 
 /// All explanations of one question: one for each way in and role that was meant.
@@ -83,7 +88,7 @@ async fn try_explain(command: Explain, clock: &Clock) -> Result<Exit, Failure> {
         (Some(cluster), _) => {
             let (people, role, effort) = (&somebody.people, role.as_ref(), Effort::default());
             let to_ask = source.policy.clusters_to_ask(people, Some(&cluster), role, &effort);
-            let clusters = Clusters::ask(&source, &about.members, to_ask).await;
+            let clusters = Clusters::ask(&source, &about.members, to_ask).await?;
             let (cluster, members) = (&cluster, clusters.known(&cluster));
             let asked = Inquiries { people, cluster, role, members, address: from };
             source.policy.explain_each(&asked, &effort).map_err(QuestionError::from)?
@@ -111,7 +116,7 @@ async fn explain_lease(source: Source, id: LeaseId, json: bool) -> Result<Exit, 
     let (cluster, role, effort) = (&lease.cluster, &lease.role, Effort::default());
     let people = [holder_of(&lease)];
     let to_ask = source.policy.clusters_to_ask(&people, Some(cluster), Some(role), &effort);
-    let clusters = Clusters::ask(&source, &Members::default(), to_ask).await;
+    let clusters = Clusters::ask(&source, &Members::default(), to_ask).await?;
     let [person] = &people;
     let (members, address) = (clusters.known(cluster), Some(lease.client));
     let now = source.policy.explain(&Inquiry { person, cluster, role, members, address }, &effort);
@@ -239,7 +244,7 @@ async fn who_can_be(
     let policy = &source.policy;
     let turns = policy.who_turns_on_members(cluster, role, &Effort::default());
     let to_ask = turns.then(|| cluster.clone()).into_iter().collect();
-    let clusters = Clusters::ask(source, said, to_ask).await;
+    let clusters = Clusters::ask(source, said, to_ask).await?;
     let known = clusters.known(cluster);
     let who =
         policy.who_can(cluster, role, known, &Effort::default()).map_err(QuestionError::from)?;
@@ -296,7 +301,7 @@ async fn try_what_can(command: WhatCan, clock: &Clock) -> Result<Exit, Failure> 
     let somebody = Somebody::find(&source, user, &about, clock).await?;
     let (policy, effort) = (&source.policy, &Effort::default());
     let to_ask = policy.clusters_to_ask(&somebody.people, None, None, effort);
-    let clusters = Clusters::ask(&source, &about.members, to_ask).await;
+    let clusters = Clusters::ask(&source, &about.members, to_ask).await?;
     let people = somebody.people.iter();
     let people = people.map(|one| policy.what_can(one, |cluster| clusters.known(cluster), effort));
     let people: Result<_, InquiryError> = people.collect();

@@ -74,11 +74,23 @@ fn named_by_variable(command: &str, quoted: &str) -> String {
     format!("SELECT {name} AS pgbridge_name \\gset \\{command} :\"pgbridge_name\"")
 }
 
-/// Writes an answer to standard output.
+/// Writes an answer to standard output. A reader who has seen enough and went away is none of its
+/// business: what the answer says stays as it is, and so does its exit code.
 ///
 /// # Errors
-/// When it cannot be written; [`io::ErrorKind::BrokenPipe`] when the reader has seen enough.
+/// When it cannot be written.
 pub(super) fn answer(text: &str) -> io::Result<()> {
+    match hand_out(text) {
+        Err(unread) if unread.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Writes to standard output what must be read to its end.
+///
+/// # Errors
+/// When it cannot be written; [`io::ErrorKind::BrokenPipe`] when the reader went away.
+pub(super) fn hand_out(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {

@@ -1,6 +1,7 @@
 //! One mistake in a configuration, as people read it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::names::printable;
 
@@ -20,6 +21,9 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The file that this user may not read, when that is all that is wrong: it says nothing of what
+    /// the broker reads. It is no file with a secret.
+    pub closed: Option<PathBuf>,
     pub(super) kind: Kind,
 }
 
@@ -100,8 +104,8 @@ mod tests {
     fn the_name_of_a_file_does_not_steer_the_terminal() {
         let file = "x\u{1b}[31m".to_owned();
         let position = Some(Position::at(2, 9));
-        let (message, hint, kind) = ("no".to_owned(), None, Kind::Fit);
-        let diagnostic = Diagnostic { file: file.clone(), position, message, hint, kind };
+        let (message, hint, closed, kind) = ("no".to_owned(), None, None, Kind::Fit);
+        let diagnostic = Diagnostic { file: file.clone(), position, message, hint, closed, kind };
         assert_eq!(diagnostic.to_string(), "x\\u{1b}[31m:2:9: no");
         let note = Note { file, line: 3, message: "so" };
         assert_eq!(note.to_string(), "x\\u{1b}[31m:3: note: so");

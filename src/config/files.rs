@@ -5,7 +5,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::diagnostic::Diagnostic;
 use super::form;
 use super::reader::Table;
 use crate::mapping::HoldsSecret;
@@ -56,6 +57,41 @@ impl Secrets {
         let is_it = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|one| id(&one) == id(file));
         self.0.iter().any(is_it)
     }
+
+    /// Whether one of them stands, or would stand, at `path`, as far as links can be followed by this
+    /// user: for what cannot be looked at.
+    fn stand_at(&self, path: &Path) -> bool {
+        let place = place(path);
+        self.0.iter().any(|secret| self::place(secret) == place)
+    }
+}
+
+/// Links that are followed to a file, as many as Linux follows.
+const LINKS_MOST: u32 = 40;
+
+/// Where a path leads: links are followed where this user may look, and the rest is taken as it is
+/// written, whether anything is there or not.
+fn place(path: &Path) -> PathBuf {
+    let mut links = 0;
+    let mut place = PathBuf::new();
+    let mut rest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    loop {
+        let mut parts = rest.components();
+        let Some(part) = parts.next() else { return place };
+        let behind = parts.as_path().to_owned();
+        match part {
+            Component::ParentDir => drop(place.pop()),
+            part => place.push(part),
+        }
+        rest = match std::fs::read_link(&place) {
+            Ok(target) if links < LINKS_MOST => {
+                links += 1;
+                place.pop();
+                target.join(behind)
+            }
+            _ => behind,
+        };
+    }
 }
 
 /// The whole of the file at `path`, at most 8 MiB. Nothing when it cannot be had; that is noted
@@ -86,11 +122,25 @@ pub(super) fn read(
             Some(bytes)
         }
         Err(error) => {
-            let (what, hint) = unread(&error, if_relative(table, key));
-            table.mistake(key, &what, hint);
+            let is_closed = error.kind() == io::ErrorKind::PermissionDenied;
+            if is_closed && privacy != Privacy::Secret {
+                table.reader().elsewhere(closed(table, key, path));
+            } else {
+                let (what, hint) = unread(&error, if_relative(table, key));
+                table.mistake(key, &what, hint);
+            }
             None
         }
     }
+}
+
+const CLOSED: &str = "names a file that this user may not read";
+
+/// That this user may not read the file at `path`, which `key` names, and which is no secret.
+pub(super) fn closed(table: &Table<'_>, key: &str, path: &Path) -> Diagnostic {
+    let message = format!("`{key}` in {} {CLOSED}", table.title());
+    let hint = "the broker's user must be able to read it, and to enter the directories above it";
+    table.reader().closed(table.place_of(key), path, message, hint)
 }
 
 /// Reads at most `most` bytes of a regular file, and says what file that was.
@@ -136,7 +186,12 @@ pub(super) fn read_beside(
 ) -> io::Result<(Metadata, Zeroizing<Vec<u8>>)> {
     // Found without opening it: what is found is what is read, whatever comes into its place. To open
     // a file of SQLite's and to close it would let go of the locks that this process has on it.
-    let found = File::from(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+    let found = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(found) => File::from(found),
+        // Nobody is told how it could be read, or whether it is there.
+        Err(_) if secrets.stand_at(path) => return Err(io::Error::other(HoldsSecret)),
+        Err(error) => return Err(error.into()),
+    };
     if secrets.have(&found.metadata()?) {
         return Err(io::Error::other(HoldsSecret));
     }
@@ -154,8 +209,8 @@ fn unread(error: &io::Error, elsewhere: &'static str) -> (String, &'static str) 
     match error.kind() {
         io::ErrorKind::NotFound => ("names a file that does not exist".into(), elsewhere),
         io::ErrorKind::PermissionDenied => (
-            "names a file that this user may not read".into(),
-            "make the broker's user its owner, and let it into the directories above",
+            CLOSED.into(),
+            "run this as the broker's user, who must own it and be let into the directories above it",
         ),
         io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
             ("names something that is no regular file".into(), "name the file itself")
@@ -186,6 +241,8 @@ pub(super) fn path_to_make(table: &Table<'_>, key: &'static str, path: &Path) ->
         table.mistake(key, what, if_relative(table, key));
     } else if path.is_dir() {
         table.mistake(key, "names a directory", "name a file in it");
+    } else if path.exists() && !path.is_file() {
+        table.mistake(key, "names something that is no regular file", "name the file itself");
     } else if !path.exists() && !can_make_in(directory) {
         let what = "names a file that is not there, in a directory where this user may make none";
         table.mistake(key, what, "the broker's user must be able to make a file there");

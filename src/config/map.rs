@@ -90,8 +90,9 @@ fn shown(main: &Path, file: &str) -> String {
 }
 
 /// The parsed map. Nothing when it could not be read or has mistakes, which are noted beside those
-/// of the configuration. It is read after all that names a secret. Unless its section says so, it is read as the oldest of `clusters` reads
-/// it: a line of a newer release would let nobody in there.
+/// of the configuration, or when some of that was not understood. It is read after all that names a
+/// secret. Unless its section says so, it is read as the oldest of `clusters` reads it: a line of a
+/// newer release would let nobody in there.
 pub(super) fn read(table: Table<'_>, clusters: &[Dialect]) -> Option<MapFile> {
     let file: Option<PathBuf> = table.required("file", &form::path());
     let dialect = dialect(&table, clusters);
@@ -111,6 +112,9 @@ pub(super) fn dialect(table: &Table<'_>, clusters: &[Dialect]) -> Dialect {
 fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) -> Option<MapFile> {
     let path = table.reader().resolve(file);
     let bytes = files::read(table, "file", &path, Privacy::Shown)?;
+    if !table.reader().is_understood() {
+        return None;
+    }
     let disk = MapDisk::but(table.reader().secrets());
     let files = Opened { main: &path, bytes: &bytes, disk: &disk };
     match IdentMap::load(dialect, &path, &files) {
@@ -126,10 +130,10 @@ fn parse(table: &Table<'_>, file: &Path, dialect: Dialect, reload_every: Ttl) ->
 }
 
 fn diagnostic(mistake: MapMistake, file: String) -> Diagnostic {
-    let MapMistake { line, column, end_column, message, hint, .. } = mistake;
+    let MapMistake { line, column, end_column, message, hint, closed, .. } = mistake;
     let hint = Some(hint).filter(|hint| !hint.is_empty());
     let position = Some(Position { line, column, end_column });
-    Diagnostic { file, position, message, hint, kind: Kind::Fit }
+    Diagnostic { file, position, message, hint, closed, kind: Kind::Fit }
 }
 
 /// A map that a section names, to be looked for in the file once that is read.
@@ -191,6 +195,7 @@ fn asks_nobody(map: &MapFile, rule: &RuleRef) -> Diagnostic {
                   so nobody can be asked who is a member"
             .to_owned(),
         hint: Some("write `auditor` or `operator`, or use another map".to_owned()),
+        closed: None,
         kind: Kind::Fit,
     }
 }

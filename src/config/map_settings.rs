@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::diagnostic::Diagnostic;
+use super::files;
 use super::form;
 use super::map::{self, MapDisk};
 use super::reader::Table;
@@ -14,6 +16,8 @@ use crate::names::{ClusterName, RoleName, WayName};
 pub struct MapSettings {
     /// The main file of the map.
     pub file: PathBuf,
+    /// What is told when this user may not read that: the key names it.
+    pub closed: Diagnostic,
     /// Whose reading of it counts.
     pub dialect: Dialect,
     /// Which map is used for what, and what is lent.
@@ -47,6 +51,7 @@ pub(super) fn read(root: &Table<'_>) -> Option<MapSettings> {
     let file: Option<PathBuf> = table.required("file", &form::path());
     let dialect = map::dialect(&table, &dialects);
     let file = root.reader().resolve(&file?);
+    let closed = files::closed(&table, "file", &file);
     let (uses, disk) = (MapUses::new(&ways, &access, lent), MapDisk::but(root.reader().secrets()));
-    Some(MapSettings { file, dialect, uses, disk })
+    Some(MapSettings { file, closed, dialect, uses, disk })
 }

@@ -115,10 +115,10 @@ pub fn store_only(path: &Path) -> Result<StoreSettings, Vec<Diagnostic>> {
 /// other file is opened, and none of the secrets has to be there.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, or any key is
-/// not known: it may be one of those, mistyped.
+/// When the file cannot be read or is not TOML, one of those keys is missing, any value is wrong, or
+/// any key is not known: it may be one of those, mistyped.
 pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
-    with_known_keys(path, |root| map_settings::read(&root))
+    understood(path, |root| map_settings::read(&root))
 }
 
 /// Reads what questions to the map need: the map, which way in uses which, and what is lent. The
@@ -126,54 +126,68 @@ pub fn map_only(path: &Path) -> Result<MapSettings, Vec<Diagnostic>> {
 /// not opened for the map either.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML, one of those keys is missing or wrong, any key is not
-/// known, or the map has a mistake.
+/// When the file cannot be read or is not TOML, one of those keys is missing, any value is wrong, any
+/// key is not known, or the map has a mistake. The map is read only when the rest is understood.
 pub fn policy_only(path: &Path) -> Result<Policy, Vec<Diagnostic>> {
-    with_known_keys(path, |root| policy::read(&root))
+    understood(path, |root| policy::read(&root))
 }
 
-/// Reads with `section` what it needs. What else is wrong is for `check` to tell; but a key that is
-/// not known may be one of those that are needed, and an answer without it would be another one.
-fn with_known_keys<T>(
+/// Reads with `section` what it needs. What does not fit together otherwise is for `check` to tell;
+/// but a key that is not known or has a wrong value may be one of those that are needed, and an
+/// answer without it would be another one. It may also be one that names a secret: then no other file
+/// is opened.
+fn understood<T>(
     path: &Path,
     section: impl FnOnce(Table<'_>) -> Option<T>,
 ) -> Result<T, Vec<Diagnostic>> {
     let bytes = bytes_of(path)?;
     let (_, whole) = read(path, bytes.clone(), OtherFiles::LeftAlone, sections);
-    let secrets = whole.secrets;
-    let (needed, mut findings) = read(path, bytes, OtherFiles::Opened, |root| {
+    let Findings { mistakes, secrets, .. } = whole;
+    let not_understood = |mistake: &Diagnostic| {
+        matches!(mistake.kind, Kind::Syntax | Kind::Value | Kind::UnknownKey)
+    };
+    let unclear: Vec<Diagnostic> = mistakes.into_iter().filter(not_understood).collect();
+    let others = if unclear.is_empty() { OtherFiles::Opened } else { OtherFiles::LeftAlone };
+    let (needed, mut findings) = read(path, bytes, others, |root| {
         root.reader().note_secrets(secrets);
         section(root)
     });
-    let unknown = |mistake: &Diagnostic| mistake.kind == Kind::UnknownKey;
-    findings.mistakes.extend(whole.mistakes.into_iter().filter(unknown));
+    findings.mistakes.extend(unclear);
     findings.mistakes.sort();
     findings.mistakes.dedup();
     settled(path, (needed, findings))
 }
 
+const NO_PIPE: &str = "write it into a file and name that: a configuration is read more than once, and \
+                       what it names is looked for beside it";
+
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    let unread = |error: std::io::Error| match error.kind() {
-        ErrorKind::InvalidInput | ErrorKind::IsADirectory => "is no regular file".to_owned(),
-        ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
-        kind => format!("cannot be read: {kind}"),
+    let unread = |error: std::io::Error| {
+        let (message, hint) = match error.kind() {
+            ErrorKind::InvalidInput => ("is no regular file".to_owned(), Some(NO_PIPE)),
+            ErrorKind::IsADirectory => ("is no regular file".to_owned(), None),
+            ErrorKind::NotFound => ("cannot be read: no such file".to_owned(), None),
+            kind => (format!("cannot be read: {kind}"), None),
+        };
+        let closed = (error.kind() == ErrorKind::PermissionDenied).then(|| path.to_owned());
+        let hint = hint.map(str::to_owned);
+        vec![Diagnostic { hint, closed, ..whole_file(path, message) }]
     };
-    match files::read_bounded(path, FILE_BYTES_MAX) {
-        Ok((_, bytes)) => Ok(bytes.to_vec()),
-        Err(error) => Err(whole_file(path, unread(error))),
-    }
+    files::read_bounded(path, FILE_BYTES_MAX).map(|(_, bytes)| bytes.to_vec()).map_err(unread)
 }
 
-fn whole_file(path: &Path, message: String) -> Vec<Diagnostic> {
+fn whole_file(path: &Path, message: String) -> Diagnostic {
     let file = path.display().to_string();
-    vec![Diagnostic { file, position: None, message, hint: None, kind: Kind::Fit }]
+    Diagnostic { file, position: None, message, hint: None, closed: None, kind: Kind::Fit }
 }
 
 /// What was read, when no mistake was found in it.
 fn settled<T>(path: &Path, (read, findings): (Option<T>, Findings)) -> Result<T, Vec<Diagnostic>> {
     match read {
         Some(settings) if findings.mistakes.is_empty() => Ok(settings),
-        _ if findings.mistakes.is_empty() => Err(whole_file(path, "cannot be used".to_owned())),
+        _ if findings.mistakes.is_empty() => {
+            Err(vec![whole_file(path, "cannot be used".to_owned())])
+        }
         _ => Err(findings.mistakes),
     }
 }
@@ -216,8 +230,9 @@ fn sections(root: Table<'_>) -> Option<Config> {
     let ways = ways(&root, &mut named, session);
     let mut dialects = Vec::new();
     let clusters = clusters(&root, &mut dialects);
-    let map = map::read(root.section("map", "[map]"), &dialects);
+    let map = root.section("map", "[map]");
     root.finish();
+    let map = map::read(map, &dialects);
     if let Some(map) = &map {
         map::hold_against(reader, map, &named, &access);
     }

@@ -89,6 +89,13 @@ impl<'t> Reader<'t> {
         self.others == OtherFiles::Opened
     }
 
+    /// Whether all of the text so far is known for what it is. Elsewhere a file may be named that holds
+    /// a secret, and a map that was parsed all the same could take tokens from that.
+    pub(super) fn is_understood(&self) -> bool {
+        let hides = |mistake: &Diagnostic| matches!(mistake.kind, Kind::Syntax | Kind::UnknownKey);
+        !self.found.borrow().iter().any(hides)
+    }
+
     /// The path that a value names: relative ones begin at the file's own directory.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         self.file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
@@ -132,7 +139,19 @@ impl<'t> Reader<'t> {
         self.note(Kind::Fit, place, message.into(), hint);
     }
 
-    /// Notes a mistake in another file.
+    /// What is to be noted when this user may not read the file at `closed`, which `place` names.
+    pub(super) fn closed(
+        &self,
+        place: Place,
+        closed: &Path,
+        message: String,
+        hint: &str,
+    ) -> Diagnostic {
+        let diagnostic = self.diagnostic(Kind::Fit, place, message, Some(hint.to_owned()));
+        Diagnostic { closed: Some(closed.to_owned()), ..diagnostic }
+    }
+
+    /// Notes a mistake in another file, or one that was made before.
     pub(super) fn elsewhere(&self, mistake: Diagnostic) {
         self.found.borrow_mut().push(mistake);
     }
@@ -148,9 +167,19 @@ impl<'t> Reader<'t> {
     }
 
     fn note(&self, kind: Kind, place: Place, message: String, hint: Option<String>) {
+        self.found.borrow_mut().push(self.diagnostic(kind, place, message, hint));
+    }
+
+    fn diagnostic(
+        &self,
+        kind: Kind,
+        place: Place,
+        message: String,
+        hint: Option<String>,
+    ) -> Diagnostic {
         let position = place.0.map(|offset| self.source.position(offset));
         let file = self.file.display().to_string();
-        self.found.borrow_mut().push(Diagnostic { file, position, message, hint, kind });
+        Diagnostic { file, position, message, hint, closed: None, kind }
     }
 
     fn ask(&self, section: &'static str, key: &'static str, need: Need) {

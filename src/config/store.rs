@@ -26,6 +26,10 @@ fn settings(
     let postgres = postgres(&table);
     let settings = if table.has("url") {
         if table.has("path") {
+            // It may be the one before, with all that was in it.
+            if let Some(path) = &path {
+                note_files(&table, &table.reader().resolve(path));
+            }
             let hint = "keep `path` for one broker on one SQLite file, or `url` for PostgreSQL";
             table.mistake("url", "cannot be used with `path`", hint);
         }
@@ -37,17 +41,22 @@ fn settings(
         }
         path.map(|path| {
             let path = resolve(&table, &path);
-            // They hold hashes of tokens and what everybody asked for, and are as private as a secret.
-            for suffix in ["", "-wal", "-shm", "-journal"] {
-                let mut file = path.clone().into_os_string();
-                file.push(suffix);
-                table.reader().note_secret(Path::new(&file));
-            }
+            note_files(&table, &path);
             StoreSettings::Sqlite { path }
         })
     };
     table.finish();
     settings
+}
+
+/// The files of a store hold hashes of tokens and what everybody asked for, and are as private as a
+/// secret.
+fn note_files(table: &Table<'_>, path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut file = path.to_owned().into_os_string();
+        file.push(suffix);
+        table.reader().note_secret(Path::new(&file));
+    }
 }
 
 /// Every key is looked at, so that every mistake is told.

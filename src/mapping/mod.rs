@@ -20,6 +20,7 @@ mod matched;
 mod near;
 mod person;
 mod policy;
+mod possible;
 mod profile;
 mod scan;
 mod source;

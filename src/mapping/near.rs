@@ -24,6 +24,9 @@ pub enum Near {
     Blanks,
     /// The role is written in other letters, upper or lower case.
     RoleCase,
+    /// What would give the role, `all` or a `+group`, is the name of a role there: it is in quotes, or
+    /// the map is read as a release that knows neither.
+    RoleKeyword,
 }
 
 /// The lines of one map, by what a name that is nearly theirs has in common with it: somebody may be
@@ -138,7 +141,7 @@ fn other_name(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, Stri
         Near::BareName => {
             format!("it is for `{meant}`: a name is compared as a whole, and this one is `{name}`")
         }
-        Near::Blanks | Near::RoleCase => {
+        Near::Blanks | Near::RoleCase | Near::RoleKeyword => {
             format!("it is for `{meant}`: blanks count, and the name is `{name}`")
         }
     };
@@ -146,11 +149,26 @@ fn other_name(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, Stri
 }
 
 fn other_role(rule: RuleView<'_>, question: &Question<'_>) -> Option<(Near, String)> {
-    let DatabaseUserView::Literal(role) = rule.database_user() else { return None };
-    let is_near = role.eq_ignore_ascii_case(question.role);
-    let (gives, role) = (readable(role), readable(question.role));
-    let detail = format!("it gives `{gives}`: case counts, and the role is `{role}`");
-    is_near.then_some((Near::RoleCase, detail))
+    let DatabaseUserView::Literal(given) = rule.database_user() else { return None };
+    let gives = readable(given);
+    if given.eq_ignore_ascii_case(question.role) {
+        let role = readable(question.role);
+        let detail = format!("it gives `{gives}`: case counts, and the role is `{role}`");
+        return Some((Near::RoleCase, detail));
+    }
+    let would_give = match given {
+        b"all" => true,
+        [b'+', group @ ..] => {
+            group == question.role || question.members.is_member(question.role, group)
+        }
+        _ => false,
+    };
+    let why = if rule.is_role_quoted() {
+        "in quotes that is the name of a role, and no keyword"
+    } else {
+        "only PostgreSQL 16 and newer take that for more than the name of a role"
+    };
+    would_give.then(|| (Near::RoleKeyword, format!("it gives `{gives}`: {why}")))
 }
 
 /// What is different between two names, if it is one thing.

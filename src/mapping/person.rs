@@ -1,10 +1,6 @@
 //! Somebody as a person describes them who asks about them. Nobody has proven who they are.
 
-use crate::names::{ACCOUNT_BYTES, GROUPS_MAX, WayName};
-
-/// Longest name of a group that can be asked about, in bytes: no directory keeps a longer DN
-/// (OpenLDAP: `SLAP_LDAPDN_MAXLEN`). A regular expression takes memory by the length of the name.
-const GROUP_BYTES: usize = 8192;
+use crate::names::{ACCOUNT_BYTES, GROUP_BYTES, GROUPS_MAX, WayName};
 
 /// The names that maps are asked about: somebody's own, and those of their groups.
 ///
@@ -26,8 +22,10 @@ pub enum NamesError {
         /// How long it is.
         bytes: usize,
     },
-    /// A group's name is longer than a directory keeps it.
-    #[error("a group has {bytes} bytes, and no directory names one by more than {GROUP_BYTES}")]
+    /// A group's name is longer than that of any in which somebody is who may log in.
+    #[error(
+        "a group has {bytes} bytes, and nobody can log in who is in one of more than {GROUP_BYTES}"
+    )]
     Group {
         /// How long it is.
         bytes: usize,
@@ -136,7 +134,7 @@ mod tests {
         assert_eq!(typed(ACCOUNT_BYTES, GROUP_BYTES, 1), Ok(()));
         assert_eq!(typed(1, 1, GROUPS_MAX), Ok(()));
         assert_eq!(typed(ACCOUNT_BYTES + 1, 1, 1), Err(NamesError::User { bytes: 257 }));
-        assert_eq!(typed(1, GROUP_BYTES + 1, 1), Err(NamesError::Group { bytes: 8193 }));
+        assert_eq!(typed(1, GROUP_BYTES + 1, 1), Err(NamesError::Group { bytes: 1025 }));
         assert_eq!(typed(1, 1, GROUPS_MAX + 1), Err(NamesError::Groups { count: 10_001 }));
     }
 

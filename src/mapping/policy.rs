@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Case, DatabaseUserView, IdentMap, Profile, RuleView};
+use super::{Case, IdentMap, MapUses, Profile};
 use crate::names::{ClusterName, MapName, WayName};
 
 /// The maps that one way in uses, as `map=` does in `pg_hba.conf`.
@@ -72,24 +72,11 @@ impl Policy {
         Self { map, ways: ways.clone(), access: access.clone(), targets: targets.clone() }
     }
 
-    /// Why `map` cannot take the place of the one here, as far as that does not stand in a line.
-    ///
-    /// A name of the configuration without a line lets nobody in, so it is a slip: in the name, or
-    /// because half of a file is missing. And the broker's own duties are roles of no cluster, so
-    /// that nobody can be asked who is a member of one.
+    /// Why `map` cannot take the place of the one here, as far as that does not stand in a line:
+    /// [`MapUses::misfits`].
     #[must_use]
     pub fn misfits(&self, map: &IdentMap) -> Vec<String> {
-        let access = [&self.access.map, &self.access.group_map].into_iter().flatten();
-        let asks =
-            |rule: &RuleView<'_>| matches!(rule.database_user(), DatabaseUserView::MemberOf(_));
-        let asking = access.flat_map(|name| map.rules(name).filter(asks));
-        let asking = asking.map(|rule| {
-            format!(
-                "{}: `+role` in a map of [access], whose roles are of no cluster",
-                rule.reference()
-            )
-        });
-        self.maps_without_lines(map).into_iter().chain(asking).collect()
+        MapUses::of(self).misfits(map)
     }
 
     /// What decides beside the files of the map, a line each, sorted: which maps are used for what, and
@@ -107,18 +94,5 @@ impl Policy {
             ways.chain([format!("[access]: {}", self.access)]).chain(lent).collect();
         lines.sort();
         lines
-    }
-
-    fn maps_without_lines(&self, map: &IdentMap) -> Vec<String> {
-        let ways = self.ways.iter().map(|(way, maps)| (format!("the way in `{way}`"), maps));
-        let all = ways.chain([("[access]".to_owned(), &self.access)]);
-        all.flat_map(|(what, maps)| {
-            let names = [&maps.map, &maps.group_map].into_iter().flatten();
-            let missing = names.filter(|name| !map.has_map(name));
-            missing
-                .map(|name| format!("{what} uses map `{name}`, which has no line in the file"))
-                .collect::<Vec<_>>()
-        })
-        .collect()
     }
 }

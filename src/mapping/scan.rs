@@ -121,15 +121,21 @@ impl KnownMembers {
         &self.memberships
     }
 
-    /// Whether it is known who is a member of `group`. Of no name, and of one that is not UTF-8,
-    /// nobody is, so that no cluster is asked.
-    pub(super) fn tells(&self, group: &[u8]) -> bool {
+    /// Whether `role` is a member of `group`, when that is known. Of no name, and of one that is not
+    /// UTF-8, nobody is; and each role is one of itself, as long as it exists, and none that does not
+    /// can be lent. So no cluster is asked for these.
+    pub(super) fn has_member(&self, role: &[u8], group: &[u8]) -> Option<bool> {
         if !may_have_members(group) {
-            return true;
+            return Some(false);
         }
-        match &self.told {
+        let is_told = match &self.told {
             Told::All => true,
             Told::Only(groups) => groups.contains(group),
+        };
+        if is_told {
+            Some(self.memberships.is_member(role, group))
+        } else {
+            (role == group).then_some(true)
         }
     }
 }
@@ -176,9 +182,11 @@ impl Said {
             Considered::Allows { capture } => Self::Allows { capture },
             Considered::Fails { reason } => Self::Fails { reason },
             Considered::OtherRole { capture, .. } => match rule.database_user() {
-                DatabaseUserView::MemberOf(group) if !known.tells(group) => {
-                    Self::Unknown { group: group.to_vec() }
-                }
+                DatabaseUserView::MemberOf(group) => match known.has_member(question.role, group) {
+                    Some(true) => Self::Allows { capture },
+                    Some(false) => Self::OtherRole { capture },
+                    None => Self::Unknown { group: group.to_vec() },
+                },
                 _ => Self::OtherRole { capture },
             },
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AccessMaps, Case, Duty, Maps, Policy};
+use super::{AccessMaps, Case, DatabaseUserView, Duty, IdentMap, Maps, Policy, RuleView};
 use crate::names::{ClusterName, MapName, RoleName, WayName};
 
 /// Which maps the configuration uses, and what the clusters lend.
@@ -46,6 +46,16 @@ impl MapUse {
     pub fn is_of_duties(&self) -> bool {
         let of_roles = !self.people.is_empty() || !self.groups.is_empty();
         (self.duties || self.group_duties) && !of_roles
+    }
+}
+
+impl MapUse {
+    /// Who uses it, each once.
+    fn users(&self) -> Vec<String> {
+        let ways: BTreeSet<&WayName> = self.people.union(&self.groups).collect();
+        let ways = ways.into_iter().map(|way| format!("the way in `{way}`"));
+        let access = (self.duties || self.group_duties).then(|| "[access]".to_owned());
+        ways.chain(access).collect()
     }
 }
 
@@ -104,6 +114,29 @@ impl MapUses {
     /// The maps that are used.
     pub fn used_maps(&self) -> impl Iterator<Item = &MapName> {
         self.maps.keys()
+    }
+
+    /// Why the broker would not take `map`, as far as that does not stand in a line.
+    ///
+    /// A name of the configuration without a line lets nobody in, so it is a slip: in the name, or
+    /// because half of a file is missing. And the broker's own duties are roles of no cluster, so
+    /// that nobody can be asked who is a member of one.
+    #[must_use]
+    pub fn misfits(&self, map: &IdentMap) -> Vec<String> {
+        let missing = self.maps.iter().filter(|(name, _)| !map.has_map(name));
+        let missing = missing.flat_map(|(name, used)| {
+            let users = used.users().into_iter();
+            users
+                .map(move |user| format!("{user} uses map `{name}`, which has no line in the file"))
+        });
+        let asks =
+            |rule: &RuleView<'_>| matches!(rule.database_user(), DatabaseUserView::MemberOf(_));
+        let of_duties = self.maps.iter().filter(|(_, used)| used.duties || used.group_duties);
+        let asking = of_duties.flat_map(|(name, _)| map.rules(name).filter(asks)).map(|rule| {
+            let place = rule.reference();
+            format!("{place}: `+role` in a map of [access], whose roles are of no cluster")
+        });
+        missing.chain(asking).collect()
     }
 
     /// The roles that clusters lend, and which clusters.

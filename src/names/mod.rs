@@ -45,8 +45,11 @@ pub use limits::{
     ConnectionLimit, ConnectionLimitError, LeaseLimit, LeaseLimitError, ScramIterations,
     ScramIterationsError,
 };
-pub use postgres::{DatabaseName, DatabaseNameError, RoleName, RoleNameError, RoleOid};
-pub use principal::{ACCOUNT_BYTES, AccountKey, GROUPS_MAX, Group, Method, Principal};
+pub use postgres::{DatabaseName, DatabaseNameError, ROLE_BYTES, RoleName, RoleNameError, RoleOid};
+pub use principal::{
+    ACCOUNT_BYTES, AccountKey, GROUP_BYTES, GROUPS_MAX, Group, Method, Principal, is_account,
+    is_machine,
+};
 pub use quoting::{identifier, literal, printable, printable_sql, shortened, steers};
 pub use secret::{LoginPassword, Password, SessionToken, TokenHash, Verifier};
 pub use text::{

@@ -9,6 +9,8 @@ use super::quoting;
 
 /// Bytes of a name that PostgreSQL keeps (`NAMEDATALEN` - 1).
 const NAME_BYTES: usize = 63;
+/// Longest name of a role, in bytes.
+pub const ROLE_BYTES: usize = NAME_BYTES;
 
 /// Name of a PostgreSQL role, byte for byte as it stands in `pg_roles.rolname`.
 ///

@@ -11,6 +11,24 @@ use super::WayName;
 /// Nobody logs in by a longer one.
 pub const ACCOUNT_BYTES: usize = 256;
 
+/// Longest name of a group, in bytes. Directories keep longer ones, and hardly anybody makes any;
+/// nobody logs in who is in one, so that what is asked and compared beforehand holds for all.
+pub const GROUP_BYTES: usize = 1024;
+
+/// Whether an account can be called so by which somebody logs in: not blank, at most
+/// [`ACCOUNT_BYTES`], and without control characters.
+#[must_use]
+pub fn is_account(name: &str) -> bool {
+    let fits = name.len() <= ACCOUNT_BYTES && !name.trim().is_empty();
+    fits && !name.chars().any(char::is_control)
+}
+
+/// Whether the account is a computer's, as Active Directory calls them: nobody logs in by one.
+#[must_use]
+pub fn is_machine(account: &str) -> bool {
+    account.ends_with('$')
+}
+
 /// Most groups of one person. Nobody logs in who is in more.
 pub const GROUPS_MAX: usize = 10_000;
 

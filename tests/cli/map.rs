@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use pgbridge::audit::{Action, Record, Subject};
 use pgbridge::clock::Clock;
@@ -148,7 +148,9 @@ fn eval_ends_quietly_when_nobody_reads_its_answers() {
     let _ = input.write_all(question.repeat(1000).as_bytes());
     drop(input);
     let outcome: Outcome = child.wait_with_output().expect("it ends").into();
-    outcome.check(0, "");
+    // Whether all of them were questions is not known.
+    outcome.check(2, "");
+    assert_eq!(outcome.stderr, "");
     assert!(Path::new(&file).exists());
 }
 
@@ -260,6 +262,12 @@ fn diff_that_cannot_read_a_file_is_trouble_and_no_difference() {
         .check(2, "no such file");
     let absent = ["map", "diff", &good, &good, "--identities", "/nowhere"];
     machine.run(&absent).check(2, "/nowhere");
+    let pipe = machine.0.path().join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let unwritten = ["map", "diff", &good, &good, "--identities", &pipe];
+    machine.run(&unwritten).check(2, "nobody writes into this pipe");
+    let written = ["map", "diff", &good, &good, "--identities", "/dev/stdin"];
+    run_with(&machine, &written, "alice\n").check(0, "");
     machine.run(&["map", "diff", &good, &good]).check(0, "");
 }
 
@@ -286,7 +294,7 @@ fn what_cannot_be_read_is_json_too_where_that_was_asked_for() {
     let unconfigured = told(&["diff", &good, &good, "--config", &broken]);
     assert_eq!((&unconfigured["file"], &unconfigured["line"]), (&json!(broken), &json!(2)));
     let unknown = told(&["diff", "01234567", &good, "--config", &config]);
-    assert!(message(&unknown).contains("cannot be opened"), "{unknown}");
+    assert!(message(&unknown).contains("there is no "), "{unknown}");
     assert_eq!(place(&unknown), json!([null, null, 1]));
     // Without --json nothing but text is written, and what can be read is as it was.
     let outcome = machine.run(&["map", "lint", &bad]);
@@ -403,6 +411,15 @@ fn lint_ends_with_what_a_pipeline_can_tell_apart() {
     let unread = put(&machine, "unread.conf", "corp alice\n");
     machine.run(&["map", "lint", &unread]).check(2, "missing entry");
     machine.run(&["map", "lint", &map, "--config", "/nowhere.toml"]).check(2, "no such file");
+
+    put(&machine, "one.conf", GOOD);
+    let half = put(&machine, "half.conf", "include one.conf, more.conf\n");
+    let outcome = machine.run(&["map", "lint", &half]);
+    outcome.check(1, "");
+    let finding = format!("{half}:1: error: the line includes the first file alone");
+    assert!(outcome.stdout.starts_with(&finding), "{}", outcome.stdout);
+    let whole = put(&machine, "whole.conf", "include one.conf\n");
+    machine.run(&["map", "lint", &whole]).check(0, "");
 }
 
 #[test]
@@ -569,7 +586,7 @@ fn lint_and_diff_read_no_secret_of_the_configuration() {
 }
 
 /// Every key of an object in the JSON, however deep.
-fn keys(value: &Value, found: &mut BTreeSet<String>) {
+pub(super) fn keys(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(key, value)| {
             found.insert(key.clone());
@@ -651,4 +668,37 @@ fn the_help_of_lint_names_every_field_of_its_json_and_every_finding() {
             assert_eq!(told, codes, "{command} {option}");
         }
     }
+}
+
+#[test]
+fn diff_says_that_the_broker_would_refuse_the_new_map() {
+    let (machine, old, config) = machine(GOOD);
+    let fewer = put(&machine, "fewer.conf", "corp alice orders_read\nduties bob auditor\n");
+    let said = "the broker would refuse the new map: the way in `corp` uses map `groups`, which has no \
+                line in the file";
+    machine.run(&["map", "diff", &old, &fewer, "--config", &config]).check(1, said);
+    let json = |new: &str| {
+        let outcome = machine.run(&["map", "diff", &old, new, "--config", &config, "--json"]);
+        let value: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        value["would_be_refused"].as_array().expect("a list").len()
+    };
+    assert_eq!([json(&old), json(&fewer), json("/dev/null")], [0, 1, 3]);
+    let asking = put(&machine, "asking.conf", &format!("{GOOD}duties eve +auditor\n"));
+    let said = "`+role` in a map of [access], whose roles are of no cluster";
+    machine.run(&["map", "diff", &old, &asking, "--config", &config]).check(0, said);
+    let taken = machine.run(&["map", "diff", &old, &old, "--config", &config]);
+    assert!(!taken.stderr.contains("refuse"), "{}", taken.stderr);
+}
+
+#[test]
+fn diff_says_where_upper_and_lower_case_are_the_same() {
+    let (machine, old, config) = machine(GOOD);
+    let caseins = CONFIG.replace("map = \"corp\"", "map = \"corp\"\ncaseins_users = true");
+    let caseins = put(&machine, "caseins.toml", &caseins);
+    let new = put(&machine, "new.conf", &GOOD.replace("alice", "Alice"));
+    let said = "map corp: upper and lower case are the same in names that its lines spell out";
+    machine.run(&["map", "diff", &old, &new, "--config", &caseins]).check(0, said);
+    let strict = machine.run(&["map", "diff", &old, &new, "--config", &config]);
+    strict.check(1, "");
+    assert!(!strict.stderr.contains("case"), "{}", strict.stderr);
 }

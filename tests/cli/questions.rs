@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::operate::{machine, run, run_as_nobody};
 use super::{Machine, Outcome};
 
-const CONFIG: &str = r#"[map]
+pub(super) const CONFIG: &str = r#"[map]
 file = "pg_ident.conf"
 
 [access]
@@ -51,7 +51,7 @@ networks = ["10.0.0.0/8"]
 reason = "required"
 "#;
 
-const MAP: &str = r#"# who may become what
+pub(super) const MAP: &str = r#"# who may become what
 corp         alice                                             orders_write
 corp         "/^svc-(.*)$"                                     \1
 corp         /^(?:tmp)?worker$                                 \1
@@ -68,7 +68,7 @@ duty-groups  cn=operators                                      operator
 
 const READERS: &str = "cn=orders-readers,ou=groups,dc=example,dc=test";
 
-fn office() -> (Machine, PathBuf) {
+pub(super) fn office() -> (Machine, PathBuf) {
     let (machine, directory) = machine(CONFIG);
     fs::write(directory.join("pg_ident.conf"), MAP).expect("written");
     (machine, directory)
@@ -155,6 +155,13 @@ fn members_that_nobody_knows_are_no_answer_and_members_that_are_said_are_one() {
     answer(1, &dora(&["--member", "staff=orders_write"]));
     answer(1, &dora(&["--member", "staff="]));
     answer(2, &dora(&["--member", "others=orders_read"]));
+    let both = answer(2, &dora(&["--member", "staff=orders_read", "--member", "staff="]));
+    assert!(
+        both.stderr.contains("`--member staff=` says that staff has no member"),
+        "{}",
+        both.stderr
+    );
+    answer(0, &dora(&["--member", "staff=orders_read", "--member", "others="]));
     // A line for them alone would decide, whoever is a member of what.
     let alice = answer(0, &explain(&["alice", "--role", "orders_write", "--member", "others="]));
     assert!(alice.stderr.is_empty(), "{}", alice.stderr);
@@ -379,13 +386,25 @@ fn a_file_that_the_auditor_may_not_read_is_no_mistake_and_it_is_told_what_to_do(
     let set = |path: &std::path::Path, mode: u32| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
     };
-    for file in [PathBuf::from(&map), included, directory.join("pgbridge.toml")] {
+    for (file, place) in [
+        (PathBuf::from(&map), "pgbridge.toml:2:8: "),
+        (included, "pg_ident.conf:14:9: "),
+        (directory.join("pgbridge.toml"), "pgbridge.toml: "),
+    ] {
         run_as_nobody(&machine, &directory, &explain).check(0, "");
         run_as_nobody(&machine, &directory, &lint).check(1, "");
         set(&file, 0o000);
         for question in [&explain[..], &lint] {
             let told = run_as_nobody(&machine, &directory, question);
             told.check(2, &format!("this user may not read {}: run this as", file.display()));
+            told.check(2, place);
+            let json = run_as_nobody(&machine, &directory, &[question, &["--json"]].concat());
+            let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+            let file = json["file"].as_str().expect("a file");
+            let number =
+                |key: &str| json[key].as_u64().map_or(String::new(), |at| format!("{at}:"));
+            let named = format!("{file}:{}{} ", number("line"), number("column"));
+            assert!(named.ends_with(place), "{place} is not the end of {named}");
             for said in ["mistake", "in force"] {
                 assert!(!told.stderr.contains(said), "{said} is in: {}", told.stderr);
             }

@@ -331,3 +331,39 @@ fn a_secret_that_comes_later_is_not_read_by_the_next_reading() {
     let mistakes = source.read().map.expect_err("it is a secret");
     assert!(mistakes[0].message.contains(IS_SECRET), "{mistakes:?}");
 }
+
+/// Also where this user cannot know whether it is there.
+#[test]
+fn a_secret_that_cannot_be_opened_is_refused_by_where_it_stands() {
+    let office = office_with_secrets();
+    symlink("conf.d", office.0.join("directory")).expect("a link");
+    symlink("conf.d/marker.key", office.0.join("link")).expect("a link");
+    let text = with_secrets("").replacen("marker.key", "directory/marker.key", 1);
+    let absolute = office.0.join("conf.d/marker.key").display().to_string();
+    for (name, is_secret) in [
+        ("directory/marker.key", true),
+        ("conf.d/marker.key", true),
+        ("./conf.d/../conf.d/marker.key", true),
+        ("link", true),
+        (absolute.as_str(), true),
+        ("marker.key.old", false),
+        ("nowhere/marker.key", false),
+    ] {
+        office.put("pg_ident.conf", &format!("{MAP}corp bob @{name}\n"), 0o644);
+        let told = office.load(&text).map(drop).expect_err("it is not there");
+        assert_eq!(told.contains(IS_SECRET), is_secret, "{name}: {told}");
+        assert_eq!(told.contains("no such file"), !is_secret, "{name}: {told}");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_used_any_more_is_no_map_either() {
+    let office = office_with_secrets();
+    let text = with_secrets(&STORE_SERVER.replacen("[store]\n", "[store]\npath = \"roles\"\n", 1));
+    for (name, words) in [("roles", IS_SECRET), ("conf.d/roles", "no such file")] {
+        office.put("pg_ident.conf", &format!("{MAP}corp bob @{name}\n"), 0o644);
+        let told = office.refused(&text);
+        assert!(told.contains(words), "{told}");
+        assert!(told.contains("`url` in [store] cannot be used with `path`"), "{told}");
+    }
+}

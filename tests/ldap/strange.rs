@@ -206,3 +206,23 @@ async fn groups_that_come_in_parts_are_all_asked_for_or_nobody_gets_in() {
         assert_eq!(refused(settings(server.port()), "alice", "x").await, "unreadable_groups");
     }
 }
+
+/// Maps are asked about shorter names only, so nobody is let in by a part of their groups.
+#[tokio::test]
+async fn whoever_is_in_a_group_of_too_long_a_name_does_not_get_in() {
+    let group = |bytes: usize| format!("cn={}", "g".repeat(bytes - 3));
+    let server = |groups: &[&str]| {
+        let person = [attribute("uid", &["alice"]), attribute("memberOf", groups)];
+        let script = vec![message(1, &result_of(0x61, 0)), found(2, &person)];
+        Impostor::listen("127.0.0.1", 0, script)
+    };
+    let (fits, long) = (group(1024), group(1025));
+    let good = server(&["cn=a", &fits]);
+    let (account, groups) = admitted(settings(good.port()), "alice", "x").await;
+    assert_eq!((account.as_str(), groups.len()), ("alice", 2));
+    let bad = server(&["cn=a", &long]);
+    let refusal = login(settings(bad.port()), "alice", "x").await.unwrap_err();
+    assert_eq!(refusal.kind(), "group_too_long");
+    assert!(refusal.to_string().contains("1025 bytes"), "{refusal}");
+    assert!(refusal.is_outage(), "the right password counts as a wrong one");
+}

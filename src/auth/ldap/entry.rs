@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ldap3::{LdapResult, Scope, SearchEntry};
 
-use crate::names::{AccountId, GROUPS_MAX, Group};
+use crate::names::{AccountId, GROUP_BYTES, GROUPS_MAX, Group, is_machine};
 
 use super::checked::{Checked, Server};
 use super::link::{Found, Link, Query, Want, octets, values};
@@ -121,6 +121,9 @@ impl Reader<'_> {
             let filter = filter.fill(&account, &entry.dn);
             groups.extend(self.groups_by_search(link, base, &filter).await?);
         }
+        if let Some(bytes) = groups.iter().map(String::len).find(|bytes| *bytes > GROUP_BYTES) {
+            return Err(LdapRefusal::GroupTooLong { bytes }.into());
+        }
         Ok(Person { account, id, groups: groups.into_iter().map(Group).collect() })
     }
 
@@ -128,7 +131,7 @@ impl Reader<'_> {
     pub(super) fn account(&self, entry: &SearchEntry) -> Result<String, LdapRefusal> {
         match values(entry, &self.way.account_attribute) {
             [account] if TypedName::new(account).is_err() => Err(self.unreadable_account(0)),
-            [account] if account.ends_with('$') || state::is_machine(entry)? => {
+            [account] if is_machine(account) || state::is_machine(entry)? => {
                 Err(LdapRefusal::MachineAccount { account: account.clone() })
             }
             [account] => Ok(account.clone()),

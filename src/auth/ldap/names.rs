@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ldap3::{dn_escape, ldap_escape, parse_filter};
 
 use super::refusal::LdapRefusal;
-use crate::names::ACCOUNT_BYTES;
+use crate::names::is_account;
 
 /// Longest filter in bytes, and how deep its parentheses may nest: its parser is recursive.
 const FILTER_MAX: usize = 4096;
@@ -25,12 +25,7 @@ pub(super) struct TypedName<'a>(&'a str);
 
 impl<'a> TypedName<'a> {
     pub(super) fn new(typed: &'a str) -> Result<Self, LdapRefusal> {
-        let fits = typed.len() <= ACCOUNT_BYTES && !typed.trim().is_empty();
-        if fits && !typed.chars().any(char::is_control) {
-            Ok(Self(typed))
-        } else {
-            Err(LdapRefusal::ImpossibleName)
-        }
+        if is_account(typed) { Ok(Self(typed)) } else { Err(LdapRefusal::ImpossibleName) }
     }
 
     pub(super) fn as_str(self) -> &'a str {

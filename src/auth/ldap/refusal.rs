@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::auth::way::{Reason, Standing, Unproven};
+use crate::names::GROUP_BYTES;
 
 /// Why there is no identity. For the audit and the metrics only: towards the client every one of
 /// these is the same answer.
@@ -81,6 +82,15 @@ pub enum LdapRefusal {
         /// What it answered.
         answer: DirectoryAnswer,
     },
+    /// A group has a longer name than maps are asked about, so none are trusted.
+    #[error(
+        "a group of theirs has a name of {bytes} bytes, and nobody logs in who is in one of more \
+         than {GROUP_BYTES}"
+    )]
+    GroupTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
     /// The answer was a referral to another server; it is not followed, and never gets a password.
     #[error("`{server}` referred to another server, which is not followed")]
     Referral {
@@ -157,6 +167,7 @@ impl LdapRefusal {
             Self::MachineAccount { .. } => "machine_account",
             Self::UnreadableAccount { .. } => "unreadable_account",
             Self::UnreadableGroups { .. } => "unreadable_groups",
+            Self::GroupTooLong { .. } => "group_too_long",
             Self::Referral { .. } => "referral",
             Self::ServiceBind { .. } => "service_bind",
             Self::Search { .. } => "search_failed",
@@ -183,6 +194,7 @@ impl LdapRefusal {
             | Self::TlsNeeded { .. }
             | Self::NotJudged { .. }
             | Self::UnreadableGroups { .. }
+            | Self::GroupTooLong { .. }
             | Self::UnreadableState { .. }
             | Self::Unavailable(_) => true,
             Self::ImpossibleName
@@ -223,6 +235,7 @@ impl From<LdapRefusal> for Standing {
             R::SeveralEntries
             | R::UnreadableAccount { .. }
             | R::UnreadableGroups { .. }
+            | R::GroupTooLong { .. }
             | R::UnreadableState { .. }
             | R::Referral { .. }
             | R::ServiceBind { .. }

@@ -143,7 +143,9 @@ async fn open(way: &Checked, server: &Server, bounds: SearchBounds) -> Result<Li
 
 /// Whether a refusal is about the one whose entry it is, and nothing that would pass.
 fn is_of_one(refusal: &LdapRefusal) -> bool {
-    !refusal.is_outage() || matches!(refusal, LdapRefusal::UnreadableState { .. })
+    use LdapRefusal::{GroupTooLong, UnreadableState};
+
+    !refusal.is_outage() || matches!(refusal, UnreadableState { .. } | GroupTooLong { .. })
 }
 
 impl Everybody {

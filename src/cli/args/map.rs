@@ -36,7 +36,8 @@ Exit codes:
   0  every question was answered
   1  a line could not be read as a question; its answer says why, and the others were answered
   2  the map cannot be read; the one answer is {\"load_error\":…,\"file\":…,\"line\":…}, its first
-     mistake; `pgbridge map lint FILE` tells all of them
+     mistake; `pgbridge map lint FILE` tells all of them. Or not all questions could be read, or
+     not all answers written: whoever read them went away
 
 Example:
   pgbridge map eval --postgres 16 --file pg_ident.conf < questions.jsonl > answers.jsonl")]
@@ -46,15 +47,18 @@ Example:
     /// Not a comparison of texts: order, comments, quotes, included files, and a pattern in the place
     /// of two lines are no difference, unless they let somebody in or keep somebody out. `+` is what
     /// is gained, `-` what is lost, and `?` what may be, where two patterns cannot be compared, where a
-    /// pattern may give up on a long name, or where it turns on who is a member of a group. With --config a role that no cluster lends and a map that
-    /// nobody uses give nobody anything; a new line that names one is told on standard error.
+    /// pattern may give up on a long name, or where it turns on who is a member of a group. Accounts
+    /// have at most 256 bytes and groups 1,024; a map counts as one of groups unless --config says that
+    /// it is not. With --config a role that no cluster lends and a map that nobody uses give nobody
+    /// anything; a new line that names one is told on standard error, and so is why the broker would
+    /// refuse the new map.
     #[command(after_help = DIFF_HELP, after_long_help = format!("{DIFF_JSON}\n\n{DIFF_HELP}"))]
     Diff(MapDiff),
     /// Find what is probably not meant
     ///
     /// Patterns that match more than they seem to, lines that can decide nothing, roles that nobody
     /// lends, maps that nobody uses. Each finding has its place, a name that stays the same, and what
-    /// to do about it.
+    /// to do about it. Without --config every name counts that an account or a group can have.
     #[command(after_help = LINT_HELP, after_long_help = lint_help())]
     Lint(MapLint),
 }
@@ -75,6 +79,13 @@ What --json prints:
   old, new     the revisions
   same         true: nobody gains or loses anything
   whole        true: everything was compared
+  caseins_users
+               the maps in which upper and lower case are the same in names that lines spell out,
+               as `caseins_users` of the configuration says
+  would_be_refused
+               why the broker would not take the new map although it can be read, and keep the one
+               before: a map that it uses has no line, or a duty is given to +role; null without
+               --config, for then it is not known
   changes      what changes, each with
     map        the map
     who        {\"name\": an account}, {\"group\": whoever is in it}, or {\"pattern\": whoever matches,

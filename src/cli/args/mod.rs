@@ -38,7 +38,9 @@ Exit codes:
   `pgbridge psql` ends with the exit code of psql; explain, who-can and what-can with 0 for
   yes, 1 for no, and 2 when there is no answer; `map diff` with 0 for no difference, 1 for some
   and 3 when not all was compared, `map lint` with 0 for no finding and 1 for some, `map eval`
-  with 1 when a line was no question, and all three with 2 when a map cannot be read.
+  with 1 when a line was no question, and all three with 2 when a map cannot be read. A reader
+  who closes the pipe early changes none of them, but for `map eval` and `audit export`, which
+  then stop half-way: 2 and 1.
 
 Environment:
   PGBRIDGE_URL    the server, in place of `login --server`; it must be that of the session

@@ -8,6 +8,56 @@ use super::map::MapCommand;
 use super::questions::{Explain, WhatCan, WhoCan};
 use crate::names::ClusterName;
 
+const EXPLAIN_JSON: &str = "{\"explanations\": […]}, each as `GET /v1/explain` answers it";
+const EXPLAIN_HELP: &str = "\
+Exit codes:
+  0  allowed: by one way in, as one role at least
+  1  denied
+  2  no answer: members are not known, the files have a mistake, or something failed
+
+Examples:
+  pgbridge explain alice --cluster orders --role orders_read --config pgbridge.toml
+  pgbridge explain alice --cluster orders --config pgbridge.toml \\
+      --groups cn=orders-readers,ou=groups,dc=example,dc=test --json
+  pgbridge explain alice --cluster orders --role orders_read --resolve --config pgbridge.toml
+  pgbridge explain carol --duty auditor --config pgbridge.toml
+  pgbridge explain --lease abcdefghijklmnop --config pgbridge.toml";
+
+const WHO_CAN_JSON: &str = "what `GET /v1/who-can` answers, and the \"people\" with --resolve";
+const WHO_CAN_HELP: &str = "\
+Exit codes:
+  0  somebody may
+  1  nobody may
+  2  no answer: members are not known, the files have a mistake, or something failed
+
+Examples:
+  pgbridge who-can orders_write --cluster orders --config pgbridge.toml
+  pgbridge who-can orders_write --cluster orders --config pgbridge.toml --resolve --json
+  pgbridge who-can --duty auditor --config pgbridge.toml";
+
+const WHAT_CAN_JSON: &str = "{\"people\": […]}, each as `GET /v1/what-can` answers it";
+const WHAT_CAN_HELP: &str = "\
+Exit codes:
+  0  they may act as a role at least, or have a duty
+  1  they may act as none
+  2  no answer: members are not known, the files have a mistake, or something failed
+
+Examples:
+  pgbridge what-can alice --resolve --config pgbridge.toml
+  pgbridge what-can alice --config pgbridge.toml \\
+      --groups cn=orders-readers,ou=groups,dc=example,dc=test";
+
+/// What is printed with `--json` in the place of an answer.
+const NO_ANSWER: &str = "\
+  With exit code 2 an answer that says what is not known; or, when there is none at all:
+  load_error   what is wrong first; beside it \"file\", \"line\", \"column\", \"end_column\", \"hint\", each
+               null where there is none, and how many \"mistakes\" there are";
+
+/// The help of a question, with what `--json` prints: `answer`, and what stands in its place.
+fn with_json(help: &str, answer: &str) -> String {
+    format!("{help}\n\nWhat --json prints:\n  {answer} (see /openapi.json).\n{NO_ANSWER}")
+}
+
 /// What operators and auditors do on the broker's machine: each reads its configuration.
 #[derive(Debug, Subcommand)]
 pub enum OperatorCommand {
@@ -38,20 +88,7 @@ pub enum OperatorCommand {
     /// says. Nobody is proven by this: it answers what would be if the name and the groups were
     /// theirs. It is answered from the files as they are now. A running broker keeps the map before
     /// while they have a mistake: what is in force then is known by asking it, `GET /v1/explain`.
-    #[command(after_help = "Exit codes:
-  0  allowed: by one way in, as one role at least
-  1  denied
-  2  no answer: members are not known, the files have a mistake, or something failed
-
-Examples:
-  pgbridge explain alice --cluster orders --role orders_read --config pgbridge.toml
-  pgbridge explain alice --cluster orders --config pgbridge.toml \\
-      --groups cn=orders-readers,ou=groups,dc=example,dc=test --json
-  pgbridge explain alice --cluster orders --role orders_read --resolve --config pgbridge.toml
-  pgbridge explain carol --duty auditor --config pgbridge.toml
-  pgbridge explain --lease abcdefghijklmnop --config pgbridge.toml
-
-JSON: `{\"explanations\": […]}`, each as `GET /v1/explain` answers it (see /openapi.json).")]
+    #[command(after_help = with_json(EXPLAIN_HELP, EXPLAIN_JSON))]
     Explain(Explain),
     /// List who may act as a role, and by which lines
     ///
@@ -59,28 +96,12 @@ JSON: `{\"explanations\": […]}`, each as `GET /v1/explain` answers it (see /op
     /// in, and those who may act as the role are named; one that does not show all is an error. An
     /// OpenLDAP server shows no more than its size limit, unless `limits` lifts it for the service
     /// account: see the README.
-    #[command(after_help = "Exit codes:
-  0  somebody may
-  1  nobody may
-  2  no answer: members are not known, the files have a mistake, or something failed
-
-Examples:
-  pgbridge who-can orders_write --cluster orders --config pgbridge.toml
-  pgbridge who-can orders_write --cluster orders --config pgbridge.toml --resolve --json
-  pgbridge who-can --duty auditor --config pgbridge.toml")]
+    #[command(after_help = with_json(WHO_CAN_HELP, WHO_CAN_JSON))]
     WhoCan(WhoCan),
     /// List the roles that somebody may act as, and by which lines
     ///
     /// The duties of the broker's own, auditor and operator, are listed with them.
-    #[command(after_help = "Exit codes:
-  0  they may act as a role at least, or have a duty
-  1  they may act as none
-  2  no answer: members are not known, the files have a mistake, or something failed
-
-Examples:
-  pgbridge what-can alice --resolve --config pgbridge.toml
-  pgbridge what-can alice --config pgbridge.toml \\
-      --groups cn=orders-readers,ou=groups,dc=example,dc=test")]
+    #[command(after_help = with_json(WHAT_CAN_HELP, WHAT_CAN_JSON))]
     WhatCan(WhatCan),
     /// Ask a map, compare two, and find what is not meant
     #[command(subcommand)]

@@ -74,6 +74,18 @@ pub struct Members {
     pub members: Vec<Member>,
 }
 
+impl Members {
+    /// A group that is said both to have members and to have none.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&str> {
+        let mut empty = self.members.iter().filter(|member| member.role.is_none());
+        let empty = empty.find(|none| {
+            self.members.iter().any(|other| other.group == none.group && other.role.is_some())
+        });
+        empty.map(|none| none.group.as_str())
+    }
+}
+
 /// A member of a group role, or a group that has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -53,6 +53,15 @@ fn say(difference: &MapDifference) -> io::Result<()> {
     for idle in difference.idle() {
         warn(Shown::new(idle));
     }
+    for misfit in difference.misfits() {
+        warn(Shown::new(format!("the broker would refuse the new map: {misfit}")));
+    }
+    if difference.before() != difference.after() {
+        for map in difference.caseins_users() {
+            let told = "upper and lower case are the same in names that its lines spell out";
+            warn(Shown::new(format!("map {map}: {told} (`caseins_users`)")));
+        }
+    }
     if difference.is_empty() {
         note("nobody gains or loses anything");
         return Ok(());

@@ -13,7 +13,8 @@ use crate::mapping::{Evaluated, IdentMap, QUESTION_BYTES, evaluate, load_error};
 /// The map cannot be read.
 const UNREADABLE: Exit = Exit::Own(2);
 
-/// Answers every question, and says in the end whether all of them were some.
+/// Answers every question, and says in the end whether all of them were some. Where not all could be
+/// read or written, that is not known.
 pub(super) fn run(command: &MapEval) -> Result<Exit, Failure> {
     match files::load(&command.file, command.postgres.unwrap_or_default(), &MapDisk::default()) {
         Ok(map) => {

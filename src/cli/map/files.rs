@@ -1,20 +1,19 @@
 //! What the commands of a map read.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use rustix::fs::{Mode, OFlags};
 
-use crate::cli::closed::{Closed, read_map};
+use crate::cli::closed;
 use crate::cli::failure::Failure;
-use crate::cli::in_one_line;
+use crate::cli::operate::{OperateError, told};
 use crate::cli::terminal::{Shown, warn};
-use crate::config::{self, Diagnostic, MapDisk, MapSettings};
-use crate::mapping::{
-    Dialect, IdentMap, MapFiles, MapMistake, MapRevision, RevisionBeginning, load_error,
-};
+use crate::config::{self, MapDisk, MapSettings};
+use crate::mapping::{Dialect, IdentMap, MapFiles, MapMistake, MapRevision, RevisionBeginning};
 
 /// A map without a line, as it is to diff(1).
 const NOTHING: &str = "/dev/null";
@@ -25,8 +24,8 @@ const IDENTITIES_BYTES_MAX: u64 = 64 << 20;
 /// Why there is nothing to compare or to check.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum MapError {
-    #[error("{0}")]
-    Closed(Shown),
+    #[error("{told}")]
+    Closed { told: Shown, path: Shown, mistakes: Vec<MapMistake> },
     #[error("the map {path} cannot be read (mistakes: {})", .mistakes.len())]
     Map { path: Shown, mistakes: Vec<MapMistake> },
     #[error("there is no file {named}, and the store has no map of the revision {beginning}")]
@@ -41,8 +40,6 @@ pub(in crate::cli) enum MapError {
          --config whose store has it"
     )]
     NeitherFileNorRevision { named: Shown },
-    #[error("the configuration {path} cannot be used")]
-    Config { path: Shown, mistakes: Vec<Diagnostic> },
     #[error("the identities {path} cannot be read: {why}")]
     Identities { path: Shown, why: String },
     #[error("cluster {cluster} cannot be asked: {why}")]
@@ -87,13 +84,34 @@ impl MapFiles for Named<'_> {
 /// # Errors
 /// When it has mistakes; all of them are on standard error by then.
 pub(super) fn map(path: &Path, dialect: Dialect, disk: &MapDisk) -> Result<IdentMap, Failure> {
-    let map = read_map(path, dialect, &Named { path, disk });
-    let map = map.map_err(|(mistakes, closed)| match closed {
-        Some(closed) => MapError::Closed(closed.told()).into(),
-        None => refused(path, mistakes),
-    })?;
+    let map = load(path, dialect, disk).map_err(|mistakes| refused(path, mistakes))?;
+    Ok(at_its_place(map, path))
+}
+
+/// The same of the map that the configuration in `config` names: its key is what names a file that
+/// is closed to this user.
+///
+/// # Errors
+/// As there.
+pub(super) fn map_of(
+    config: &Path,
+    settings: &MapSettings,
+    dialect: Dialect,
+) -> Result<IdentMap, Failure> {
+    let file = settings.file.as_path();
+    let is_closed = |mistake: &MapMistake| mistake.closed.as_deref() == Some(file);
+    match load(file, dialect, &settings.disk) {
+        Ok(map) => Ok(at_its_place(map, file)),
+        Err(mistakes) if mistakes.iter().any(is_closed) => {
+            Err(told(config, vec![settings.closed.clone()]).into())
+        }
+        Err(mistakes) => Err(refused(file, mistakes)),
+    }
+}
+
+fn at_its_place(map: IdentMap, path: &Path) -> IdentMap {
     let directory = path.parent().unwrap_or(Path::new(""));
-    Ok(map.shown_at(|file| directory.join(file).display().to_string()))
+    map.shown_at(|file| directory.join(file).display().to_string())
 }
 
 fn listed(revisions: &[MapRevision]) -> String {
@@ -110,67 +128,47 @@ pub(super) fn refused(path: &Path, mut mistakes: Vec<MapMistake>) -> Failure {
             warn(Shown::new(format!("  hint: {}", mistake.hint)));
         }
     }
-    MapError::Map { path: Shown::new(path.display()), mistakes }.into()
-}
-
-/// What programs read in the place of an answer: what is wrong first, and where.
-pub(super) fn as_json(failure: &Failure) -> String {
-    match failure {
-        Failure::Map(MapError::Map { path, mistakes }) => load_error(&path.to_string(), mistakes),
-        Failure::Map(MapError::Config { path, mistakes }) => of_config(path, mistakes).to_string(),
-        other => json!({
-            "load_error": in_one_line(other), "file": null, "line": null, "column": null,
-            "end_column": null, "hint": null, "mistakes": 1,
-        })
-        .to_string(),
+    let path = Shown::new(path.display());
+    match closed::told(mistakes.iter().filter_map(|mistake| mistake.closed.as_deref())) {
+        Some(told) => MapError::Closed { told, path, mistakes }.into(),
+        None => MapError::Map { path, mistakes }.into(),
     }
-}
-
-fn of_config(path: &Shown, mistakes: &[Diagnostic]) -> Value {
-    let first = mistakes.first();
-    let position = first.and_then(|first| first.position);
-    json!({
-        "load_error": first.map(|first| &first.message),
-        "file": first.map_or(path.to_string(), |first| first.file.clone()),
-        "line": position.map(|position| position.line),
-        "column": position.map(|position| position.column),
-        "end_column": position.map(|position| position.end_column),
-        "hint": first.and_then(|first| first.hint.as_ref()),
-        "mistakes": mistakes.len(),
-    })
 }
 
 /// What the configuration says of maps.
 ///
 /// # Errors
 /// When it cannot be read; why is on standard error by then.
-pub(super) fn settings(path: &Path) -> Result<MapSettings, Failure> {
-    config::map_only(path).map_err(|diagnostics| {
-        if let Some(closed) = Closed::one(path) {
-            return MapError::Closed(closed.told()).into();
-        }
-        for line in diagnostics
-            .iter()
-            .flat_map(|one| one.to_string().lines().map(Shown::new).collect::<Vec<_>>())
-        {
-            warn(line);
-        }
-        MapError::Config { path: Shown::new(path.display()), mistakes: diagnostics }.into()
-    })
+pub(super) fn settings(path: &Path) -> Result<MapSettings, OperateError> {
+    config::map_only(path).map_err(|mistakes| told(path, mistakes))
 }
 
 /// The lines of a file, each an account or a group. Empty lines are none.
 ///
 /// # Errors
-/// When it cannot be read, or is too large.
+/// When it cannot be read, or is too large; when it is a pipe and nobody writes into it.
 pub(super) fn identities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let failed = |why: String| MapError::Identities { path: Shown::new(path.display()), why };
-    let metadata = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-    if metadata.len() > IDENTITIES_BYTES_MAX {
+    let text = read_or_take(path).map_err(|error| failed(error.to_string()))?;
+    if text.len() as u64 > IDENTITIES_BYTES_MAX {
         return Err(failed(format!("it has more than {IDENTITIES_BYTES_MAX} bytes")).into());
     }
-    let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
     let lines = text.split(|byte| *byte == b'\n');
     let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// The bytes of a file, or of a pipe into which somebody writes; as far as one byte too many.
+fn read_or_take(path: &Path) -> io::Result<Vec<u8>> {
+    // Opened without waiting for who would write into it, and then read with waiting for what they do.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    let is_pipe = file.metadata()?.file_type().is_fifo();
+    let mut bytes = Vec::new();
+    file.take(IDENTITIES_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if is_pipe && bytes.is_empty() {
+        return Err(io::Error::other("nobody writes into this pipe"));
+    }
+    Ok(bytes)
 }

@@ -25,12 +25,14 @@ pub(super) async fn run(command: &MapLint) -> Result<Exit, Failure> {
     let settings = command.config.as_deref().map(files::settings).transpose()?;
     let of_config = settings.as_ref().map(|settings| settings.dialect);
     let dialect = command.postgres.or(of_config).unwrap_or_default();
-    let file =
-        command.file.as_deref().or(settings.as_ref().map(|settings| settings.file.as_path()));
-    // The arguments name one of the two.
-    let file = file.unwrap_or(Path::new(""));
-    let disk = settings.as_ref().map(|settings| settings.disk.clone()).unwrap_or_default();
-    let map = files::map(file, dialect, &disk)?;
+    let map = match (&command.file, &command.config, &settings) {
+        (None, Some(config), Some(settings)) => files::map_of(config, settings, dialect)?,
+        (file, _, settings) => {
+            let disk = settings.as_ref().map(|settings| settings.disk.clone()).unwrap_or_default();
+            // The arguments name one of the two.
+            files::map(file.as_deref().unwrap_or(Path::new("")), dialect, &disk)?
+        }
+    };
     let clusters = match (&command.config, &settings) {
         (Some(config), Some(settings)) if command.clusters => {
             ask_clusters(config, settings, &map).await?

@@ -7,31 +7,15 @@ mod lint;
 
 use super::args::MapCommand;
 use super::exit::Exit;
-use super::failure::Failure;
-use super::{in_one_line, terminal};
+use super::unanswered::settled;
 
-/// Does what was asked of a map.
-pub(super) async fn run(command: MapCommand) -> Result<Exit, Failure> {
+/// Does what was asked of a map. 1 is an answer of these commands, so what could not be answered is
+/// another code.
+pub(super) async fn run(command: MapCommand) -> Exit {
     match command {
-        MapCommand::Eval(command) => eval::run(&command),
+        MapCommand::Eval(command) => settled(eval::run(&command), false),
         MapCommand::Diff(command) => settled(diff::run(&command).await, command.json),
         MapCommand::Lint(command) => settled(lint::run(&command).await, command.json),
-    }
-}
-
-/// 1 is an answer of these commands, so what could not be answered is another code. Where JSON was
-/// asked for, that is JSON too.
-fn settled(outcome: Result<Exit, Failure>, wants_json: bool) -> Result<Exit, Failure> {
-    match outcome {
-        Err(failure) if !failure.is_closed_pipe() => {
-            terminal::warn(in_one_line(&failure));
-            if wants_json && !matches!(failure, Failure::Output(_)) {
-                // Who does not read it is told by the exit code.
-                let _ = terminal::answer(&terminal::safe_json(&files::as_json(&failure)));
-            }
-            Ok(Exit::Own(2))
-        }
-        outcome => outcome,
     }
 }
 

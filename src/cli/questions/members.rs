@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::QuestionError;
 use super::source::Source;
 use crate::cli::args::Members;
 use crate::cli::in_one_line;
@@ -24,18 +25,24 @@ pub(super) struct Clusters {
 impl Clusters {
     /// What is known of the memberships. The clusters `to_ask`, on which the answer turns, are asked
     /// when nothing was said of any.
+    ///
+    /// # Errors
+    /// When what was said contradicts itself.
     pub(super) async fn ask(
         source: &Source,
         said: &Members,
         to_ask: BTreeSet<ClusterName>,
-    ) -> Self {
+    ) -> Result<Self, QuestionError> {
+        if let Some(group) = said.contradiction() {
+            return Err(QuestionError::Contradiction { group: Shown::new(group).to_string() });
+        }
         let mut clusters = Self { known: BTreeMap::new(), otherwise: KnownMembers::nothing() };
         if !said.members.is_empty() {
             clusters.otherwise = as_said(said);
-            return clusters;
+            return Ok(clusters);
         }
         if to_ask.is_empty() {
-            return clusters;
+            return Ok(clusters);
         }
         let config = match source.config() {
             Ok(config) => config,
@@ -44,7 +51,7 @@ impl Clusters {
                     "no cluster can be asked who is a member of what, see `--member`: {}",
                     in_one_line(&unusable)
                 ));
-                return clusters;
+                return Ok(clusters);
             }
         };
         let Config { clusters: entries, broker, .. } = config;
@@ -71,7 +78,7 @@ impl Clusters {
                 )),
             }
         }
-        clusters
+        Ok(clusters)
     }
 
     /// What is known of `cluster`.

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::closed::Closed;
 use crate::cli::operate::{OperateError, configuration, told};
 use crate::cli::terminal::warn;
 use crate::config::{self, Config, Diagnostic};
@@ -29,23 +28,7 @@ impl Source {
     pub(super) fn read(path: PathBuf) -> Result<Self, OperateError> {
         match config::policy_only(&path) {
             Ok(policy) => Ok(Self { path, policy }),
-            Err(diagnostics) => {
-                if let Some(closed) = Closed::of_config(&path) {
-                    return Err(OperateError::Closed {
-                        told: closed.told(),
-                        instead: ASK_THE_BROKER,
-                    });
-                }
-                let error = told(&path, &diagnostics);
-                if is_of_the_map(&path, &diagnostics) {
-                    warn(
-                        "a broker that runs keeps the map that it had in force before these \
-                         mistakes; which one that is cannot be known here, so ask the broker: \
-                         `GET /v1/explain`, `/v1/who-can` and `/v1/what-can`",
-                    );
-                }
-                Err(error)
-            }
+            Err(diagnostics) => Err(unusable(&path, diagnostics)),
         }
     }
 
@@ -60,6 +43,26 @@ impl Source {
     /// When it has a mistake; all of them are on standard error by then.
     pub(super) fn config(&self) -> Result<Config, OperateError> {
         configuration(&self.path)
+    }
+}
+
+/// Tells what is wrong, and what an auditor can do about it.
+fn unusable(path: &Path, diagnostics: Vec<Diagnostic>) -> OperateError {
+    let is_of_the_map = is_of_the_map(path, &diagnostics);
+    match told(path, diagnostics) {
+        OperateError::Closed { told, path, mistakes, .. } => {
+            OperateError::Closed { told, instead: ASK_THE_BROKER, path, mistakes }
+        }
+        error => {
+            if is_of_the_map {
+                warn(
+                    "a broker that runs keeps the map that it had in force before these mistakes; \
+                     which one that is cannot be known here, so ask the broker: \
+                     `GET /v1/explain`, `/v1/who-can` and `/v1/what-can`",
+                );
+            }
+            error
+        }
     }
 }
 

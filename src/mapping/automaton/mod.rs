@@ -22,8 +22,11 @@ use super::bytes::ByteSet;
 
 /// How often the same places are come by in other ways, for more words.
 const VISITS: u8 = 6;
-/// Longest word that is looked for.
+/// Longest word that is looked for where nobody says how long names are.
 const WORD_BYTES: usize = 256;
+
+/// Bytes of a name that is made up without a walk.
+const GUESS_BYTES: usize = 256;
 
 /// What stands for a [`Part::Mark`] in a word: no name holds it.
 const MARK: u8 = 0;
@@ -76,6 +79,29 @@ impl Part {
         Self::bytes(text.as_bytes())
     }
 
+    /// What matches, if its places hold: the first of each choice, as often as needs be. Most often
+    /// that is a word, and costs next to nothing.
+    pub(crate) fn simplest(&self) -> Option<Vec<u8>> {
+        let name = match self {
+            Self::Byte(set) => {
+                let mut bytes = (b'a'..=b'z').chain(b'0'..=b'9').chain(1..=u8::MAX);
+                vec![bytes.find(|byte| set.has(*byte))?]
+            }
+            Self::Row(parts) => {
+                let parts: Option<Vec<_>> = parts.iter().map(Self::simplest).collect();
+                parts?.concat()
+            }
+            Self::Branches(parts) => parts.iter().find_map(Self::simplest)?,
+            Self::Repeat { min: 0, .. } | Self::Begin | Self::End | Self::Mark => Vec::new(),
+            Self::Repeat { part, min, .. } => {
+                let times = usize::try_from(*min).ok()?;
+                let once = part.simplest()?;
+                (once.len().checked_mul(times)? <= GUESS_BYTES).then(|| once.repeat(times))?
+            }
+        };
+        (name.len() <= GUESS_BYTES).then_some(name)
+    }
+
     /// The same without its marks.
     pub(crate) fn unmarked(&self) -> Self {
         let of_each = |parts: &[Self]| parts.iter().map(Self::unmarked).collect();
@@ -116,30 +142,31 @@ pub(crate) fn words(
     wanted: usize,
     effort: &Effort<'_>,
 ) -> Words {
-    // Following each set of places once finds a word if there is one. Only when more are wanted
-    // is it worth to come by the same places in other ways.
-    match visited(within, without, wanted, 1, effort) {
-        Words::Some(few) if few.len() < wanted => {
-            match visited(within, without, wanted, VISITS, effort) {
-                Words::Some(more) => Words::Some(more),
-                Words::None | Words::NotFound => Words::Some(few),
-            }
-        }
-        found => found,
-    }
+    words_up_to(None, within, without, wanted, effort)
 }
 
-/// The same with each set of places followed at most `visits` times.
-fn visited(
+/// The same where no name has more than `longest` bytes.
+pub(crate) fn words_up_to(
+    longest: Option<usize>,
     within: &[&Language],
     without: &[&Language],
     wanted: usize,
-    visits: u8,
     effort: &Effort<'_>,
 ) -> Words {
-    let portion = effort.of_a_walk();
-    let walk = Walk::new(within, without, &portion);
-    walk.map_or(Words::NotFound, |walk| walk.words(wanted, visits))
+    let visited = |visits| {
+        let portion = effort.of_a_walk();
+        let walk = Walk::new(within, without, &portion);
+        walk.map_or(Words::NotFound, |walk| walk.words(longest, wanted, visits))
+    };
+    // Following each set of places once finds a word if there is one. Only when more are wanted
+    // is it worth to come by the same places in other ways.
+    match visited(1) {
+        Words::Some(few) if few.len() < wanted => match visited(VISITS) {
+            Words::Some(more) => Words::Some(more),
+            Words::None | Words::NotFound => Words::Some(few),
+        },
+        found => found,
+    }
 }
 
 #[cfg(test)]

@@ -39,8 +39,9 @@ impl Places {
 }
 
 impl<'a> Walk<'a> {
-    /// Words, with each set of places followed at most `visits` times.
-    pub fn words(&self, wanted: usize, visits: u8) -> Words {
+    /// Words, with each set of places followed at most `visits` times. There are none of more than
+    /// `longest` bytes; where that is not given, long ones are not looked for.
+    pub fn words(&self, longest: Option<usize>, wanted: usize, visits: u8) -> Words {
         let begin = self.begin();
         let mut found = Vec::new();
         let mut seen = HashMap::from([(begin.clone(), 1_u8)]);
@@ -68,8 +69,8 @@ impl<'a> Walk<'a> {
                 if *seen >= visits {
                     continue;
                 }
-                if length >= WORD_BYTES {
-                    is_whole = false;
+                if length + 1 >= longest.unwrap_or(WORD_BYTES) {
+                    is_whole &= longest.is_some();
                     continue;
                 }
                 *seen += 1;

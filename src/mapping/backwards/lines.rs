@@ -69,8 +69,12 @@ impl<'m> RoleLines<'m> {
             RoleAlone::Yes => Gives::Role,
             RoleAlone::WithCapture(capture) => Gives::ByCapture(capture),
             RoleAlone::No => match rule.database_user() {
-                DatabaseUserView::MemberOf(group) if !self.members.tells(group) => {
-                    Gives::IfMemberOf(readable(group))
+                DatabaseUserView::MemberOf(group) => {
+                    match self.members.has_member(self.asked.role, group) {
+                        Some(true) => Gives::Role,
+                        Some(false) => Gives::Nothing,
+                        None => Gives::IfMemberOf(readable(group)),
+                    }
                 }
                 _ => Gives::Nothing,
             },

@@ -6,10 +6,11 @@
 
 use super::answer::{LinePlace, WhyNever};
 use super::lines::RoleLines;
-use crate::mapping::automaton::{Effort, Language, Part, Words, words};
+use crate::mapping::automaton::{Effort, Language, Part, Words};
 use crate::mapping::bytes::ByteSet;
 use crate::mapping::line::{Giving, Line, spelled};
-use crate::mapping::scan::Said;
+use crate::mapping::possible::{Names, can_be};
+use crate::mapping::scan::{Of, Said};
 use crate::mapping::{Case, Dialect, RuleView};
 
 /// Names that are tried for one line.
@@ -20,8 +21,6 @@ const FEW_NAMES: usize = 200;
 const COVERS: usize = 100;
 /// Steps that it takes to ask a line about a name.
 const ASKING: usize = 4;
-/// Bytes of a name that is made up.
-const GUESS_BYTES: usize = 256;
 
 /// Who comes by a line to the role.
 pub(super) enum Reach {
@@ -40,6 +39,10 @@ pub(super) enum Reach {
 /// What is known of the lines of one map so far, to say who comes by the next.
 pub(super) struct Reaches<'s> {
     lines: &'s RoleLines<'s>,
+    /// Whose names they are about.
+    of: Of,
+    /// All of those.
+    names: Option<&'static Names>,
     dialect: Dialect,
     effort: &'s Effort<'s>,
     /// Those that end the scan for each whom they match.
@@ -59,8 +62,13 @@ enum Fate {
 }
 
 impl<'s> Reaches<'s> {
-    pub(super) fn of(lines: &'s RoleLines<'s>, dialect: Dialect, effort: &'s Effort<'s>) -> Self {
-        Self { lines, dialect, effort, failing: Vec::new(), may_fail: false }
+    pub(super) fn of(
+        (lines, of): (&'s RoleLines<'s>, Of),
+        dialect: Dialect,
+        effort: &'s Effort<'s>,
+    ) -> Self {
+        let names = Names::of(of);
+        Self { lines, of, names, dialect, effort, failing: Vec::new(), may_fail: false }
     }
 
     /// Takes note of a line that may end the scan, before the ones that come after it.
@@ -89,7 +97,7 @@ impl<'s> Reaches<'s> {
         if guess(&line, capture).is_some_and(|name| self.comes(index, &name)) {
             return Reach::Somebody;
         }
-        let Some(own) = line.language() else { return Reach::Unknown };
+        let Some(own) = line.language() else { return self.by_look_around(index, &line, capture) };
         let given = match line.names_given(self.lines.case(), self.lines.role()) {
             Giving::Nobody => return self.of_other_roles(own),
             Giving::These(names) => Some(names),
@@ -100,6 +108,39 @@ impl<'s> Reaches<'s> {
             Reach::NoName if given.is_some() => self.of_other_roles(own),
             reach => reach,
         }
+    }
+
+    /// The same of a line with look-around. All names that it matches are among those that it would
+    /// without; of these some are tried that are likely to be seen.
+    fn by_look_around(&self, index: usize, line: &Line<'s>, capture: Option<&[u8]>) -> Reach {
+        let language = |part: &Part| Language::within(part, self.effort);
+        let Some(loose) = line.facts().and_then(|facts| language(&facts.loose)) else {
+            return Reach::Unknown;
+        };
+        if self.words(&[&loose], &[], 1) == Words::None {
+            return Reach::NoName;
+        }
+        let captured = capture.and_then(|capture| language(&Part::bytes(capture).anywhere()));
+        let names: Vec<&Language> = [&loose].into_iter().chain(&captured).collect();
+        if self.words(&names, &[], 1) == Words::None {
+            return Reach::OtherRoles;
+        }
+        let looks = line.facts().map(|facts| facts.looks.as_slice()).unwrap_or_default();
+        let (seen, unseen): (Vec<_>, Vec<_>) = looks.iter().partition(|look| look.wanted);
+        let [seen, unseen] = [seen, unseen]
+            .map(|looks| looks.iter().filter_map(|look| language(&look.names)).collect::<Vec<_>>());
+        let word = language(&word_by_word());
+        let likely: Vec<&Language> = names.iter().copied().chain(&seen).chain(&word).collect();
+        let unlikely: Vec<&Language> = self.failing().into_iter().chain(&unseen).collect();
+        for (within, without) in [(&likely, &unlikely), (&names, &self.failing())] {
+            match self.words(within, without, TRIED) {
+                Words::Some(names) if names.iter().any(|name| self.comes(index, name)) => {
+                    return Reach::Somebody;
+                }
+                _ => {}
+            }
+        }
+        Reach::Unknown
     }
 
     /// Who comes by the line at `index`, which spells a name out of which case does not count: lines
@@ -114,19 +155,25 @@ impl<'s> Reaches<'s> {
     /// The line that ends the scan for everybody who comes as far as behind the last, or the last of
     /// several; nothing when somebody may come by them all.
     pub(super) fn end_of_all(&self) -> Option<(LinePlace, WhyNever)> {
-        let any = Part::Repeat { part: Box::new(Part::Byte(ByteSet::ALL)), min: 1, max: None };
-        let everybody = Language::within(&any, self.effort).filter(|_| !self.failing.is_empty())?;
-        let is_all = words(&[&everybody], &self.failing(), 1, self.effort) == Words::None;
-        match self.by_none(self.lines.rules.len(), &[&everybody]) {
-            Reach::Decided(line, which) if is_all => Some((line, which)),
+        if self.failing.is_empty() || self.words(&[], &self.failing(), 1) != Words::None {
+            return None;
+        }
+        match self.by_none(self.lines.rules.len(), &[]) {
+            Reach::Decided(line, which) => Some((line, which)),
             _ => None,
         }
     }
 
     /// Why nobody comes by a line that gives none of the `names` whom it is about the role.
     fn of_other_roles(&self, names: &Language) -> Reach {
-        let is_empty = words(&[names], &[], 1, self.effort) == Words::None;
+        let is_empty = self.words(&[names], &[], 1) == Words::None;
         if is_empty { Reach::NoName } else { Reach::OtherRoles }
+    }
+
+    /// Names that somebody can have, in each of `within` and in none of `without`.
+    fn words(&self, within: &[&Language], without: &[&Language], wanted: usize) -> Words {
+        let words = |names: &Names| names.words(within, without, wanted, self.effort);
+        self.names.map_or(Words::NotFound, words)
     }
 
     /// The names for whom lines end the scan.
@@ -145,12 +192,12 @@ impl<'s> Reaches<'s> {
         let failing = self.failing();
         let comes = |names: &[Vec<u8>]| names.iter().any(|name| self.comes(index, name));
         // Most often the first is good enough.
-        match words(within, &failing, 1, self.effort) {
+        match self.words(within, &failing, 1) {
             Words::None => return self.by_none(index, within),
             Words::Some(names) if comes(&names) => return Reach::Somebody,
             Words::Some(_) | Words::NotFound => {}
         }
-        match words(within, &failing, TRIED, self.effort) {
+        match self.words(within, &failing, TRIED) {
             Words::Some(names) if comes(&names) => return Reach::Somebody,
             _ => {}
         }
@@ -163,7 +210,7 @@ impl<'s> Reaches<'s> {
 
     /// Why nobody comes by a line that is about the names in each of `within`.
     fn by_none(&self, index: usize, within: &[&Language]) -> Reach {
-        match words(within, &[], TRIED, self.effort) {
+        match self.words(within, &[], TRIED) {
             Words::None => Reach::NoName,
             Words::Some(names) => self.of_none(index, &names),
             Words::NotFound => Reach::Unknown,
@@ -173,8 +220,9 @@ impl<'s> Reaches<'s> {
     /// The same of some names, if they could be asked. That an earlier line denies counts more than
     /// that one lets in.
     fn of_none(&self, index: usize, names: &[Vec<u8>]) -> Reach {
-        let mut found = Reach::OtherRoles;
-        for name in names {
+        let names = || names.iter().filter(|name| self.can_be(name));
+        let mut found = if names().next().is_none() { Reach::Unknown } else { Reach::OtherRoles };
+        for name in names() {
             if let Fate::Decided(line, which) = self.fate(index, name) {
                 found = Reach::Decided(line, which);
                 if which == WhyNever::EndsTheScan {
@@ -183,6 +231,11 @@ impl<'s> Reaches<'s> {
             }
         }
         if self.effort.is_spent() { Reach::Unknown } else { found }
+    }
+
+    /// Whether somebody can have the name.
+    fn can_be(&self, name: &[u8]) -> bool {
+        can_be(self.of, name)
     }
 
     /// Whether the line is about the name, and may give it the role.
@@ -194,7 +247,8 @@ impl<'s> Reaches<'s> {
     /// Whether the name comes to the role by the line at `index`, or would if one before it had not
     /// let it in.
     fn comes(&self, index: usize, name: &[u8]) -> bool {
-        self.lines.rules.get(index).is_some_and(|rule| self.gives(*rule, name))
+        self.can_be(name)
+            && self.lines.rules.get(index).is_some_and(|rule| self.gives(*rule, name))
             && match self.fate(index, name) {
                 Fate::LetIn | Fate::Decided(_, WhyNever::LetsIn) => true,
                 Fate::Decided(..) | Fate::PassedBy => false,
@@ -223,37 +277,23 @@ impl<'s> Reaches<'s> {
     }
 }
 
+/// All names; but walking through them, what a word is made of is tried apart from all else, for
+/// places where one begins or ends.
+fn word_by_word() -> Part {
+    let word = ByteSet::of(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let part = Part::Branches(vec![Part::Byte(word), Part::Byte(word.complement())]);
+    Part::Repeat { part: Box::new(part), min: 0, max: None }
+}
+
 /// A name that the line most likely matches so that `\1` is `capture`; it is still to be asked.
 fn guess(line: &Line<'_>, capture: Option<&[u8]>) -> Option<Vec<u8>> {
     let facts = line.facts()?;
     let name = match capture {
         Some(capture) => {
             let marked = facts.marked.as_ref().or(facts.whole.as_ref())?;
-            simplest(&marked.with_marked(&Part::bytes(capture)))
+            marked.with_marked(&Part::bytes(capture)).simplest()
         }
-        None => simplest(facts.names.as_ref()?),
+        None => facts.names.as_ref()?.simplest(),
     };
     name.filter(|name| !name.is_empty())
-}
-
-/// What matches a part, if its places hold: the first of each choice, as often as needs be.
-fn simplest(part: &Part) -> Option<Vec<u8>> {
-    let name = match part {
-        Part::Byte(set) => {
-            let mut bytes = (b'a'..=b'z').chain(b'0'..=b'9').chain(1..=u8::MAX);
-            vec![bytes.find(|byte| set.has(*byte))?]
-        }
-        Part::Row(parts) => {
-            let parts: Option<Vec<_>> = parts.iter().map(simplest).collect();
-            parts?.concat()
-        }
-        Part::Branches(parts) => parts.iter().find_map(simplest)?,
-        Part::Repeat { min: 0, .. } | Part::Begin | Part::End | Part::Mark => Vec::new(),
-        Part::Repeat { part, min, .. } => {
-            let times = usize::try_from(*min).ok()?;
-            let once = simplest(part)?;
-            (once.len().checked_mul(times)? <= GUESS_BYTES).then(|| once.repeat(times))?
-        }
-    };
-    (name.len() <= GUESS_BYTES).then_some(name)
 }

@@ -9,6 +9,7 @@ use super::lines::{Gives, RoleLines};
 use super::reach::{Reach, Reaches};
 use crate::mapping::automaton::Effort;
 use crate::mapping::explain::LISTED_MAX;
+use crate::mapping::possible::can_be;
 use crate::mapping::scan::{MapLine, Of, Said, readable};
 use crate::mapping::{Case, Dialect, RuleView, SystemUserView};
 use crate::names::{MapName, WayName};
@@ -53,7 +54,7 @@ impl Survey<'_> {
     pub(super) fn write(&self, answer: &mut WhoCan, ending: &mut Ending) {
         // Those that decide for all whom they are about, by their regular expression.
         let mut deciding: HashMap<Vec<u8>, RuleView<'_>> = HashMap::new();
-        let mut reaches = Reaches::of(self.lines, self.dialect, self.effort);
+        let mut reaches = Reaches::of((self.lines, self.of), self.dialect, self.effort);
         for (index, rule) in self.lines.rules.iter().copied().enumerate() {
             if self.effort.is_called_off() {
                 return;
@@ -94,7 +95,7 @@ impl Survey<'_> {
         (reaches, ending): (&Reaches<'_>, &Ending),
         answer: &mut WhoCan,
     ) {
-        if name.is_empty() {
+        if !can_be(self.of, name) {
             return self.write_never(rule, None, WhyNever::AboutNobody, answer);
         }
         let is_one_name = self.lines.case() == Case::Sensitive;

@@ -37,17 +37,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::Effort;
 use super::line::{Grant, Line, compared};
 use super::{Case, IdentMap, MapRevision, MapUse, MapUses, RuleRef, SystemUserView};
-use crate::names::{ACCOUNT_BYTES, MapName};
+use crate::names::{ACCOUNT_BYTES, GROUP_BYTES, MapName};
 
 use idle::idle;
 pub use idle::{IdleLine, WhyIdle};
 use roles::Gain;
 use side::{Pair, Side};
 use spellings::Spellings;
-
-/// Longest name of a group, in bytes, of which it matters whether it is too much work for a pattern.
-/// Directories keep longer ones, and hardly anybody makes any. Of an account it is [`ACCOUNT_BYTES`].
-const GROUP_BYTES: usize = 1024;
 
 /// What is known beside the two files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,9 +60,13 @@ pub struct DiffContext<'a> {
 pub struct MapDifference {
     old: MapRevision,
     new: MapRevision,
+    /// The maps in which the case of letters is left out.
+    caseins_users: BTreeSet<MapName>,
     changes: Vec<MapChange>,
     idle: Vec<IdleLine>,
     not_compared: Vec<NotCompared>,
+    /// Why the broker would not take the new map; nothing where its configuration is not known.
+    misfits: Option<Vec<String>>,
 }
 
 /// What of a map was not compared, because that would have taken too long.
@@ -167,7 +167,8 @@ pub fn diff(
     diff_of_names(None, old, new, context, effort)
 }
 
-/// The same for names of at most `longest` bytes, or of those by which people log in.
+/// The same for names of at most `longest` bytes, or as long as those can be of which the map is
+/// asked: where nobody says what it is used for, those of groups, the longer ones.
 fn diff_of_names(
     longest: Option<usize>,
     old: &IdentMap,
@@ -187,7 +188,7 @@ fn diff_of_names(
         };
         for case in cases {
             let of_map = used.and_then(|(_, used)| used);
-            let asks_groups = of_map.is_some_and(MapUse::asks_groups);
+            let asks_groups = of_map.is_none_or(MapUse::asks_groups);
             let longest = longest.unwrap_or(if asks_groups { GROUP_BYTES } else { ACCOUNT_BYTES });
             let side = |of| Side::of(of, map, *case, longest, effort);
             compared.push(Compared {
@@ -205,8 +206,11 @@ fn diff_of_names(
     changes.dedup();
     not_compared.dedup_by(|next, before| next.map == before.map && before.takes_in(next));
     let idle = context.uses.map(|uses| idle(old, new, uses, effort)).unwrap_or_default();
+    let misfits = context.uses.map(|uses| uses.misfits(new));
+    let caseins = compared.iter().filter(|one| one.pair.new.case == Case::Insensitive);
+    let caseins_users = caseins.map(|one| one.map.clone()).collect();
     let (old, new) = (old.revision().clone(), new.revision().clone());
-    MapDifference { old, new, changes, idle, not_compared }
+    MapDifference { old, new, caseins_users, changes, idle, not_compared, misfits }
 }
 
 /// What changes in all maps, and what was not compared. Where the effort does not last, that is so
@@ -487,6 +491,19 @@ impl MapDifference {
     #[must_use]
     pub fn idle(&self) -> &[IdleLine] {
         &self.idle
+    }
+
+    /// The maps in which the case of letters does not count in names that are spelled out, as the
+    /// configuration says it (`caseins_users`), sorted.
+    pub fn caseins_users(&self) -> impl Iterator<Item = &MapName> {
+        self.caseins_users.iter()
+    }
+
+    /// Why the broker would refuse the new map at a reload, although it has no mistake, and go on with
+    /// the one before; empty also where its configuration is not known.
+    #[must_use]
+    pub fn misfits(&self) -> &[String] {
+        self.misfits.as_deref().unwrap_or_default()
     }
 
     /// What was not compared, by map.

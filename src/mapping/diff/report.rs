@@ -67,6 +67,8 @@ impl MapDifference {
             "new": self.new,
             "same": self.is_empty(),
             "whole": self.is_whole(),
+            "caseins_users": self.caseins_users,
+            "would_be_refused": self.misfits,
             "changes": changes,
             "not_compared": self.not_compared.iter().map(left_to_json).collect::<Vec<_>>(),
             "idle": idle,

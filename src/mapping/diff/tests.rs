@@ -282,9 +282,12 @@ fn what_everyday_edits_do_is_certain() {
     check_signs(&many, "m /^n[0-5][0-9][0-9]$ r\n", "+");
 }
 
+/// The signs of what changes for accounts, whose names are shorter than those of groups.
 #[track_caller]
 fn check_signs(old: &str, new: &str, expected: &str) {
-    let found = compare(old, new, &DiffContext::default());
+    let (one, other) = (parse("old", old), parse("new", new));
+    let (context, effort) = (DiffContext::default(), Effort::default());
+    let found = diff_of_names(Some(ACCOUNT_BYTES), &one, &other, &context, &effort);
     let mut signs: Vec<char> =
         found.lines(100).iter().filter_map(|line| line.chars().next()).collect();
     signs.sort_unstable();
@@ -399,6 +402,50 @@ fn a_line_that_gives_up_on_a_long_name_does_not_give_what_another_gives() {
         "m /^[ac]{200}(b)$ r_\\1\n",
         &["- whoever matches /^[ac]*(b)$ may no longer act as r_\\1 (old:1), for example b as r_b"],
     );
+}
+
+/// One that a name of a group can be too much for, and that of no account.
+const LONG_GROUPS: &str = "/^[ac]*[ac]*(b)$";
+
+#[test]
+fn names_of_groups_are_compared_as_long_as_they_can_be_and_so_are_those_of_who_knows_what() {
+    let long = "a".repeat(1023) + "b";
+    let before = format!("m {LONG_GROUPS} r_\\1\nm /^a.*$ a\n");
+    let after = "m /^a.*$ a\n";
+    let decides = |text: &str, name: &str| {
+        let map = parse("map", text);
+        let members = Memberships::none();
+        let oracle = Oracle { maps: [&map; 2], case: Case::Sensitive, members, known: None };
+        oracle.allows(&map, name.as_bytes(), "a")
+    };
+    assert_eq!([decides(&before, &long), decides(after, &long)], [false, true]);
+    assert!(decides(&before, &long[1024 - 256..]), "it is too much for accounts too");
+    let gains = "? whoever matches /^a.*$ may perhaps now act as a (new:1); the patterns could not be \
+                 compared, and no example was found";
+    let (of_groups, of_people) = (uses(&groups()), uses(&people()));
+    let configured = |uses| DiffContext { uses: Some(uses), ..DiffContext::default() };
+    check_with(&before, after, &configured(&of_groups), &[gains]);
+    check_with(&before, after, &configured(&of_people), &[]);
+    let found = compare(&before, after, &DiffContext::default()).lines(10);
+    assert!(found.iter().any(|line| line.replacen(" m: ", " ", 1) == gains), "{found:#?}");
+}
+
+#[test]
+fn programs_are_told_where_case_is_left_out_and_that_the_broker_would_not_take_the_map() {
+    let of_people = uses(&Maps { case: Case::Insensitive, ..people() });
+    let context = DiffContext { uses: Some(&of_people), ..DiffContext::default() };
+    let json = |new: &str, context: &DiffContext<'_>| compare("m x a\n", new, context).to_json();
+    let told = json("m X a\n", &context);
+    assert_eq!(told["caseins_users"], serde_json::json!(["m"]));
+    assert_eq!((&told["same"], &told["would_be_refused"]), (&true.into(), &serde_json::json!([])));
+    let of_people = uses(&people());
+    let strict = DiffContext { uses: Some(&of_people), ..DiffContext::default() };
+    assert_eq!(json("m X a\n", &strict)["caseins_users"], serde_json::json!([]));
+    let refused =
+        serde_json::json!(["the way in `corp` uses map `m`, which has no line in the file"]);
+    assert_eq!(json("", &strict)["would_be_refused"], refused);
+    // Nobody knows who would take it.
+    assert!(json("", &DiffContext::default())["would_be_refused"].is_null());
 }
 
 #[test]

@@ -280,6 +280,31 @@ fn all_roles_together_list_no_more_lines_than_one() {
 /// As many groups as a login may bring, and as many lines as people write: what would take minutes
 /// line by line.
 #[test]
+fn a_keyword_that_is_none_is_told_to_be_the_name_of_a_role() {
+    let near = |file: &str, dialect: &str, members: Memberships| -> Vec<String> {
+        let (person, cluster, role) = (person("alice", &[]), cluster(), role("r"));
+        let members = &KnownMembers::all(members);
+        let inquiry =
+            Inquiry { person: &person, cluster: &cluster, role: &role, members, address: None };
+        let mut policy = policy("", Case::Sensitive);
+        policy.map = IdentMap::parse(dialect.parse().unwrap(), "f", file.as_bytes()).unwrap();
+        let answer = policy.explain(&inquiry, &Effort::default()).unwrap();
+        answer.near.into_iter().map(|miss| format!("{:?}: {}", miss.differs, miss.detail)).collect()
+    };
+    let member = || Memberships::of_edges(["r"], [("r", "g1")]);
+    let quoted = "in quotes that is the name of a role, and no keyword";
+    let told = |gives: &str, why: &str| vec![format!("RoleKeyword: it gives `{gives}`: {why}")];
+    assert_eq!(near("p alice \"all\"\n", "16", member()), told("all", quoted));
+    assert_eq!(near("p alice \"+g1\"\n", "16", member()), told("+g1", quoted));
+    assert_eq!(near("p alice \"+r\"\n", "16", Memberships::none()), told("+r", quoted));
+    let old = "only PostgreSQL 16 and newer take that for more than the name of a role";
+    assert_eq!(near("p alice all\n", "15", member()), told("all", old));
+    // Without the quotes it would give nothing either.
+    assert_eq!(near("p alice \"+g2\"\np alice \"+\"\n", "16", member()), [""; 0]);
+    assert_eq!(near("p alice all\n", "16", member()), [""; 0]);
+}
+
+#[test]
 fn near_misses_are_found_without_asking_every_line_of_every_group() {
     let lines = (0..2000).map(|number| format!("g CN=Team{number} r\ng /^x{number}-(.*)$ r\\1\n"));
     let file = lines.collect::<String>();
@@ -404,6 +429,7 @@ fn a_group_of_which_nobody_can_be_a_member_is_no_question_to_the_cluster() {
     };
     assert_eq!(verdict("p alice +\n"), Verdict::Denied);
     assert_eq!(verdict("p alice +g1\n"), Verdict::Unknown);
+    assert_eq!(verdict("p alice +r\n"), Verdict::Allowed);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::mistake::{Flaw, Mistakes};
 use super::read::{Field, Fields, Word};
 use super::text::{Found, MapFiles, MapText, directory_path};
 use super::tokens::Tokens;
-use super::unopened::{Entry, Named, Why, told};
+use super::unopened::{Entry, Named, Why, flaw};
 
 /// Most bytes of all files together, each counted as often as it is read: some 100,000 lines.
 pub(super) const TEXT_BYTES: usize = 8 << 20;
@@ -33,6 +33,14 @@ const PATH_BYTES: usize = 1024;
 /// the order in which PostgreSQL reads them.
 pub(super) type TakesLines<'a> = dyn FnMut(Fields, &mut Mistakes) -> Result<(), Trouble> + 'a;
 
+/// All that was read.
+pub(super) struct Expanded {
+    pub text: MapText,
+    /// File and line of each directive that names more than one file, of which PostgreSQL includes the
+    /// first alone.
+    pub half_included: Vec<(Arc<str>, u32)>,
+}
+
 /// Why reading does not go on; it is noted.
 pub(super) enum Trouble {
     /// This line is broken.
@@ -50,7 +58,7 @@ pub(super) fn expand<'a>(
     main: &'a Path,
     files: &'a dyn MapFiles,
     taker: &'a mut TakesLines<'a>,
-) -> Result<MapText, Mistakes> {
+) -> Result<Expanded, Mistakes> {
     // What ends in `.` or `..` has no name of its own, and is no file.
     let last = main.components().next_back().map(Component::as_os_str);
     let name = last.unwrap_or_default().to_string_lossy().into_owned();
@@ -61,6 +69,7 @@ pub(super) fn expand<'a>(
         text: MapText::of(&name),
         openings: 0,
         bytes: 0,
+        half_included: Vec::new(),
         mistakes: Mistakes::default(),
         taker,
     };
@@ -72,7 +81,9 @@ pub(super) fn expand<'a>(
         Err(trouble) => Err(trouble),
     };
     match whole {
-        Ok(()) if expander.mistakes.is_empty() => Ok(expander.text),
+        Ok(()) if expander.mistakes.is_empty() => {
+            Ok(Expanded { text: expander.text, half_included: expander.half_included })
+        }
         _ => Err(expander.mistakes),
     }
 }
@@ -85,6 +96,7 @@ struct Expander<'a> {
     text: MapText,
     openings: usize,
     bytes: usize,
+    half_included: Vec<(Arc<str>, u32)>,
     mistakes: Mistakes,
     taker: &'a mut TakesLines<'a>,
 }
@@ -151,6 +163,9 @@ impl Expander<'_> {
             return Ok(());
         }
         if let Some((directive, name)) = directive(&fields, self.dialect) {
+            if fields.kept.iter().any(Field::is_list) {
+                self.half_included.push((Arc::clone(&line.origin.file), line.origin.number()));
+            }
             return self.include(directive, name, depth, target);
         }
         match target {
@@ -299,8 +314,8 @@ impl Expander<'_> {
             }
             Err(why) => {
                 let named = Named::by_line(path);
-                let (message, hint) = told(Entry::Directory, named, &full, &why);
-                Err(self.wrong(&word.origin, Flaw::new(word.token.begin, message, hint)))
+                let flaw = flaw(word.token.begin, Entry::Directory, named, &full, &why);
+                Err(self.wrong(&word.origin, flaw))
             }
         }
     }
@@ -344,10 +359,7 @@ impl Expander<'_> {
         absent: Absent,
     ) -> Result<Option<Arc<[u8]>>, Trouble> {
         let named = if place.depth == 0 { Named::Main } else { Named::by_line(path) };
-        let unopened = |why: Why| {
-            let (message, hint) = told(Entry::File, named, full, &why);
-            Flaw::new(place.at, message, hint)
-        };
+        let unopened = |why: Why| flaw(place.at, Entry::File, named, full, &why);
         if place.depth > NESTING {
             return Err(self.wrong(place.origin, unopened(Why::TooDeep)));
         }

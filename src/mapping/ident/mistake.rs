@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::lines::Origin;
@@ -26,6 +27,9 @@ pub struct MapMistake {
     pub message: String,
     /// What to do about it.
     pub hint: String,
+    /// The file or directory that this user may not read, when that is all that is wrong: it says
+    /// nothing of what somebody else reads.
+    pub closed: Option<PathBuf>,
 }
 
 impl fmt::Display for MapMistake {
@@ -50,11 +54,13 @@ pub(super) struct Flaw {
     pub last: usize,
     pub message: String,
     pub hint: String,
+    /// What this user may not read, when that is the flaw.
+    pub closed: Option<PathBuf>,
 }
 
 impl Flaw {
     pub fn new(at: usize, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { at, last: at, message: message.into(), hint: hint.into() }
+        Self { at, last: at, message: message.into(), hint: hint.into(), closed: None }
     }
 
     /// The same flaw of a part that ends before `end`.
@@ -82,9 +88,9 @@ impl Mistakes {
             // The part goes on in the next physical line.
             _ => column,
         };
-        let Flaw { message, hint, .. } = flaw;
+        let Flaw { message, hint, closed, .. } = flaw;
         let file = origin.file.to_string();
-        let mistake = MapMistake { file, line, column, end_column, message, hint };
+        let mistake = MapMistake { file, line, column, end_column, message, hint, closed };
         if !self.is_full() && self.known.insert(mistake.clone()) {
             self.found.push(mistake);
         }

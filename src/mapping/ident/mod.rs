@@ -54,7 +54,7 @@ pub use text::{MapFiles, MapRevision, MapText, RevisionBeginning};
 pub use unopened::HoldsSecret;
 pub use view::{Considered, DatabaseUserView, RuleView, SystemUserView, Wanted};
 
-use expand::Trouble;
+use expand::{Expanded, Trouble};
 use mistake::{Flaw, Mistakes};
 use read::{Fields, RuleReader};
 use rule::{Rule, Verdict};
@@ -75,6 +75,7 @@ pub struct IdentMap {
     maps: BTreeMap<Box<[u8]>, Rules>,
     /// The groups of all `+group` lines: each decision asks for them.
     groups: BTreeSet<Box<[u8]>>,
+    half_included: Vec<(Arc<str>, u32)>,
 }
 
 /// The lines of one map.
@@ -126,13 +127,14 @@ impl IdentMap {
                 }
             }
         };
-        let text = expand::expand(dialect, main, files, &mut take);
-        let text = text.map_err(Mistakes::into_found)?;
+        let expanded = expand::expand(dialect, main, files, &mut take);
+        let Expanded { text, half_included } = expanded.map_err(Mistakes::into_found)?;
         maps.values_mut().for_each(Rules::index);
         let groups = maps.values().flat_map(|rules| &rules.in_order).filter_map(Rule::group);
         let groups = groups.map(Box::from).collect();
         let files = text.files().map(|(file, _)| file.to_owned()).collect();
-        Ok(Self { dialect, revision: text.revision(dialect), text, files, maps, groups })
+        let revision = text.revision(dialect);
+        Ok(Self { dialect, text, revision, files, maps, groups, half_included })
     }
 
     /// Reads a map that stands in `bytes` alone, and can include nothing. `file` is the name of
@@ -150,10 +152,11 @@ impl IdentMap {
     #[must_use]
     pub fn shown_at(mut self, shown: impl Fn(&str) -> String) -> Self {
         let mut names = BTreeMap::<Arc<str>, Arc<str>>::new();
-        for rule in self.maps.values_mut().flat_map(|rules| &mut rules.in_order) {
-            let file = Arc::clone(&rule.file);
-            let name = names.entry(file).or_insert_with_key(|file| shown(file).into());
-            rule.file = Arc::clone(name);
+        let rules = self.maps.values_mut().flat_map(|rules| &mut rules.in_order);
+        let included = self.half_included.iter_mut().map(|(file, _)| file);
+        for named in rules.map(|rule| &mut rule.file).chain(included) {
+            let file = Arc::clone(named);
+            *named = Arc::clone(names.entry(file).or_insert_with_key(|file| shown(file).into()));
         }
         self.files = self.text.files().map(|(file, _)| shown(file)).collect();
         self
@@ -163,6 +166,12 @@ impl IdentMap {
     pub fn files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let bytes = self.text.files().map(|(_, bytes)| bytes);
         self.files.iter().cloned().zip(bytes)
+    }
+
+    /// The lines that name several files to include, of which PostgreSQL includes the first alone.
+    pub fn half_included(&self) -> impl Iterator<Item = RuleRef> {
+        let places = self.half_included.iter();
+        places.map(|(file, line)| RuleRef { file: file.to_string(), line: *line })
     }
 
     /// Whose reading of the language this is.

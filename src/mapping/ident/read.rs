@@ -48,6 +48,11 @@ impl Field {
         self.push(other.first);
     }
 
+    /// Whether it has more values than one.
+    pub fn is_list(&self) -> bool {
+        self.second.is_some()
+    }
+
     /// The one token of a field of the line that begins at `line`.
     fn single(&self, line: &Rc<Origin>) -> Result<&Word, Fault> {
         let Some(second) = &self.second else { return Ok(&self.first) };

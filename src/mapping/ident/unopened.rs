@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::expand::TEXT_BYTES;
+use super::mistake::Flaw;
 use crate::names::{printable, shortened};
 
 /// Letters of a path that are told. What is longer was hardly meant to be a path.
@@ -67,6 +68,13 @@ pub(super) enum Why {
     Failed(io::Error),
 }
 
+impl Why {
+    /// Whether it may well be in order for another user.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl From<io::Error> for Why {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -78,14 +86,16 @@ impl From<io::Error> for Why {
     }
 }
 
-/// The message of the mistake, and the hint. `path` is where it was looked for.
-pub(super) fn told(entry: Entry, named: Named, path: &Path, why: &Why) -> (String, &'static str) {
+/// The flaw of whatever names it at `at`. `path` is where it was looked for.
+pub(super) fn flaw(at: usize, entry: Entry, named: Named, path: &Path, why: &Why) -> Flaw {
     let noun = match entry {
         Entry::File => "file",
         Entry::Directory => "directory",
     };
-    let path = shortened(&printable(&path.to_string_lossy()), PATH_LETTERS);
-    (format!("could not open the {noun} `{path}`: {}", reason(why)), hint(entry, named, why))
+    let shown = shortened(&printable(&path.to_string_lossy()), PATH_LETTERS);
+    let message = format!("could not open the {noun} `{shown}`: {}", reason(why));
+    let closed = why.is_closed().then(|| path.to_owned());
+    Flaw { closed, ..Flaw::new(at, message, hint(entry, named, why)) }
 }
 
 /// In words of ours: those of the system hold a number.

@@ -64,6 +64,8 @@ codes! {
     AllForEverybody = "all-for-everybody", Error;
     /// A pattern that matches every name.
     MatchesEverybody = "matches-everybody", Warning;
+    /// A pattern that matches no name that anybody can have, or no role.
+    MatchesNobody = "matches-nobody", Warning;
     /// A pattern that is not held at both ends of the name.
     Unanchored = "unanchored-pattern", Warning;
     /// A pattern that takes names of any realm or domain.
@@ -80,7 +82,7 @@ codes! {
     Duplicate = "duplicate-line", Warning;
     /// A line that decides nothing, since those before it give as much.
     Shadowed = "shadowed-line", Warning;
-    /// `\1` where no pattern is, which is taken by its letters.
+    /// `\1` where it is taken by its letters: no pattern, behind a `+`, or a second one.
     LiteralBackreference = "literal-backreference", Warning;
     /// Two users that differ in case only.
     CaseTwins = "case-twins", Warning;
@@ -98,6 +100,8 @@ codes! {
     ExtraField = "extra-field", Warning;
     /// `include` with more behind the file than its name: a line of a map that is called so.
     NotIncluded = "not-included", Error;
+    /// `include` of several files, of which only the first is included.
+    HalfIncluded = "half-included", Error;
     /// A file that begins with a byte order mark, which is read as a part of the first name.
     ByteOrderMark = "byte-order-mark", Error;
     /// A distinguished name where accounts are matched.
@@ -112,7 +116,7 @@ codes! {
     UnaskableMap = "unaskable-map", Warning;
     /// A map that is used and has no line.
     MissingMap = "missing-map", Error;
-    /// A role that no cluster lends.
+    /// A role that no cluster lends, or a pattern or `\1` that gives no other.
     RoleNotLent = "role-not-lent", Warning;
     /// A map that is too much to check all of it.
     NotAllChecked = "not-all-checked", Warning;

@@ -3,6 +3,7 @@
 //! ```text
 //! finding   what was found, by a name that stays
 //! patterns  one pattern by itself: matches more than it seems to
+//! nobody    one pattern by itself: matches nobody, and then nothing else is told of its line
 //! order     lines against those before them: never reached, never needed
 //! names     names and maps: those that are nobody's
 //! slips     fields that do not mean what they seem to
@@ -14,6 +15,7 @@
 
 mod finding;
 mod names;
+mod nobody;
 mod order;
 mod patterns;
 mod roles;
@@ -57,6 +59,8 @@ struct Checked<'a> {
     name: &'a MapName,
     dialect: Dialect,
     lines: Vec<Line<'a>>,
+    /// What is told of lines by which nobody comes, by their places.
+    nobodys: BTreeMap<usize, LintFinding>,
     /// Nothing without a configuration, or when nobody uses it.
     used: Option<&'a MapUse>,
     context: &'a LintContext<'a>,
@@ -73,13 +77,16 @@ pub fn lint(map: &IdentMap, context: &LintContext<'_>) -> Vec<LintFinding> {
 fn lint_within(map: &IdentMap, context: &LintContext<'_>, effort: &Effort<'_>) -> Vec<LintFinding> {
     let mut findings = names::of_maps(map, context);
     findings.extend(slips::of_files(map));
+    findings.extend(slips::half_included(map));
     let checked = |name| {
         let used = context.uses.and_then(|uses| uses.of_map(name));
-        let (dialect, lines) = (map.dialect(), lines(map, name, effort).collect());
-        Checked { name, dialect, lines, used, context }
+        let (dialect, lines) = (map.dialect(), lines(map, name, effort).collect::<Vec<_>>());
+        let nobodys = nobody::of_lines(&lines, used, effort);
+        Checked { name, dialect, lines, nobodys, used, context }
     };
     let maps: Vec<Checked<'_>> = map.map_names().map(checked).collect();
     for checked in &maps {
+        findings.extend(checked.nobodys.values().cloned());
         findings.extend(patterns::check(checked, effort));
         findings.extend(names::check(checked, effort));
         findings.extend(slips::check(checked));
@@ -100,7 +107,12 @@ fn not_all() -> LintFinding {
     LintFinding::new(None, LintCode::NotAllChecked, message, hint)
 }
 
-impl Checked<'_> {
+impl<'a> Checked<'a> {
+    /// The lines by which somebody comes, as far as is known.
+    fn lines_of_somebody(&self) -> impl Iterator<Item = &Line<'a>> {
+        self.lines.iter().filter(|line| !self.nobodys.contains_key(&line.index))
+    }
+
     /// The case in which the map is asked; where it is asked in both, that in which more differs.
     fn case(&self) -> Case {
         match self.used.map(|used| used.cases.as_slice()) {

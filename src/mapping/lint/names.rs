@@ -116,9 +116,10 @@ pub(super) fn check(checked: &Checked<'_>, effort: &Effort<'_>) -> Vec<LintFindi
     for line in &checked.lines {
         findings.extend(not_utf8(line));
         findings.extend(literal_backreference(line));
-        if checked.used.is_some_and(crate::mapping::MapUse::is_of_groups) {
-            findings.extend(bare_group(line, effort));
-        }
+    }
+    if checked.used.is_some_and(crate::mapping::MapUse::is_of_groups) {
+        let bare = checked.lines_of_somebody().filter_map(|line| bare_group(line, effort));
+        findings.extend(bare);
     }
     findings
 }
@@ -170,14 +171,25 @@ fn not_utf8(line: &Line<'_>) -> Option<LintFinding> {
 }
 
 fn literal_backreference(line: &Line<'_>) -> Option<LintFinding> {
-    let DatabaseUserView::Literal(role) = line.database_user() else { return None };
-    let has_backreference = role.windows(2).any(|pair| pair == b"\\1");
-    if line.is_pattern() || !has_backreference {
-        return None;
-    }
-    let message =
-        format!("`\\1` in {} stands for itself: the system user is no pattern", shown(role));
-    let hint = "begin the system user with `/` for a pattern";
+    let holds = |text: &[u8]| text.windows(2).any(|pair| pair == b"\\1");
+    let (message, hint) = match line.database_user() {
+        DatabaseUserView::Literal(role) if !line.is_pattern() && holds(role) => (
+            format!("`\\1` in {} stands for itself: the system user is no pattern", shown(role)),
+            "begin the system user with `/` for a pattern",
+        ),
+        DatabaseUserView::MemberOf(group) if holds(group) => (
+            format!("`\\1` in +{} stands for itself: none is filled in behind a `+`", shown(group)),
+            "write one line for each group",
+        ),
+        DatabaseUserView::WithCapture { before, after } if holds(after) => (
+            format!(
+                "only the first `\\1` in {} is filled in: the other stands for itself",
+                shown(&[before, b"\\1", after].concat())
+            ),
+            "write one line for each role, or rename the role so that its part stands in it once",
+        ),
+        _ => return None,
+    };
     Some(LintFinding::new(Some(line.reference()), LintCode::LiteralBackreference, message, hint))
 }
 

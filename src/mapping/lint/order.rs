@@ -28,7 +28,7 @@ pub(super) fn check(checked: &Checked<'_>, effort: &Effort<'_>) -> Vec<LintFindi
     let case = checked.case();
     let mut earlier = Earlier::default();
     let mut findings = Vec::new();
-    for line in &checked.lines {
+    for line in checked.lines_of_somebody() {
         findings.extend(failure(line));
         if effort.is_spent() {
             continue;

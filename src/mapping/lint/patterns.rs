@@ -19,7 +19,7 @@ pub(super) fn check(checked: &Checked<'_>, effort: &Effort<'_>) -> Vec<LintFindi
     let any = Part::Repeat { part: Box::new(Part::Byte(ByteSet::ALL)), min: 1, max: None };
     let everybody = Everybody(Language::of(&any));
     let mut findings = Vec::new();
-    for line in &checked.lines {
+    for line in checked.lines_of_somebody() {
         findings.extend(of_role_pattern(line));
         let SystemUserView::Pattern(pattern) = line.system_user() else { continue };
         if everybody.matches(line, effort) {

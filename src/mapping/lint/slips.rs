@@ -9,6 +9,15 @@ use crate::names::MapName;
 /// What a file may begin with that was saved as UTF-8 by some editors.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// Lines that name several files, of which only the first is included.
+pub(super) fn half_included(map: &IdentMap) -> impl Iterator<Item = LintFinding> {
+    let message = "the line includes the first file alone: PostgreSQL drops what stands behind a \
+                   comma without a word";
+    let hint = "write a line for each file; quote a name with a comma in it";
+    map.half_included()
+        .map(move |place| LintFinding::new(Some(place), LintCode::HalfIncluded, message, hint))
+}
+
 /// Files that begin with a byte order mark.
 pub(super) fn of_files(map: &IdentMap) -> Vec<LintFinding> {
     let marked = map.files().filter(|(_, bytes)| bytes.starts_with(MARK));

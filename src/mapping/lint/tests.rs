@@ -339,3 +339,71 @@ fn each_finding_has_a_name_of_its_own() {
     let names: BTreeSet<&str> = LintCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(names.len(), LintCode::ALL.len());
 }
+
+#[test]
+fn a_pattern_that_matches_nobody_is_told_as_that_and_as_nothing_else() {
+    let told = |map: &str| -> Vec<String> {
+        let findings = lint(&parse(map.as_bytes()), &LintContext::default());
+        findings.iter().map(|found| format!("{}: {}", found.code, found.message)).collect()
+    };
+    let nobody = |line: &str, why: &str| {
+        let why = format!("matches-nobody: nobody comes by the line: {why}");
+        assert_eq!(told(&format!("m x r\nm {line}\n")), [why], "{line}");
+    };
+    for pattern in ["a$^b", "$.^", "^(?!x)a$b", "$a", "a^"] {
+        nobody(&format!("/{pattern} r"), &format!("no name matches `/{pattern}`"));
+        nobody(&format!("/({pattern}) \\1"), &format!("no name matches `/({pattern})`"));
+        nobody(&format!("/{pattern} \\1"), &format!("no name matches `/{pattern}`"));
+    }
+    nobody(
+        "/^x[^\\x01-\\x7f]$ r",
+        "`/^x[^\\x01-\\x7f]$` matches only names that nobody can have, such as x\u{fffd}: it is not UTF-8",
+    );
+    nobody("/^x[^\\x01-\\xff]$ r", "no name matches `/^x[^\\x01-\\xff]$`");
+    nobody("x /^r$^", "no role matches `/^r$^`");
+    nobody("x /^(a{40}){2}$", "no role matches `/^(a{40}){2}$`");
+    assert_eq!(told("m /^x[\\x80-\\xff]{2}$ r\n"), [""; 0]);
+    check_used("m /^\\x01+$ a\n", &["4 matches-nobody"], "m /^x+$ a\n");
+    check_used("g /cn=a$^ a\n", &["4 matches-nobody"], "g \"/^cn=a,dc=t$\" a\n");
+    check_used("m /^(a{255}){2}$ a\n", &["4 matches-nobody"], "m /^(a{128}){2}$ a\n");
+    check_used("m /^.*[$]$ a\n", &["4 matches-nobody"], "m /^.*[$]x$ a\n");
+}
+
+#[test]
+fn a_backreference_that_nothing_is_filled_in_for() {
+    let told = |line: &str| -> Vec<String> {
+        let findings = lint(&parse(line.as_bytes()), &LintContext::default());
+        findings.iter().map(|found| format!("{} {}", found.code, found.message)).collect()
+    };
+    check("m /^(.*)@T$ +o_\\1\n", &["1 literal-backreference"], "m /^(.*)@T$ o_\\1\n");
+    check("m x +o_\\1\n", &["1 literal-backreference"], "m x +o\n");
+    check("m /^(.*)@T$ \\1_\\1\n", &["1 literal-backreference"], "m /^(.*)@T$ \\1_1\n");
+    let said = "literal-backreference only the first `\\1` in \\1_\\1 is filled in: the other stands \
+                for itself";
+    assert_eq!(told("m /^(.*)@T$ \\1_\\1\n"), [said]);
+    let said =
+        "literal-backreference `\\1` in +o_\\1 stands for itself: none is filled in behind a `+`";
+    assert_eq!(told("m /^(.*)@T$ +o_\\1\n"), [said]);
+}
+
+#[test]
+fn roles_of_a_pattern_that_nobody_lends() {
+    check_used("m x /^[cd]$\n", &["4 role-not-lent"], "m x /^[ab]$\n");
+    check_used("m x /^(a|c)$\n", &["4 role-not-lent"], "m x /^(a|b)$\n");
+    check_used("m x /^c.*$\n", &["4 role-not-lent"], "m x /^a.*$\n");
+    check_used("m /^(b|c)@T$ \\1\n", &["4 role-not-lent"], "m /^(a|b)@T$ \\1\n");
+    check_used("m /^(.*)@T$ c\\1\n", &["4 role-not-lent"], "m /^(.*)@T$ a\\1\n");
+    check_used("duties x /^audit$\n", &["4 unknown-duty"], "duties x /^auditor$\n");
+    // Of so many not each is meant.
+    check_used("m x /^[c-z]$\n", &["4 role-not-lent"], "m x /^[a-z]$\n");
+    let uses = uses();
+    let context = LintContext { uses: Some(&uses), clusters: &[] };
+    let said = |line: &str| {
+        let found = lint(&parse(format!("{USED}{line}\n").as_bytes()), &context);
+        found.into_iter().map(|found| found.message).collect::<Vec<_>>()
+    };
+    assert_eq!(said("m x /^[cd]$"), ["no cluster lends c, d, so the line allows nothing"]);
+    assert_eq!(said("m x /^(a|c)$"), ["no cluster lends c, which the line gives besides others"]);
+    let all = "no cluster lends a role that matches /^c.*$, so the line allows nothing";
+    assert_eq!(said("m x /^c.*$"), [all]);
+}

@@ -5,6 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::ErrorCode;
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
 /// Why a store was not opened. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -46,6 +50,30 @@ pub enum OpenError {
         access: &'static str,
         /// The system's own error.
         source: io::Error,
+    },
+    /// There is nothing to be read.
+    #[error(
+        "there is no {path}: a broker makes it when it starts; does `path` in [store] name the store \
+         that it serves?"
+    )]
+    Missing {
+        /// The file, or the directory that it would be in.
+        path: String,
+    },
+    /// Only another user may read it.
+    #[error("this user may not read {path}: run this as the broker's user")]
+    Closed {
+        /// The file, or a directory above it.
+        path: String,
+    },
+    /// It can be read, but not as SQLite reads it.
+    #[error(
+        "SQLite cannot read {path} as this user, who must be able to use the files beside it that \
+         end in -wal and -shm, and to make them where they are missing: run this as the broker's user"
+    )]
+    ClosedBeside {
+        /// The file.
+        path: String,
     },
     /// Another process serves it.
     #[error("another pgbridge is serving it and holds {lock}: stop that one first")]
@@ -116,6 +144,58 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
         source,
     })?;
     Ok(resolved.join(name))
+}
+
+/// The same for a file that is only read: it is there, nobody but its owner may use it, and this user
+/// may. It is not opened.
+pub(super) fn find(path: &Path) -> Result<PathBuf, OpenError> {
+    let found = resolve(path).map_err(OpenError::for_a_reader)?;
+    check_private(&found).map_err(OpenError::for_a_reader)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = found.clone().into_os_string();
+        file.push(suffix);
+        let may_read = rustix::fs::accessat(CWD, &file, Access::READ_OK, AtFlags::EACCESS);
+        if may_read == Err(Errno::ACCESS) {
+            return Err(OpenError::Closed { path: Path::new(&file).display().to_string() });
+        }
+    }
+    Ok(found)
+}
+
+impl OpenError {
+    /// What it is to whoever only reads: they make no directory, and change no mode.
+    pub(super) fn for_a_reader(self) -> Self {
+        match self {
+            Self::NoDirectory { directory: path, source } | Self::File { path, source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Self::Missing { path }
+            }
+            Self::NoDirectory { directory: path, source } | Self::File { path, source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Self::Closed { path }
+            }
+            other => other,
+        }
+    }
+
+    /// What it is to whoever reads the store at `path`, once [`find`] has found it.
+    pub(super) fn of_sqlite(self, path: &Path) -> Self {
+        let code = match &self {
+            Self::Engine(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        match code {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::ClosedBeside { path: path.display().to_string() }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// Makes the file with mode 0600 from its first moment, whatever the umask, or checks the one

@@ -101,10 +101,10 @@ impl SqliteStore {
     }
 
     fn try_open_read_only(path: &Path) -> Result<Self, OpenError> {
-        let path = file::resolve(path)?;
-        file::check_private(&path)?;
+        let path = file::find(path)?;
         let name: Arc<str> = path.display().to_string().into();
-        let readers = open_readers(&path, &name, Limits::DEFAULT)?;
+        let readers = open_readers(&path, &name, Limits::DEFAULT);
+        let readers = readers.map_err(|error| error.of_sqlite(&path))?;
         Ok(Self { readers, access: Access::Read, path: name, claims: Claims::default() })
     }
 

@@ -29,7 +29,8 @@ pub(in crate::http) struct ExplainQuery {
     /// The way in by which they would come; each when left out.
     #[param(example = "corp")]
     way: Option<String>,
-    /// A group that they are in, as the directory names it in full (its DN); once for each.
+    /// A group that they are in, as the directory names it in full (its DN), at most 1024 bytes; once
+    /// for each.
     #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
     group: Vec<String>,
     /// The address that they would ask from, for roles that are issued to some networks only.
@@ -62,7 +63,8 @@ pub(in crate::http) struct WhatCanQuery {
     /// The way in by which they would come; each when left out.
     #[param(example = "corp")]
     way: Option<String>,
-    /// A group that they are in, as the directory names it in full (its DN); once for each.
+    /// A group that they are in, as the directory names it in full (its DN), at most 1024 bytes; once
+    /// for each.
     #[param(required = false, example = json!(["cn=readers,ou=groups,dc=example,dc=test"]))]
     group: Vec<String>,
 }
@@ -243,11 +245,11 @@ mod tests {
             let query = pairs(&[("user", user), ("group", group)]);
             WhatCanQuery::read(query).and_then(WhatCanQuery::asked).err()
         };
-        let (user, group) = ("u".repeat(256), "g".repeat(8192));
+        let (user, group) = ("u".repeat(256), "g".repeat(1024));
         assert!(asked(&user, &group).is_none());
         let problem = asked(&(user.clone() + "u"), &group).unwrap();
         assert!(problem.detail().contains("257 bytes"), "{problem:?}");
         let problem = asked(&user, &(group + "g")).unwrap();
-        assert!(problem.detail().contains("8193 bytes"), "{problem:?}");
+        assert!(problem.detail().contains("1025 bytes"), "{problem:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::Dialect;
 use super::read;
-use super::tree::{Node, Place, Prefers, Sequence};
+use super::tree::{Direction, Look, Node, Place, Prefers, Sequence};
 use crate::mapping::automaton::Part;
 use crate::mapping::bytes::ByteSet;
 
@@ -11,7 +11,12 @@ use crate::mapping::bytes::ByteSet;
 pub(crate) struct PatternFacts {
     /// Which names match, as an automaton is made of it; nothing when none can be.
     pub names: Option<Part>,
-    /// The same with a mark before and after what `\1` holds, when that can be said of a pattern that
+    /// The names that would match if whatever looks about itself did not: all that match are among
+    /// them.
+    pub loose: Part,
+    /// What a name that matches most likely is too: it holds, or does not hold, what is looked for.
+    pub looks: Vec<Looked>,
+    /// The same as `names` with a mark before and after what `\1` holds, when that can be said of a pattern that
     /// is held at both ends: every way to match, whichever of them is taken.
     pub marked: Option<Part>,
     /// The same of the names that match from beginning to end, of a pattern that need not be held
@@ -28,6 +33,15 @@ pub(crate) struct PatternFacts {
     pub ends: bool,
     /// Whether a single dot stands between two letters or digits, where most likely a dot is meant.
     pub loose_dot: bool,
+}
+
+/// What a look-around makes of a name.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// Whether it must be there, or must not.
+    pub wanted: bool,
+    /// The names in which it is.
+    pub names: Part,
 }
 
 /// Whether a match gives `\1` something.
@@ -51,6 +65,8 @@ impl PatternFacts {
         let whole = whole(&branches).filter(|_| captures);
         Some(Self {
             names: any_of(&branches).map(Part::anywhere),
+            loose: loose_branches(&branches).anywhere(),
+            looks: looks(&branches),
             marked,
             shorter: whole.and_then(shorter),
             whole: whole.and_then(marked_row),
@@ -80,6 +96,44 @@ fn part(node: &Node) -> Option<Part> {
             Some(Part::Repeat { part, min: *min, max: *max })
         }
     }
+}
+
+/// The same without what asks about bytes beside the place where it stands.
+fn loose(node: &Node) -> Part {
+    match node {
+        Node::Byte(set) => Part::Byte(*set),
+        Node::Place(Place::Begin) => Part::Begin,
+        Node::Place(Place::End) => Part::End,
+        Node::Place(_) | Node::Look(_) => Part::Row(Vec::new()),
+        Node::Group { branches, .. } => loose_branches(branches),
+        Node::Repeat { node, min, max, .. } => {
+            Part::Repeat { part: Box::new(loose(node)), min: *min, max: *max }
+        }
+    }
+}
+
+fn loose_row(row: &[Node]) -> Part {
+    Part::Row(row.iter().map(loose).collect())
+}
+
+fn loose_branches(branches: &[Sequence]) -> Part {
+    Part::Branches(branches.iter().map(|branch| loose_row(branch)).collect())
+}
+
+/// The look-arounds of a pattern without branches that stand in no part of it.
+fn looks(branches: &[Sequence]) -> Vec<Looked> {
+    let [branch] = branches else { return Vec::new() };
+    let looked = |(at, node): (usize, &Node)| {
+        let Node::Look(Look { direction, wanted, branches }) = node else { return None };
+        let (before, from) = branch.split_at_checked(at)?;
+        let seen = loose_branches(branches);
+        let row = match direction {
+            Direction::Ahead => vec![loose_row(before), seen],
+            Direction::Behind => vec![seen, loose_row(from)],
+        };
+        Some(Looked { wanted: *wanted, names: Part::Row(row).anywhere() })
+    };
+    branch.iter().enumerate().filter_map(looked).collect()
 }
 
 /// What stands between `^` and `$`.

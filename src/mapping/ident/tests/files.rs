@@ -142,6 +142,21 @@ fn only_a_line_of_two_fields_includes() {
 }
 
 #[test]
+fn a_line_that_names_several_files_is_told_to_include_the_first_alone() {
+    let half_included = |text| {
+        let files = [("f", text), ("l", "x y"), ("x", "m x r\n\ninclude_if_exists y,z\n")];
+        let map = load(16, &files).unwrap().shown_at(|file| format!("shown/{file}"));
+        map.half_included().map(|place| place.to_string()).collect::<Vec<_>>()
+    };
+    for text in ["include x, y", "include @l", "include,m x", "\ninclude_if_exists x,\"y\""] {
+        let line = if text.starts_with('\n') { "shown/f:2" } else { "shown/f:1" };
+        assert_eq!(half_included(text), [line, "shown/x:3"], "{text}");
+    }
+    assert_eq!(half_included("include x\ninclude_if_exists \"x,y\""), ["shown/x:3"]);
+    assert_eq!(half_included("m a r"), [""; 0]);
+}
+
+#[test]
 fn a_file_that_may_be_absent_may_be_absent_and_nothing_else() {
     check(&NEW, &[("f", "include_if_exists x\nm a r")], &["f:2 a"]);
     check(&NEW, &[("f", "include_if_exists x"), ("x", "m a r")], &["x:1 a"]);
