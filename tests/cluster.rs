@@ -227,6 +227,7 @@ pub fn lease(group: &str) -> Lease {
         state: LeaseState::Intent,
         role_name: LeaseRoleName::new(&RolePrefix::default(), &principal, id),
         principal,
+        account_id: None,
         cluster: "orders".parse().expect("a name"),
         database: "orders".parse().expect("a name"),
         role: group.parse().expect("a name"),

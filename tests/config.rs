@@ -317,6 +317,30 @@ const TWINS: &[Twins] = &[
         "ldapbasedn = \"dc=test\"\ntimeout = \"20s\"",
         "ldapbasedn = \"dc=test\"\ntimeout = \"20s\"\ndeadline = \"20s\"",
     ),
+    twins(
+        BASE,
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"windows\"",
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"active_directory\"\ngroup_map = \"corp\"",
+    ),
+    twins(
+        BASE,
+        "ldapbasedn = \"dc=test\"\nnetbios_domain = \"CORP\"",
+        "ldapbasedn = \"dc=test\"\nnetbios_domain = \"CORP\"\n\
+         directory_type = \"active_directory\"",
+    ),
+    twins(
+        BASE,
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"active_directory\"\n\
+         netbios_domain = \"CORP\\\\\"",
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"active_directory\"\n\
+         ldapsearchattribute = \"mail\"",
+    ),
+    twins(
+        BASE,
+        "ldapbasedn = \"o=corp\"\ndirectory_type = \"active_directory\"",
+        "ldapbasedn = \"o=corp\"\ndirectory_type = \"active_directory\"\n\
+         group_base_dn = \"dc=corp,dc=test\"",
+    ),
     twins(BASE, "ldapbasedn = \"dc=test\"\nldapbindpasswd = \"x\"", BASE),
     // [[cluster]]
     twins(HOST, "host = \"db.example.test:5432\"", "host = \"db.example.test\"\nport = 5433"),

@@ -1,7 +1,9 @@
 //! Offboarding, with a real directory: whoever loses a group or the account loses what rested on it,
 //! and whoever keeps it keeps all. And operators: what they end, by person, role and cluster.
 
+mod domain;
 mod missing;
+mod namesake;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -98,6 +98,7 @@ fn lease(id: LeaseId) -> Lease {
         state: LeaseState::Active,
         role_name: LeaseRoleName::new(&RolePrefix::default(), &principal, id),
         principal,
+        account_id: None,
         cluster: "orders".parse().expect("a name"),
         database: "orders".parse().expect("a name"),
         role: "orders_write".parse().expect("a name"),

@@ -28,6 +28,12 @@ pub trait Way: Send + Sync {
         None
     }
 
+    /// The account that `typed` means, as far as it says that by itself. Failures are counted by
+    /// that, so that an account with several names has no more of them.
+    fn counted_as<'a>(&self, typed: &'a str) -> &'a str {
+        typed
+    }
+
     /// Looks up `principal`, whom this way in proved before, without a password: whether a login
     /// would still let them in at `now`, and which groups they are in.
     async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing;

@@ -326,7 +326,7 @@ impl Broker {
         let Some(way) = way else {
             return Ok(Counters { account: None, source, _turns: vec![from_here] });
         };
-        let account = AccountKey::new(way.name(), &cut(username));
+        let account = AccountKey::new(way.name(), &cut(way.counted_as(username)));
         let everywhere = format!("account:{}", account.as_str());
         // What was typed comes last in each, so that no name reads as another's counter.
         let from_source = format!("account-from:{place}:{}", account.as_str());

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::members::by_cluster;
 use super::missing::{self, Apart, Told};
-use super::standing::{FRESH, Look, Pace};
+use super::standing::{FRESH, Look, Pace, replaced};
 use super::{Broker, LeaseError};
 use crate::audit::{Action, Outcome, Record, Subject};
 use crate::auth::Identity;
@@ -184,10 +184,7 @@ impl Broker {
         let (mut last, mut judged) = (None, Judged::default());
         while let Some((refused, undecided)) = self.beyond(seen, &mut last).await? {
             judged.count(&refused, undecided);
-            self.withdraw_all(refused.into_iter().map(|(lease, refusal)| {
-                (lease, Reason { word: refusal.word(), detail: refusal.to_string() })
-            }))
-            .await?;
+            self.withdraw_all(refused.into_iter()).await?;
         }
         Ok(judged)
     }
@@ -201,13 +198,14 @@ impl Broker {
         Ok(judged)
     }
 
-    /// Which of the leases behind `last` the map does not allow whoever was `seen`, and how many
-    /// turn on what a cluster does not say; nothing when there is none behind it.
+    /// Which of the leases behind `last` whoever was `seen` may not have, since the map does not
+    /// allow it or they are of somebody who had the name before; and how many turn on what a
+    /// cluster does not say. Nothing when there is none behind it.
     async fn beyond(
         &self,
         seen: &Identity,
         last: &mut Option<Lease>,
-    ) -> Result<Option<(Vec<(Lease, Refusal)>, usize)>, LeaseError> {
+    ) -> Result<Option<(Vec<(Lease, Reason)>, usize)>, LeaseError> {
         let page = self.store().live_leases_of(seen.principal(), last.as_ref(), PAGE).await;
         let page = page.map_err(LeaseError::Store)?;
         *last = page.last().cloned();
@@ -229,10 +227,17 @@ impl Broker {
         let members = if wanted.is_empty() { none } else { self.ask_members(wanted).await };
         let (mut refused, mut undecided) = (Vec::new(), 0);
         for lease in page {
+            if !lease.is_of(seen) {
+                refused.push((lease, replaced()));
+                continue;
+            }
             match decide(&lease, &members) {
                 Ok(_) => {}
                 Err(Refusal::MembersUnknown { .. }) => undecided += 1,
-                Err(refusal) => refused.push((lease, refusal)),
+                Err(refusal) => {
+                    let reason = Reason { word: refusal.word(), detail: refusal.to_string() };
+                    refused.push((lease, reason));
+                }
             }
         }
         Ok(Some((refused, undecided)))
@@ -322,7 +327,7 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    fn count(&mut self, refused: &[(Lease, Refusal)], undecided: usize) {
+    fn count(&mut self, refused: &[(Lease, Reason)], undecided: usize) {
         self.refused += refused.len();
         self.undecided += undecided;
     }

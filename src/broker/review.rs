@@ -124,7 +124,9 @@ impl Broker {
     ) -> Result<Vec<Lease>, LeaseError> {
         let principal = Some(caller.principal().clone());
         let filter = LeaseFilter { principal, cluster: None, states, limit: Some(LISTED_MAX) };
-        self.store().leases(&filter).await.map_err(LeaseError::Store)
+        let mut leases = self.store().leases(&filter).await.map_err(LeaseError::Store)?;
+        leases.retain(|lease| lease.is_of(caller.identity()));
+        Ok(leases)
     }
 
     /// The caller's own lease `id`.
@@ -140,7 +142,7 @@ impl Broker {
     ) -> Result<Lease, LeaseError> {
         let lease = self.store().lease(id).await.map_err(LeaseError::Store)?;
         match lease {
-            Some(lease) if lease.principal == *caller.principal() => Ok(lease),
+            Some(lease) if lease.is_of(caller.identity()) => Ok(lease),
             Some(other) => {
                 let record = self.record(request, Action::AccessRefused, caller.subject());
                 let record = record.about(&other).ended(Outcome::Refused, "not_the_holder", "");

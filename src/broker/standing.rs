@@ -176,13 +176,16 @@ impl Known {
         let (at, identity) = match self.seen(now).filter(|(at, _)| *at > since) {
             Some((_, Seen::Gone(reason))) => return Meanwhile::Gone(reason.clone()),
             Some((_, Seen::Missing { reason, .. })) => return Meanwhile::Missing(reason.clone()),
-            Some((at, Seen::Good(seen))) => (at, login.as_seen_in(seen)),
-            None => (since, None),
+            Some((at, Seen::Good(seen))) => match login.as_seen_in(seen) {
+                Some(identity) => (at, identity),
+                None => return Meanwhile::Missing(replaced()),
+            },
+            None => (since, login.clone()),
         };
         if age(now, at) > grace {
             return Meanwhile::TooOld;
         }
-        Meanwhile::Counts(identity.unwrap_or_else(|| login.clone()))
+        Meanwhile::Counts(identity)
     }
 
     fn is_due(&self, now: Timestamp, pace: Pace) -> bool {
@@ -357,7 +360,7 @@ impl Broker {
             Some((_, Seen::Gone(reason))) => Err(Absent::Gone(reason.clone())),
             Some((_, Seen::Missing { reason, .. })) => Err(Absent::Missing(reason.clone())),
             Some((_, Seen::Good(seen))) => {
-                Ok(login.as_seen_in(seen).unwrap_or_else(|| login.clone()))
+                login.as_seen_in(seen).ok_or_else(|| Absent::Gone(replaced()))
             }
             None => Ok(login.clone()),
         }
@@ -375,8 +378,9 @@ impl Broker {
     ) -> Result<Identity, Doubt> {
         let principal = login.principal();
         let gone = match self.look(principal, limit).await {
+            // What is there by that name is somebody else's, and stays theirs.
             Look::Good(seen) => {
-                return Ok(login.as_seen_in(&seen).unwrap_or_else(|| login.clone()));
+                return login.as_seen_in(&seen).ok_or_else(|| Doubt::Gone(replaced()));
             }
             Look::OnlyAtLogin(_) => return Ok(login.clone()),
             Look::Gone(reason) => reason,
@@ -403,6 +407,12 @@ impl Broker {
         let identity = self.standing(caller.identity(), self.0.recheck_every.span()).await?;
         Ok(self.policy().duties(&identity))
     }
+}
+
+/// Why nothing goes on for who had the name of an account before it was given to another.
+pub(super) fn replaced() -> Reason {
+    let detail = "another account has the name now: theirs was deleted".to_owned();
+    Reason { word: "account_replaced", detail }
 }
 
 fn removed() -> Reason {

@@ -6,8 +6,8 @@ use super::form::{self, Form};
 use super::map::{self, NamedMap};
 use super::reader::{Table, Unique};
 use crate::auth::ldap::{
-    BindMode, Find, GroupLookup, GroupSearch, LdapSettings, LdapSettingsError, LdapWay, Scheme,
-    ServiceAccount, StartTls,
+    BindMode, DirectoryType, Find, GroupLookup, GroupSearch, LdapSettings, LdapSettingsError,
+    LdapWay, Scheme, ServiceAccount, StartTls, TokenGroups, domain_part,
 };
 use crate::mapping::Maps;
 use crate::names::{LoginPassword, Ttl, WayName};
@@ -41,8 +41,9 @@ pub(super) fn read(
         table.reader().mistake(table.place(), message, "name a map of the map file");
     }
     let connection = connection(&table);
-    let account = Account::read(&table);
-    let groups = groups(&table);
+    let kind = table.defaulted("directory_type", "\"ldap\"", &form::choice(TYPES));
+    let account = Account::read(&table, kind.unwrap_or_default());
+    let groups = groups(&table, kind.unwrap_or_default());
     let times = times(&table);
     if let Some((account, groups)) = account.as_ref().zip(groups.as_ref()) {
         try_out(&table, account, groups);
@@ -53,6 +54,7 @@ pub(super) fn read(
     let (timeout, deadline) = times?;
     let settings = LdapSettings {
         name: name?,
+        directory_type: kind?,
         servers,
         port,
         scheme,
@@ -68,6 +70,9 @@ pub(super) fn read(
     let note = matches!(settings.bind, BindMode::Simple { .. }).then_some(odd);
     Some(Directory { settings, maps, note })
 }
+
+const TYPES: &[(&str, DirectoryType)] =
+    &[("ldap", DirectoryType::Ldap), ("active_directory", DirectoryType::ActiveDirectory)];
 
 /// How the directory is reached.
 struct Connection {
@@ -138,23 +143,28 @@ impl Bind {
 }
 
 const SIMPLE_WORDS: [&str; 2] = ["ldapprefix", "ldapsuffix"];
-const SEARCH_WORDS: [&str; 4] =
-    ["ldapbinddn", "ldapbindpasswd_file", "ldapsearchattribute", "ldapsearchfilter"];
+const SEARCH_WORDS: [&str; 5] = [
+    "ldapbinddn",
+    "ldapbindpasswd_file",
+    "ldapsearchattribute",
+    "ldapsearchfilter",
+    "netbios_domain",
+];
 const TWO_MODES: &str = "either bind as `ldapprefix` + name + `ldapsuffix`, or search with \
                          `ldapbasedn` and bind as the entry found";
 
 impl Account {
-    fn read(table: &Table<'_>) -> Option<Self> {
+    fn read(table: &Table<'_>, kind: DirectoryType) -> Option<Self> {
         let dn = form::text("the DN of an entry");
         let prefix = table.optional("ldapprefix", &form::text_or_nothing());
         let suffix = table.optional("ldapsuffix", &form::text_or_nothing());
         let base_dn = table.optional("ldapbasedn", &dn);
         let service = service(table, &dn);
-        let find = find(table);
+        let find = find(table, kind);
         let attribute = table.optional("account_attribute", &attribute());
         let attribute = attribute.unwrap_or_else(|| match &find {
             Some(Find::Attribute(name)) => name.clone(),
-            _ => LdapSettings::DEFAULT_ATTRIBUTE.to_owned(),
+            _ => default_attribute(kind).to_owned(),
         });
         let is_simple = SIMPLE_WORDS.iter().any(|word| table.has(word));
         if is_simple {
@@ -196,8 +206,23 @@ fn service(table: &Table<'_>, dn: &Form<String>) -> Option<ServiceAccount> {
     Some(ServiceAccount { bind_dn: bind_dn?, bind_password })
 }
 
+/// The attribute with the account, where nothing says another.
+fn default_attribute(kind: DirectoryType) -> &'static str {
+    match kind {
+        DirectoryType::Ldap => LdapSettings::DEFAULT_ATTRIBUTE,
+        DirectoryType::ActiveDirectory => "sAMAccountName",
+    }
+}
+
 /// What an account is found by. Nothing when it is wrong.
-fn find(table: &Table<'_>) -> Option<Find> {
+fn find(table: &Table<'_>, kind: DirectoryType) -> Option<Find> {
+    let netbios_domain = table.optional("netbios_domain", &netbios_domain());
+    let is_searched = table.has("ldapsearchattribute") || table.has("ldapsearchfilter");
+    if table.has("netbios_domain") && (kind == DirectoryType::Ldap || is_searched) {
+        let hint = "it is for `directory_type = \"active_directory\"`, where nothing else says what \
+                    is searched";
+        table.mistake("netbios_domain", "does nothing", hint);
+    }
     let name = table.optional("ldapsearchattribute", &attribute());
     let filter = table.optional("ldapsearchfilter", &form::text("a search filter"));
     match (table.has("ldapsearchattribute"), table.has("ldapsearchfilter")) {
@@ -208,12 +233,16 @@ fn find(table: &Table<'_>) -> Option<Find> {
         }
         (true, false) => name.map(Find::Attribute),
         (false, true) => filter.map(Find::Filter),
-        (false, false) => Some(Find::Attribute(LdapSettings::DEFAULT_ATTRIBUTE.to_owned())),
+        (false, false) => Some(match kind {
+            DirectoryType::Ldap => Find::Attribute(default_attribute(kind).to_owned()),
+            DirectoryType::ActiveDirectory => Find::LogonName { netbios_domain },
+        }),
     }
 }
 
-/// Where the groups are found. Nothing when that is wrong.
-fn groups(table: &Table<'_>) -> Option<GroupLookup> {
+/// Where the groups are found. Nothing when that is wrong. Active Directory lists them itself, unless
+/// another way is written.
+fn groups(table: &Table<'_>, kind: DirectoryType) -> Option<GroupLookup> {
     let member_of = table.optional("member_of_attribute", &attribute());
     let base_dn = table.optional("group_base_dn", &form::text("the DN of an entry"));
     let filter = table.optional("group_filter", &form::text("a search filter"));
@@ -225,6 +254,11 @@ fn groups(table: &Table<'_>) -> Option<GroupLookup> {
         );
     };
     let words = (table.has("group_base_dn"), table.has("group_filter"));
+    if kind == DirectoryType::ActiveDirectory && !table.has("member_of_attribute") && !words.1 {
+        let base_dn = if words.0 { base_dn } else { domain(table) };
+        let tokens = Some(TokenGroups { names_below: base_dn? });
+        return Some(GroupLookup { member_of: None, search: None, tokens });
+    }
     match words {
         (true, false) => alone("group_base_dn", "group_filter"),
         (false, true) => alone("group_filter", "group_base_dn"),
@@ -239,7 +273,31 @@ fn groups(table: &Table<'_>) -> Option<GroupLookup> {
         (true, true) => Some(GroupSearch { base_dn: base_dn?, filter: filter? }),
         _ => None,
     };
-    Some(GroupLookup { member_of, search })
+    Some(GroupLookup { member_of, search, tokens: None })
+}
+
+/// The domain in which the accounts are, as a DN.
+fn domain(table: &Table<'_>) -> Option<String> {
+    let domain = |key| domain_part(table.text_of(key)?).map(str::to_owned);
+    let found = domain("ldapbasedn").or_else(|| domain("ldapsuffix"));
+    if found.is_none() {
+        let hint = "such as \"DC=ad,DC=example,DC=test\": the names of groups are found below it";
+        table.reader().mistake(
+            table.place(),
+            "neither `ldapbasedn` nor `group_base_dn` says which domain this is",
+            hint,
+        );
+    }
+    found
+}
+
+/// The short name of a domain of Windows: at most 15 characters ([MS-NBTE] 2.2.1).
+fn netbios_domain() -> Form<String> {
+    form::checked("the short name of a domain, such as \"CORP\"", |text| {
+        let letter = |letter: char| !letter.is_control() && !"\\/:*?\"<>|@=,".contains(letter);
+        let fits = (1..=15).contains(&text.chars().count());
+        (fits && text.chars().all(letter)).then(|| text.to_owned())
+    })
 }
 
 /// The times of one operation and of a whole login.
@@ -267,7 +325,7 @@ fn attribute() -> Form<String> {
 /// Lets the directory itself judge filters and bind names, each with everything around it in
 /// order, so that one mistake does not hide another.
 fn try_out(table: &Table<'_>, account: &Account, groups: &GroupLookup) {
-    let no_groups = GroupLookup { member_of: None, search: None };
+    let no_groups = GroupLookup { member_of: None, search: None, tokens: None };
     let uid = LdapSettings::DEFAULT_ATTRIBUTE.to_owned();
     let by_uid = Bind::Search { base_dn: "dc=test".to_owned(), find: Find::Attribute(uid) };
     for (bind, groups) in [(account.bind.clone(), no_groups), (by_uid, groups.clone())] {
@@ -291,6 +349,7 @@ fn sound_settings(
     let second = Ttl::from_seconds(1).ok()?;
     Some(LdapSettings {
         name: "tried-out".parse().ok()?,
+        directory_type: DirectoryType::Ldap,
         servers: vec!["127.0.0.1".to_owned()],
         port: None,
         scheme: Scheme::Ldap,

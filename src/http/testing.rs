@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use super::router::router;
 use crate::audit::{Action, Record, Subject};
-use crate::auth::ldap::{BindMode, GroupLookup, LdapSettings, LdapWay, Scheme, StartTls};
+use crate::auth::ldap::{
+    BindMode, DirectoryType, GroupLookup, LdapSettings, LdapWay, Scheme, StartTls,
+};
 use crate::auth::{Identity, Lockout, LockoutRule, Session, SessionTimes};
 use crate::broker::{Broker, Parts};
 use crate::clock::Clock;
@@ -218,6 +220,7 @@ fn policy() -> Policy {
 fn directory_that_is_away() -> LdapSettings {
     LdapSettings {
         name: "corp".parse().unwrap(),
+        directory_type: DirectoryType::Ldap,
         servers: vec!["127.0.0.1".to_owned()],
         port: Some(9),
         scheme: Scheme::Ldap,
@@ -229,7 +232,7 @@ fn directory_that_is_away() -> LdapSettings {
             base_dn: None,
         },
         account_attribute: "uid".to_owned(),
-        groups: GroupLookup { member_of: None, search: None },
+        groups: GroupLookup { member_of: None, search: None, tokens: None },
         timeout: "5s".parse().unwrap(),
         deadline: "5s".parse().unwrap(),
         lifetime: "8h".parse().unwrap(),

@@ -9,10 +9,11 @@ use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::Blocker;
+use crate::auth::Identity;
 use crate::mapping::{Because, Entitlement, MapRevision, ObjectPolicy, RuleRef};
 use crate::names::{
-    ClusterName, DatabaseName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleName, RoleOid,
-    RolePrefix, Ttl,
+    AccountId, ClusterName, DatabaseName, LeaseId, LeaseRoleName, Principal, RequestKey, RoleName,
+    RoleOid, RolePrefix, Ttl,
 };
 
 /// Where a lease stands. It only moves forward:
@@ -161,6 +162,8 @@ pub struct Lease {
     pub state: LeaseState,
     /// Who has it.
     pub principal: Principal,
+    /// Which account of that name they had, if their way in showed that.
+    pub account_id: Option<AccountId>,
     /// Where its role lives.
     pub cluster: ClusterName,
     /// The database in its connection string.
@@ -259,6 +262,7 @@ impl Lease {
             state: LeaseState::Intent,
             role_name: LeaseRoleName::new(&terms.role_prefix, identity.principal(), id),
             principal: identity.principal().clone(),
+            account_id: identity.account_id(),
             cluster: entitlement.cluster().clone(),
             database: order.database,
             role: profile.role.clone(),
@@ -281,6 +285,13 @@ impl Lease {
             retry_at: None,
             blockers: Vec::new(),
         }
+    }
+
+    /// Whether `identity` has it. Who has come to the name of its holder since has not.
+    #[must_use]
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        self.principal == *identity.principal()
+            && AccountId::may_be_same(self.account_id, identity.account_id())
     }
 
     /// Its role exists now, as `role_oid`.

@@ -29,6 +29,7 @@ macro_rules! text_conversions {
     };
 }
 
+mod account;
 mod kerberos;
 mod lease;
 mod limits;
@@ -39,6 +40,7 @@ mod secret;
 mod text;
 mod ttl;
 
+pub use account::AccountId;
 pub use kerberos::{KerberosPrincipal, KerberosPrincipalError, Shape};
 pub use lease::{LeaseId, LeaseIdError, LeaseRoleName, RolePrefix, RolePrefixError};
 pub use limits::{

@@ -23,7 +23,7 @@ use crate::names::{LeaseRoleName, Principal, RoleOid, TokenHash};
 /// Every column of a lease that can be read into one.
 macro_rules! lease_columns {
     () => {
-        "id, version, state, principal, principal_key, cluster, database, role, role_name, \
+        "id, version, state, principal, principal_key, account_id, cluster, database, role, role_name, \
          role_oid, requested_at, create_before, expires_at, ceiling, owned_objects, request_key, \
          reason, client, rule, map_revision, because, end_reason, access_ended_at, gone_at, \
          attempts, retry_at, blockers"
@@ -208,6 +208,7 @@ pub(super) fn lease(row: &dyn Row) -> Result<Lease, Refusal> {
         version: columns.number("version")?,
         state: columns.word("state")?,
         principal: columns.json("principal")?,
+        account_id: columns.parsed_if("account_id")?,
         cluster: columns.parsed("cluster")?,
         database: columns.parsed("database")?,
         role: columns.parsed("role")?,

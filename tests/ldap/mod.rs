@@ -5,6 +5,7 @@
     reason = "clippy knows `#[test]` functions as tests, not what they call"
 )]
 
+mod active_directory;
 mod again;
 mod everybody;
 mod impostor;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pgbridge::auth::Identity;
 use pgbridge::auth::ldap::{
-    BindMode, Find, GroupLookup, GroupSearch, LdapRefusal, LdapSettings, LdapWay, Scheme,
-    ServiceAccount, StartTls,
+    BindMode, DirectoryType, Find, GroupLookup, GroupSearch, LdapRefusal, LdapSettings, LdapWay,
+    Scheme, ServiceAccount, StartTls,
 };
 use pgbridge::names::LoginPassword;
 use tokio::io::copy_bidirectional;
@@ -60,6 +61,7 @@ fn by_prefix() -> BindMode {
 fn settings(port: u16) -> LdapSettings {
     LdapSettings {
         name: "corp".parse().unwrap(),
+        directory_type: DirectoryType::Ldap,
         servers: vec!["127.0.0.1".into()],
         port: Some(port),
         scheme: Scheme::Ldap,
@@ -67,7 +69,7 @@ fn settings(port: u16) -> LdapSettings {
         ca: None,
         bind: by_search(),
         account_attribute: "uid".into(),
-        groups: GroupLookup { member_of: Some("memberOf".into()), search: None },
+        groups: GroupLookup { member_of: Some("memberOf".into()), search: None, tokens: None },
         timeout: "10s".parse().unwrap(),
         deadline: "30s".parse().unwrap(),
         lifetime: "8h".parse().unwrap(),
@@ -352,19 +354,19 @@ async fn an_account_needs_exactly_one_value_and_is_no_machine() {
 }
 
 fn by_member_of() -> GroupLookup {
-    GroupLookup { member_of: Some("memberOf".into()), search: None }
+    GroupLookup { member_of: Some("memberOf".into()), search: None, tokens: None }
 }
 
 fn group_search(filter: &str) -> GroupLookup {
     let search = GroupSearch { base_dn: GROUPS.into(), filter: filter.into() };
-    GroupLookup { member_of: None, search: Some(search) }
+    GroupLookup { member_of: None, search: Some(search), tokens: None }
 }
 
 #[tokio::test]
 async fn groups_are_the_same_by_attribute_by_search_and_by_both() {
     let directory = Directory::start();
     let both = GroupLookup { member_of: Some("MEMBEROF".into()), ..group_search("(member=$dn)") };
-    let neither = GroupLookup { member_of: None, search: None };
+    let neither = GroupLookup { member_of: None, search: None, tokens: None };
     for mode in [by_search, by_prefix] {
         let of_bob = async |groups: &GroupLookup| {
             let groups = groups.clone();
@@ -484,7 +486,8 @@ async fn a_probe_shows_what_a_login_would_meet() {
 async fn an_attribute_for_groups_that_nobody_has_is_told() {
     let mut directory = Directory::start();
     let way = |member_of: Option<&str>, bind: BindMode, directory: &Directory| {
-        let groups = GroupLookup { member_of: member_of.map(Into::into), search: None };
+        let groups =
+            GroupLookup { member_of: member_of.map(Into::into), search: None, tokens: None };
         LdapWay::new(LdapSettings { groups, bind, ..clear(directory) }).unwrap()
     };
     for (member_of, bind) in

@@ -189,7 +189,7 @@ async fn an_older_broker_goes_on_beside_a_newer_one_as_long_as_the_schema_allows
     open(&settings).await.probe().await.unwrap();
 
     schema(&server, 9, 8);
-    let parts = ["version 9", "knows version 8", "this one knows 4", "run the newer one"];
+    let parts = ["version 9", "knows version 8", "this one knows 5", "run the newer one"];
     refused(&settings, &parts).await;
     let lease = intent("bob");
     let open_lease = vec![Change::OpenLease(Box::new(lease.clone()))];

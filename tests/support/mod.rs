@@ -1,9 +1,10 @@
-//! Starts the real servers for a test: PostgreSQL, OpenLDAP, a KDC and pgbridge itself.
+//! Starts the real servers for a test: PostgreSQL, OpenLDAP, Samba AD, a KDC and pgbridge itself.
 //!
 //! Everything listens on loopback, keeps its data in a temporary directory and ends with the test,
 //! also when the test panics or its process is killed. Nothing is shared between tests but two
-//! caches: the PostgreSQL binaries that `scripts/install-packages test` put in place, and one freshly
-//! seeded data directory per major under `target/tmp`, which is copied for each server.
+//! caches: the PostgreSQL binaries that `scripts/install-packages test` put in place, and under
+//! `target/tmp` one freshly seeded data directory per major and one domain of Active Directory, which
+//! are copied for each server.
 //!
 //! As root the daemons run as `postgres` and `openldap` (neither starts as root), else as oneself.
 
@@ -17,6 +18,7 @@ pub mod kdc;
 pub mod order;
 pub mod postgres;
 pub mod proxy;
+pub mod samba;
 pub mod scratch;
 pub mod store;
 pub mod tls;
@@ -29,6 +31,7 @@ pub use inside::Inside;
 pub use order::{locked_roles, until, waiting};
 pub use postgres::{BROKER_LOGIN, BROKER_PASSWORD, Postgres};
 pub use proxy::{CutAfter, Proxy, Towards};
+pub use samba::{AD_GROUPS, AD_PEOPLE, AD_SERVICE_DN, DOMAIN, DomainController};
 pub use scratch::Scratch;
 pub use store::StoreServer;
 pub use tls::TestCa;

@@ -40,9 +40,14 @@ impl TestCa {
 
     /// A certificate for `localhost` and `127.0.0.1`.
     pub fn server_certificate(&self) -> ServerCertificate {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names).expect("these names are valid");
-        params.distinguished_name.push(DnType::CommonName, "localhost");
+        self.certificate_for(&["localhost", "127.0.0.1"])
+    }
+
+    /// A certificate for these host names and addresses.
+    pub fn certificate_for(&self, names: &[&str]) -> ServerCertificate {
+        let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(all).expect("these names are valid");
+        params.distinguished_name.push(DnType::CommonName, names[0]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let key = new_key();

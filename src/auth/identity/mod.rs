@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::names::{Group, Principal, TokenHash, Ttl};
+use crate::names::{AccountId, Group, Principal, TokenHash, Ttl};
 
 pub use lockout::{Admission, Attempts, Lockout, LockoutRule};
 
@@ -20,6 +20,7 @@ pub use lockout::{Admission, Attempts, Lockout, LockoutRule};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     principal: Principal,
+    account_id: Option<AccountId>,
     groups: Vec<Group>,
     authenticated_at: Timestamp,
     expires_at: Timestamp,
@@ -35,7 +36,13 @@ impl Identity {
     ) -> Self {
         groups.sort();
         groups.dedup();
-        Self { principal, groups, authenticated_at, expires_at: authenticated_at + lifetime.span() }
+        let expires_at = authenticated_at + lifetime.span();
+        Self { principal, account_id: None, groups, authenticated_at, expires_at }
+    }
+
+    /// The same, of the account with this identifier, if the way in shows one.
+    pub(in crate::auth) fn with_account_id(self, account_id: Option<AccountId>) -> Self {
+        Self { account_id, ..self }
     }
 
     /// The same, good until `end` at the latest: what it was proven by is over then.
@@ -44,17 +51,25 @@ impl Identity {
     }
 
     /// This login with the groups in which its way in has `seen` the same principal since; its
-    /// times stay. Nothing when that is somebody else.
+    /// times stay. Nothing when that is somebody else, also one who has come to the same name since.
     #[must_use]
     pub fn as_seen_in(&self, seen: &Self) -> Option<Self> {
-        let same = self.principal == seen.principal;
-        same.then(|| Self { groups: seen.groups.clone(), ..self.clone() })
+        let same = self.principal == seen.principal
+            && AccountId::may_be_same(self.account_id, seen.account_id);
+        let account_id = self.account_id.or(seen.account_id);
+        same.then(|| Self { groups: seen.groups.clone(), account_id, ..self.clone() })
     }
 
     /// Who it is.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Which account of that name it is, if the way in shows that.
+    #[must_use]
+    pub fn account_id(&self) -> Option<AccountId> {
+        self.account_id
     }
 
     /// The groups at the time of the proof, in order, each once.
@@ -143,6 +158,8 @@ impl Session {
 #[derive(Serialize, Deserialize)]
 struct StoredIdentity {
     principal: Principal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account_id: Option<AccountId>,
     groups: Vec<Group>,
     authenticated_at: Timestamp,
     expires_at: Timestamp,
@@ -156,6 +173,7 @@ impl Identity {
     pub fn to_session_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(&StoredIdentity {
             principal: self.principal.clone(),
+            account_id: self.account_id,
             groups: self.groups.clone(),
             authenticated_at: self.authenticated_at,
             expires_at: self.expires_at,
@@ -171,6 +189,7 @@ impl Identity {
         let stored: StoredIdentity = serde_json::from_str(text)?;
         Ok(Self {
             principal: stored.principal,
+            account_id: stored.account_id,
             groups: stored.groups,
             authenticated_at: stored.authenticated_at,
             expires_at: stored.expires_at,
@@ -217,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_to_the_name_of_another_is_another() {
+        let account = |byte| identity().with_account_id(AccountId::of_guid(&[byte; 16]));
+        assert_eq!(account(1).as_seen_in(&account(1)), Some(account(1)));
+        assert_eq!(account(1).as_seen_in(&account(2)), None);
+        // A way in that did not show it then, or does not now, says nothing of it.
+        assert_eq!(identity().as_seen_in(&account(1)), Some(account(1)));
+        assert_eq!(account(1).as_seen_in(&identity()), Some(account(1)));
+    }
+
+    #[test]
     fn a_session_ends_when_idle_or_old_and_not_before() {
         let mut session = session();
         assert_eq!(session.end_at(at(29), times()), None);
@@ -239,6 +268,9 @@ mod tests {
     fn an_identity_reads_back_from_its_session_row() {
         let text = identity().to_session_json().unwrap();
         assert_eq!(Identity::from_session_json(&text).unwrap(), identity());
+        let account = identity().with_account_id(AccountId::of_guid(&[7; 16]));
+        let text = account.to_session_json().unwrap();
+        assert_eq!(Identity::from_session_json(&text).unwrap(), account);
         assert!(Identity::from_session_json("{}").is_err());
         assert_eq!(identity().groups().len(), 2);
     }

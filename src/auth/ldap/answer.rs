@@ -13,9 +13,19 @@ const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
 /// 389 Directory Server: the bind is good and the password must be changed.
 const NETSCAPE_PASSWORD_EXPIRED: &str = "2.16.840.1.113730.3.4.4";
 
+/// A simple bind that would have to be protected (RFC 4511 appendix A): Active Directory says the
+/// first, OpenLDAP the second.
+const STRONGER_AUTH_REQUIRED: u32 = 8;
+const CONFIDENTIALITY_REQUIRED: u32 = 13;
+
 /// Asks the directory to say why it refuses. Not critical: who does not know it ignores it.
 pub(super) fn policy_request() -> RawControl {
     RawControl { ctype: PASSWORD_POLICY.into(), crit: false, val: None }
+}
+
+/// Whether the server takes no password on such a connection.
+pub(super) fn needs_tls(result: &LdapResult) -> bool {
+    matches!(result.rc, STRONGER_AUTH_REQUIRED | CONFIDENTIALITY_REQUIRED)
 }
 
 /// Whether the answer proves the password.
@@ -63,6 +73,9 @@ fn by_code(server: &str, code: u32, text: &str) -> Ended {
         10 => LdapRefusal::Referral { server: server.into() },
         // An entry without a password is answered with 48; 49 is everything else.
         48 | 49 => active_directory_reason(text).unwrap_or(LdapRefusal::WrongPassword),
+        STRONGER_AUTH_REQUIRED | CONFIDENTIALITY_REQUIRED => {
+            LdapRefusal::TlsNeeded { server: server.into() }
+        }
         32 => LdapRefusal::UnknownAccount,
         34 => LdapRefusal::ImpossibleName,
         // 389 Directory Server: too many failures, account inactivated.
@@ -233,8 +246,8 @@ mod tests {
             (49, "wrong_password"),
             (53, "logon_restricted"),
             (1, "not_judged"),
-            (8, "not_judged"),
-            (13, "not_judged"),
+            (8, "tls_needed"),
+            (13, "tls_needed"),
             (14, "not_judged"),
             (80, "not_judged"),
         ] {

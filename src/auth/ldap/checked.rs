@@ -12,9 +12,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::names::{Ttl, WayName};
 
-use super::names::{BindName, FilterProblem, FilterTemplate, is_attribute};
+use super::logon::LogonNames;
+use super::names::{BindName, FilterProblem, FilterTemplate, TypedName, is_attribute};
+use super::refusal::LdapRefusal;
 use super::settings::{
-    BindMode, Find, GroupSearch, LdapSettings, Scheme, ServiceAccount, StartTls,
+    BindMode, DirectoryType, Find, GroupSearch, LdapSettings, Scheme, ServiceAccount, StartTls,
+    TokenGroups,
 };
 
 /// What is wrong with the settings of a directory. Names the directory, the key and the remedy.
@@ -65,12 +68,14 @@ pub enum LdapSettingsError {
 /// Settings that make sense, in the form that a login needs.
 pub(super) struct Checked {
     pub name: WayName,
+    pub directory_type: DirectoryType,
     pub servers: Vec<Server>,
     pub security: Security,
     pub bind: Bind,
     pub account_attribute: String,
     pub member_of: Option<String>,
     pub group_search: Option<(String, FilterTemplate)>,
+    pub token_groups: Option<TokenGroups>,
     pub timeout: Duration,
     pub deadline: Duration,
     pub lifetime: Ttl,
@@ -111,10 +116,29 @@ pub(super) enum Bind {
         base_dn: String,
         service: Option<ServiceAccount>,
         /// Finds the entry of a name that was typed.
-        filter: FilterTemplate,
+        find: Finder,
         /// Finds the entry of an account, if it is one that the other filter can find.
         again: FilterTemplate,
     },
+}
+
+/// What finds the entry of a name that was typed.
+pub(super) enum Finder {
+    Filter(FilterTemplate),
+    Logon(LogonNames),
+}
+
+impl Finder {
+    /// The filter for one person.
+    ///
+    /// # Errors
+    /// When the name is nobody's in this directory.
+    pub(super) fn filter(&self, name: TypedName<'_>) -> Result<String, LdapRefusal> {
+        match self {
+            Self::Filter(template) => Ok(template.fill(name.as_str(), "")),
+            Self::Logon(names) => names.filter(name),
+        }
+    }
 }
 
 impl LdapSettings {
@@ -128,6 +152,9 @@ impl LdapSettings {
         }
         let group_search = self.groups.search.as_ref().map(|search| group_search(way, search));
         let group_search = group_search.transpose()?;
+        if let Some(TokenGroups { names_below }) = &self.groups.tokens {
+            present(way, "group_base_dn", names_below)?;
+        }
         if self.deadline < self.timeout {
             return Err(LdapSettingsError::DeadlineTooShort { way: way.clone() });
         }
@@ -139,6 +166,8 @@ impl LdapSettings {
             account_attribute: self.account_attribute,
             member_of: self.groups.member_of,
             group_search,
+            token_groups: self.groups.tokens,
+            directory_type: self.directory_type,
             timeout: self.timeout.duration(),
             deadline: self.deadline.duration(),
             lifetime: self.lifetime,
@@ -230,24 +259,37 @@ impl BindMode {
                         return Err(blank(way, "ldapbindpasswd_file"));
                     }
                 }
-                let filter = find.check(way)?;
-                let again = filter.again(account_attribute);
-                Ok(Bind::Search { base_dn, service, filter, again })
+                let template = find.check(way)?;
+                let again = template.again(account_attribute);
+                let find = match find {
+                    Find::Attribute(_) | Find::Filter(_) => Finder::Filter(template),
+                    Find::LogonName { netbios_domain } => {
+                        Finder::Logon(LogonNames::new(&base_dn, netbios_domain))
+                    }
+                };
+                Ok(Bind::Search { base_dn, service, find, again })
             }
         }
     }
 }
 
 impl Find {
+    /// The filter that everybody matches who can be found.
     fn check(&self, way: &WayName) -> Result<FilterTemplate, LdapSettingsError> {
+        let filter = |text: &str| {
+            FilterTemplate::for_person(text).map_err(|problem| LdapSettingsError::BadFilter {
+                way: way.clone(),
+                key: "ldapsearchfilter",
+                problem,
+            })
+        };
         match self {
             Self::Attribute(name) => {
                 attribute(way, "ldapsearchattribute", name)?;
                 Ok(FilterTemplate::equals(name))
             }
-            Self::Filter(text) => FilterTemplate::for_person(text).map_err(|problem| {
-                LdapSettingsError::BadFilter { way: way.clone(), key: "ldapsearchfilter", problem }
-            }),
+            Self::Filter(text) => filter(text),
+            Self::LogonName { .. } => filter(&LogonNames::anybody()),
         }
     }
 }
@@ -298,6 +340,7 @@ mod tests {
     fn settings() -> LdapSettings {
         LdapSettings {
             name: "corp".parse().unwrap(),
+            directory_type: DirectoryType::Ldap,
             servers: vec!["127.0.0.1".into()],
             port: None,
             scheme: Scheme::Ldap,
@@ -305,7 +348,7 @@ mod tests {
             ca: None,
             bind: by_search(),
             account_attribute: "uid".into(),
-            groups: GroupLookup { member_of: None, search: None },
+            groups: GroupLookup { member_of: None, search: None, tokens: None },
             timeout: "5s".parse().unwrap(),
             deadline: "15s".parse().unwrap(),
             lifetime: "8h".parse().unwrap(),
@@ -430,7 +473,8 @@ mod tests {
         let groups = |member_of: Option<&str>, filter: &str| {
             let search = GroupSearch { base_dn: "ou=g".into(), filter: filter.into() };
             let member_of = member_of.map(Into::into);
-            LdapSettings { groups: GroupLookup { member_of, search: Some(search) }, ..settings() }
+            let groups = GroupLookup { member_of, search: Some(search), tokens: None };
+            LdapSettings { groups, ..settings() }
         };
         accepted(groups(Some("memberOf"), "(member=$dn)"));
         refused(groups(None, "(objectClass=groupOfNames)"), "group_filter");

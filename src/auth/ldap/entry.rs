@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use ldap3::{LdapResult, Scope, SearchEntry};
 
-use crate::names::{GROUP_BYTES, GROUPS_MAX, Group, is_machine};
+use crate::names::{AccountId, GROUP_BYTES, GROUPS_MAX, Group, is_machine};
 
 use super::checked::{Checked, Server};
-use super::link::{Found, Link, Query, Want, values};
+use super::link::{Found, Link, Query, Want, octets, values};
 use super::names::TypedName;
 use super::refusal::{DirectoryAnswer, Ended, LdapRefusal, OutageReason};
+use super::settings::{DirectoryType, TokenGroups};
 use super::state;
 
 /// Asks for no attribute at all (RFC 4511 section 4.5.1.8).
@@ -16,9 +17,15 @@ pub(super) const NO_ATTRIBUTES: &str = "1.1";
 /// Every entry.
 pub(super) const ANYTHING: &str = "(objectClass=*)";
 
+/// The identifier of an entry in Active Directory ([MS-ADA3] 2.44), and elsewhere (RFC 4530).
+const OBJECT_GUID: &str = "objectGUID";
+const ENTRY_UUID: &str = "entryUUID";
+
 /// Whom the directory vouches for.
 pub(super) struct Person {
     pub account: String,
+    /// Which account of that name it is, if the directory shows that.
+    pub id: Option<AccountId>,
     pub groups: Vec<Group>,
 }
 
@@ -45,22 +52,27 @@ impl Reader<'_> {
 
     /// The entry of whoever has just bound as `dn` on `own`.
     pub(super) async fn read_own(&self, own: &mut Link, dn: &str) -> Result<SearchEntry, Ended> {
-        let query = Query {
-            base: dn,
-            scope: Scope::Base,
-            filter: ANYTHING,
-            attributes: self.attributes(),
-            want: Want::One,
-        };
-        self.the_one(own.search(query).await?).map_err(|ended| match ended {
+        let entry = self.read_entry(own, dn, self.attributes()).await;
+        entry.map_err(|ended| match ended {
             // The bind has just shown that the entry is there: it may not be read.
             Ended::Refused(LdapRefusal::UnknownAccount) => self.unreadable_account(0).into(),
             other => other,
         })
     }
 
+    /// These attributes of the entry `dn`.
+    pub(super) async fn read_entry(
+        &self,
+        link: &mut Link,
+        dn: &str,
+        attributes: Vec<&str>,
+    ) -> Result<SearchEntry, Ended> {
+        let (base, scope, filter, want) = (dn, Scope::Base, ANYTHING, Want::One);
+        self.the_one(link.search(Query { base, scope, filter, attributes, want }).await?)
+    }
+
     pub(super) fn attributes(&self) -> Vec<&str> {
-        let account = std::iter::once(self.way.account_attribute.as_str());
+        let account = [self.way.account_attribute.as_str(), OBJECT_GUID, ENTRY_UUID].into_iter();
         account.chain(self.way.member_of.as_deref()).chain(state::ATTRIBUTES).collect()
     }
 
@@ -75,10 +87,18 @@ impl Reader<'_> {
         }
         match (result.rc, entries.pop()) {
             (0, Some(entry)) => Ok(entry),
-            (0, None) if result.refs.is_empty() => Err(LdapRefusal::UnknownAccount.into()),
+            (0, None) if result.refs.is_empty() || self.is_active_directory() => {
+                Err(LdapRefusal::UnknownAccount.into())
+            }
             (0 | REFERRAL, _) => Err(LdapRefusal::Referral { server }.into()),
             _ => Err(failed(&result, |answer| LdapRefusal::Search { server, answer })),
         }
+    }
+
+    /// Whether it is Active Directory, which names other places with every answer, so that it says
+    /// nothing, and where every account has its bits.
+    fn is_active_directory(&self) -> bool {
+        self.way.directory_type == DirectoryType::ActiveDirectory
     }
 
     /// Who the proven entry is, if it may be used. `link` may read it and the groups.
@@ -88,8 +108,15 @@ impl Reader<'_> {
         entry: &SearchEntry,
     ) -> Result<Person, Ended> {
         let account = self.account(entry)?;
+        let id = account_id(entry)?;
+        if self.is_active_directory() {
+            state::must_be_shown(entry)?;
+        }
         state::judge(entry, self.now)?;
         let mut groups = self.groups_of_entry(link, entry).await?;
+        if let Some(TokenGroups { names_below }) = &self.way.token_groups {
+            groups.extend(self.token_groups(link, entry, names_below).await?);
+        }
         if let Some((base, filter)) = &self.way.group_search {
             let filter = filter.fill(&account, &entry.dn);
             groups.extend(self.groups_by_search(link, base, &filter).await?);
@@ -97,14 +124,14 @@ impl Reader<'_> {
         if let Some(bytes) = groups.iter().map(String::len).find(|bytes| *bytes > GROUP_BYTES) {
             return Err(LdapRefusal::GroupTooLong { bytes }.into());
         }
-        Ok(Person { account, groups: groups.into_iter().map(Group).collect() })
+        Ok(Person { account, id, groups: groups.into_iter().map(Group).collect() })
     }
 
     /// The account as the directory writes it, whatever was typed.
     pub(super) fn account(&self, entry: &SearchEntry) -> Result<String, LdapRefusal> {
         match values(entry, &self.way.account_attribute) {
             [account] if TypedName::new(account).is_err() => Err(self.unreadable_account(0)),
-            [account] if is_machine(account) => {
+            [account] if is_machine(account) || state::is_machine(entry)? => {
                 Err(LdapRefusal::MachineAccount { account: account.clone() })
             }
             [account] => Ok(account.clone()),
@@ -116,46 +143,48 @@ impl Reader<'_> {
         LdapRefusal::UnreadableAccount { attribute: self.way.account_attribute.clone(), values }
     }
 
-    fn unreadable_groups(&self, code: u32, text: &str) -> Ended {
+    pub(super) fn unreadable_groups(&self, code: u32, text: &str) -> Ended {
         let server = self.server.label();
         LdapRefusal::UnreadableGroups { server, answer: DirectoryAnswer::new(code, text) }.into()
     }
 
-    /// The values of `member_of`. Active Directory gives 1,500 at a time, under names such as
-    /// `memberOf;range=0-1499` ([MS-ADTS] 3.1.1.3.1.3.3): then the rest is asked for.
+    /// The values of `member_of`.
     async fn groups_of_entry(
         &self,
         link: &mut Link,
         entry: &SearchEntry,
     ) -> Result<Vec<String>, Ended> {
         let Some(member_of) = &self.way.member_of else { return Ok(Vec::new()) };
-        let is_binary = entry.bin_attrs.keys().any(|name| name.eq_ignore_ascii_case(member_of));
-        if is_binary {
-            return Err(self.unreadable_groups(0, "a group's DN is not UTF-8"));
-        }
-        let mut groups = values(entry, member_of).to_vec();
-        let mut part = first_part(entry, member_of);
+        let groups = self.values_of(link, entry, member_of).await?.into_iter();
+        let groups: Result<Vec<_>, _> = groups.map(String::from_utf8).collect();
+        groups.map_err(|_| self.unreadable_groups(0, "a group's DN is not UTF-8"))
+    }
+
+    /// All values of an attribute of `entry` that names groups. Active Directory gives 1,500 at a
+    /// time, under names such as `memberOf;range=0-1499` ([MS-ADTS] 3.1.1.3.1.3.3): then the rest
+    /// is asked for.
+    pub(super) async fn values_of(
+        &self,
+        link: &mut Link,
+        entry: &SearchEntry,
+        attribute: &str,
+    ) -> Result<Vec<Vec<u8>>, Ended> {
+        let mut all = octets(entry, attribute);
+        let mut part = first_part(entry, attribute);
         while let Some(Part { values, next }) = part.take() {
-            groups.extend(values);
-            if groups.len() > GROUPS_MAX {
+            all.extend(values);
+            if all.len() > GROUPS_MAX {
                 return Err(self.unreadable_groups(0, "more than 10,000 groups"));
             }
             let Some(next) = next else { break };
-            let attribute = format!("{member_of};range={next}-*");
-            let query = Query {
-                base: &entry.dn,
-                scope: Scope::Base,
-                filter: ANYTHING,
-                attributes: vec![&attribute],
-                want: Want::One,
-            };
-            let more = self.the_one(link.search(query).await?)?;
-            part = first_part(&more, member_of);
+            let rest = format!("{attribute};range={next}-*");
+            let more = self.read_entry(link, &entry.dn, vec![&rest]).await?;
+            part = first_part(&more, attribute);
             if part.as_ref().is_none_or(|part| part.values.is_empty()) {
                 return Err(self.unreadable_groups(0, "the list of groups broke off"));
             }
         }
-        Ok(groups)
+        Ok(all)
     }
 
     async fn groups_by_search(
@@ -179,6 +208,20 @@ impl Reader<'_> {
     }
 }
 
+/// Which account of its name the entry is. One that is shown and cannot be read is not taken
+/// for none.
+fn account_id(entry: &SearchEntry) -> Result<Option<AccountId>, LdapRefusal> {
+    let unreadable = |attribute| LdapRefusal::UnreadableState { attribute };
+    let of_text = |text: &[u8]| str::from_utf8(text).ok()?.parse().ok();
+    match (&octets(entry, OBJECT_GUID)[..], &octets(entry, ENTRY_UUID)[..]) {
+        ([], []) => Ok(None),
+        ([guid], _) => AccountId::of_guid(guid).ok_or_else(|| unreadable(OBJECT_GUID)).map(Some),
+        ([], [text]) => of_text(text).ok_or_else(|| unreadable(ENTRY_UUID)).map(Some),
+        ([], _) => Err(unreadable(ENTRY_UUID)),
+        _ => Err(unreadable(OBJECT_GUID)),
+    }
+}
+
 /// A result that is no success: another server may help only if this one is busy or out of time.
 pub(super) fn failed(
     result: &LdapResult,
@@ -194,17 +237,17 @@ pub(super) fn failed(
 /// A part of an attribute's values, and where the next part begins.
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
-    values: Vec<String>,
+    values: Vec<Vec<u8>>,
     next: Option<usize>,
 }
 
 fn first_part(entry: &SearchEntry, attribute: &str) -> Option<Part> {
-    entry.attrs.iter().find_map(|(name, values)| {
+    entry.attrs.keys().chain(entry.bin_attrs.keys()).find_map(|name| {
         let (base, range) = name.split_once(";range=")?;
         let (_, last) = range.split_once('-')?;
         let next = if last == "*" { None } else { Some(last.parse::<usize>().ok()? + 1) };
         let is_ours = base.eq_ignore_ascii_case(attribute);
-        is_ours.then(|| Part { values: values.clone(), next })
+        is_ours.then(|| Part { values: octets(entry, name), next })
     })
 }
 
@@ -216,6 +259,27 @@ mod tests {
         let attrs = [(name.to_owned(), vec!["cn=a".to_owned()])].into();
         let entry = SearchEntry { dn: "cn=x".into(), attrs, bin_attrs: [].into() };
         first_part(&entry, "memberOf")
+    }
+
+    #[test]
+    fn an_identifier_is_read_whole_or_nobody_is_taken_for_another() {
+        let with = |attribute: &str, values: &[&[u8]]| {
+            let values = values.iter().map(|value| value.to_vec()).collect();
+            let bin_attrs = [(attribute.to_owned(), values)].into();
+            account_id(&SearchEntry { dn: "cn=x".into(), attrs: [].into(), bin_attrs })
+        };
+        assert_eq!(with("objectguid", &[&[7; 16]]).unwrap(), AccountId::of_guid(&[7; 16]));
+        assert!(with("entryUUID", &[b"48b23747-96a4-4f5f-8f6c-40710d6c7284"]).unwrap().is_some());
+        assert_eq!(with("cn", &[b"x"]).unwrap(), None);
+        let bad: [(&str, &[&[u8]]); 4] = [
+            ("objectGUID", &[&[7; 15]]),
+            ("objectGUID", &[&[7; 16], &[8; 16]]),
+            ("entryUUID", &[b"alice"]),
+            ("entryUUID", &[&[0xff; 36]]),
+        ];
+        for (attribute, values) in bad {
+            assert_eq!(with(attribute, values).unwrap_err().kind(), "unreadable_state");
+        }
     }
 
     #[test]

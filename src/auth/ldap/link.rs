@@ -159,6 +159,15 @@ pub(super) fn values<'a>(entry: &'a SearchEntry, attribute: &str) -> &'a [String
     named.next().map_or(&[], |(_, values)| values)
 }
 
+/// The values of an attribute as bytes. The library gives those as text that happen to be text.
+pub(super) fn octets(entry: &SearchEntry, attribute: &str) -> Vec<Vec<u8>> {
+    let is_ours = |name: &str| name.eq_ignore_ascii_case(attribute);
+    let texts = entry.attrs.iter().filter(|(name, _)| is_ours(name));
+    let texts = texts.flat_map(|(_, values)| values.iter().map(|text| text.clone().into_bytes()));
+    let rest = entry.bin_attrs.iter().filter(|(name, _)| is_ours(name));
+    texts.chain(rest.flat_map(|(_, values)| values.iter().cloned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,11 @@ use ldap3::{Scope, SearchEntry};
 
 use crate::names::LoginPassword;
 
-use super::answer::judge;
-use super::checked::{Bind, Checked, Server};
+use super::answer::{judge, needs_tls};
+use super::checked::{Bind, Checked, Finder, Server};
 use super::entry::{ANYTHING, NO_ATTRIBUTES, Person, Reader, failed};
 use super::link::{Credentials, Found, Link, Query, Want};
-use super::names::{FilterTemplate, TypedName};
+use super::names::TypedName;
 use super::refusal::{Ended, LdapRefusal, OutageReason};
 use super::settings::ServiceAccount;
 
@@ -35,15 +35,16 @@ impl Attempt<'_> {
             Bind::Account { name, base_dn, filter } => {
                 let bind_name = name.fill(self.name)?;
                 let mut own = self.prove(&bind_name).await?;
-                let entry = self.find(&mut own, base_dn, filter).await?;
+                let filter = filter.fill(self.name.as_str(), "");
+                let entry = self.at.find(&mut own, base_dn, &filter).await?;
                 // Whose `userPrincipalName` it is need not be whose account it is.
                 self.prove(&entry.dn).await?;
                 self.at.person(&mut own, &entry).await
             }
-            Bind::Search { base_dn, service, filter, .. } => {
+            Bind::Search { base_dn, service, find, .. } => {
                 let mut searching = open(way, server).await?;
                 bind_service(&mut searching, server, service.as_ref()).await?;
-                let entry = match self.find(&mut searching, base_dn, filter).await {
+                let entry = match self.find(&mut searching, base_dn, find).await {
                     Err(Ended::Refused(refusal)) => {
                         return Err(self.refuse_slowly(base_dn, refusal).await);
                     }
@@ -79,14 +80,8 @@ impl Attempt<'_> {
     }
 
     /// The entry of the name that was typed.
-    async fn find(
-        &self,
-        link: &mut Link,
-        base: &str,
-        filter: &FilterTemplate,
-    ) -> Result<SearchEntry, Ended> {
-        let filter = filter.fill(self.name.as_str(), "");
-        self.at.find(link, base, &filter).await
+    async fn find(&self, link: &mut Link, base: &str, find: &Finder) -> Result<SearchEntry, Ended> {
+        self.at.find(link, base, &find.filter(self.name)?).await
     }
 }
 
@@ -162,5 +157,8 @@ pub(super) async fn bind_service(
         return Ok(());
     }
     let server = server.label();
+    if needs_tls(&result) {
+        return Err(LdapRefusal::TlsNeeded { server }.into());
+    }
     Err(failed(&result, |answer| LdapRefusal::ServiceBind { server, answer }))
 }

@@ -7,6 +7,8 @@
 //! - No password goes out on a connection that others can read: LDAPS or StartTLS, or this machine.
 //! - No bind without a name or a password, and a proof is only a bind on a connection of its own.
 //! - The account is what the entry says, not what was typed; one entry, one value, or no login.
+//! - Which account of its name it is, is told by what the directory never gives again, if it shows
+//!   that ([`AccountId`](crate::names::AccountId)).
 //! - Several servers are asked in order, but only when one cannot judge. A refusal is final.
 //! - References to other servers are neither followed nor given a password, and no group comes
 //!   from them.
@@ -15,6 +17,9 @@
 //! - Everybody who could log in is listed whole or not at all, for who asks whom the map lets in.
 //! - Whoever is looked up again without a password is found by their account, never by what was
 //!   typed, and is judged by the same entry, filter and groups as at a login.
+//!
+//! Active Directory differs in how people are called (`logon`), in how their groups are counted
+//! (`tokens`), and in that it names its other partitions with every answer.
 //!
 //! Not bounded by us: `ldap3` copies a request, and so the password, into buffers that it frees
 //! without clearing.
@@ -25,12 +30,15 @@ mod checked;
 mod entry;
 mod link;
 mod login;
+mod logon;
 mod look;
 mod names;
 mod refusal;
 mod search;
 mod settings;
+mod sid;
 mod state;
+mod tokens;
 mod wire;
 
 use std::panic::AssertUnwindSafe;
@@ -47,14 +55,16 @@ use crate::auth::way::{Reason, Standing, Unproven, Way};
 use crate::names::{LoginPassword, Principal, WayName};
 
 pub use checked::LdapSettingsError;
+pub use logon::domain_part;
 pub use names::FilterProblem;
 pub use refusal::{DirectoryAnswer, LdapRefusal, Outage, OutageReason, Outages};
 pub use search::{Everybody, SearchBounds, SearchError};
 pub use settings::{
-    BindMode, Find, GroupLookup, GroupSearch, LdapSettings, Scheme, ServiceAccount, StartTls,
+    BindMode, DirectoryType, Find, GroupLookup, GroupSearch, LdapSettings, Scheme, ServiceAccount,
+    StartTls, TokenGroups,
 };
 
-use checked::{Bind, Checked, Server};
+use checked::{Bind, Checked, Finder, Server};
 use entry::{Person, Reader};
 use login::Attempt;
 use look::Search;
@@ -102,9 +112,9 @@ impl LdapWay {
             let attempt = Attempt { at: Reader { way, server, now }, name, password };
             async move { attempt.run().await }.boxed()
         };
-        let Person { account, groups } = self.first_to_judge(attempt).await?;
+        let Person { account, id, groups } = self.first_to_judge(attempt).await?;
         let principal = Principal::Ldap { directory: way.name.clone(), account };
-        Ok(Identity::proven(principal, groups, now, way.lifetime))
+        Ok(Identity::proven(principal, groups, now, way.lifetime).with_account_id(id))
     }
 
     /// Looks `principal` up without a password: whether a login would still let them in at `now`,
@@ -127,10 +137,21 @@ impl LdapWay {
             look::look(Reader { way, server, now }, search, account).boxed()
         };
         match self.first_to_judge(look).await {
-            Ok(Person { groups, .. }) => {
-                Standing::Good(Identity::proven(principal.clone(), groups, now, way.lifetime))
+            Ok(Person { id, groups, .. }) => {
+                let seen = Identity::proven(principal.clone(), groups, now, way.lifetime);
+                Standing::Good(seen.with_account_id(id))
             }
             Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// The account that `typed` means, as far as it says that by itself: so that failures at all
+    /// names of one account share a counter.
+    #[must_use]
+    pub fn counted_as<'a>(&self, typed: &'a str) -> &'a str {
+        match &self.checked.bind {
+            Bind::Search { find: Finder::Logon(names), .. } => names.account(typed),
+            _ => typed,
         }
     }
 
@@ -226,6 +247,10 @@ impl Way for LdapWay {
         now: Timestamp,
     ) -> Result<Identity, Unproven> {
         Ok(self.login(username, password, now).await?)
+    }
+
+    fn counted_as<'a>(&self, typed: &'a str) -> &'a str {
+        self.counted_as(typed)
     }
 
     async fn look_again(&self, principal: &Principal, now: Timestamp) -> Standing {

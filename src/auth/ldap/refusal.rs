@@ -47,8 +47,9 @@ pub enum LdapRefusal {
         /// The account as the directory writes it.
         account: String,
     },
-    /// The entry says something about whether it may be used that cannot be understood.
-    #[error("the entry has an `{attribute}` that says nothing")]
+    /// The entry says something about whether it may be used, or which one it is, that cannot be
+    /// understood, or does not show what it must have.
+    #[error("the entry's `{attribute}` is not shown, or says nothing; may it be read?")]
     UnreadableState {
         /// The attribute.
         attribute: &'static str,
@@ -123,6 +124,15 @@ pub enum LdapRefusal {
         /// The attribute that should hold the account name.
         attribute: String,
     },
+    /// The server takes no password on a connection without TLS (RFC 4513 section 5.1.3).
+    #[error(
+        "`{server}` takes no password without TLS: set `ldapscheme = \"ldaps\"`, or \
+         `ldaptls = true` for StartTLS"
+    )]
+    TlsNeeded {
+        /// Which server.
+        server: String,
+    },
     /// The bind was answered with something that judges neither account nor password.
     #[error("`{server}` did not judge the password: {answer}")]
     NotJudged {
@@ -162,6 +172,7 @@ impl LdapRefusal {
             Self::ServiceBind { .. } => "service_bind",
             Self::Search { .. } => "search_failed",
             Self::NobodyThere { .. } => "nobody_there",
+            Self::TlsNeeded { .. } => "tls_needed",
             Self::NotJudged { .. } => "not_judged",
             Self::Unavailable(outages) => outages.kind(),
         }
@@ -180,6 +191,7 @@ impl LdapRefusal {
             | Self::ServiceBind { .. }
             | Self::Search { .. }
             | Self::NobodyThere { .. }
+            | Self::TlsNeeded { .. }
             | Self::NotJudged { .. }
             | Self::UnreadableGroups { .. }
             | Self::GroupTooLong { .. }
@@ -229,6 +241,7 @@ impl From<LdapRefusal> for Standing {
             | R::ServiceBind { .. }
             | R::Search { .. }
             | R::NobodyThere { .. }
+            | R::TlsNeeded { .. }
             | R::NotJudged { .. }
             | R::Unavailable(_) => Self::Unknown(reason),
             R::ImpossibleName

@@ -124,7 +124,7 @@ async fn all_at(at: Reader<'_>, search: Search<'_>, bounds: SearchBounds) -> Res
     let mut everybody = Everybody::default();
     for entry in &entries {
         match at.person(&mut link, entry).await {
-            Ok(Person { account, groups }) => everybody.people.push((account, groups)),
+            Ok(Person { account, groups, .. }) => everybody.people.push((account, groups)),
             Err(Ended::Refused(refusal)) if is_of_one(&refusal) => {
                 *everybody.left_out.entry(refusal.kind()).or_default() += 1;
             }

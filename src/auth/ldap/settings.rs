@@ -7,6 +7,8 @@ use crate::names::{LoginPassword, Ttl, WayName};
 pub struct LdapSettings {
     /// The way in, as maps and the audit call it.
     pub name: WayName,
+    /// What kind of directory it is.
+    pub directory_type: DirectoryType,
     /// `ldapserver`: host names or addresses, asked in this order until one can answer.
     pub servers: Vec<String>,
     /// `ldapport`; 389, or 636 for `ldaps`, unless set.
@@ -30,6 +32,17 @@ pub struct LdapSettings {
     pub deadline: Ttl,
     /// How long an identity is good after its proof.
     pub lifetime: Ttl,
+}
+
+/// What kind of directory it is, where that makes a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirectoryType {
+    /// Any that speaks LDAP: OpenLDAP, 389 Directory Server and others.
+    #[default]
+    Ldap,
+    /// Active Directory, of Windows or Samba. Its answers name the other partitions of the domain
+    /// as places to look too, whoever is asked for; those hold no people.
+    ActiveDirectory,
 }
 
 /// `ldapscheme`: what is spoken from the first byte.
@@ -92,9 +105,15 @@ pub enum Find {
     Attribute(String),
     /// `ldapsearchfilter`: this filter matches, with `$username` for the name.
     Filter(String),
+    /// Any name by which people log on to Active Directory: `alice`, `ADTEST\alice`,
+    /// `alice@ad.test` or the DN of the entry.
+    LogonName {
+        /// The domain's short name, `ADTEST`. Without it nobody logs in by a name with a backslash.
+        netbios_domain: Option<String>,
+    },
 }
 
-/// Where the groups of an entry are found; both ways may be used, and their results are joined.
+/// Where the groups of an entry are found; all ways may be used, and their results are joined.
 ///
 /// A group is its full DN, byte for byte as the directory writes it, and that is what a group map
 /// compares. Two directories, or two ways of one, may write one DN differently (upper and lower
@@ -102,13 +121,23 @@ pub enum Find {
 /// values in which case counts, and then folding would make two groups one.
 ///
 /// Active Directory names neither the primary group (`Domain Users`) nor nested groups in
-/// `memberOf`; nested ones are found by a search.
+/// `memberOf`: there `tokens` has them all, and each by its SID too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupLookup {
     /// Attribute of the entry that holds the DNs of its groups, such as `memberOf`.
     pub member_of: Option<String>,
     /// Search for entries that are its groups.
     pub search: Option<GroupSearch>,
+    /// Whether Active Directory's own list is read.
+    pub tokens: Option<TokenGroups>,
+}
+
+/// `tokenGroups` of Active Directory: every security group of the account, nested ones and the
+/// primary one too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGroups {
+    /// The subtree in which their DNs are looked up. A group elsewhere has only its SID.
+    pub names_below: String,
 }
 
 /// A search for groups.

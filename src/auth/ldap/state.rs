@@ -13,10 +13,13 @@ use ldap3::SearchEntry;
 use super::link::values;
 use super::refusal::LdapRefusal;
 
-/// Active Directory: bits, of which one is "disabled" ([MS-ADTS] 2.2.16).
+/// Active Directory: bits, of which one is "disabled" and three are of machines ([MS-ADTS] 2.2.16).
 const USER_ACCOUNT_CONTROL: &str = "userAccountControl";
 /// Active Directory: end of the account, in 100 ns since 1601 ([MS-ADA1] 2.1).
 const ACCOUNT_EXPIRES: &str = "accountExpires";
+/// Active Directory: when the password was set, or 0 when it must be changed first
+/// ([MS-ADA3] 2.175).
+const PASSWORD_SET: &str = "pwdLastSet";
 /// Since when the account is locked, or for ever
 /// (draft-behera-ldap-password-policy-10 section 5.3.3).
 const LOCKED_TIME: &str = "pwdAccountLockedTime";
@@ -28,19 +31,54 @@ const SHADOW_EXPIRE: &str = "shadowExpire";
 const ACCOUNT_LOCK: &str = "nsAccountLock";
 
 /// What is asked for with every entry of a person. Most are there only if asked for by name.
-pub(super) const ATTRIBUTES: [&str; 6] =
-    [USER_ACCOUNT_CONTROL, ACCOUNT_EXPIRES, LOCKED_TIME, END_TIME, SHADOW_EXPIRE, ACCOUNT_LOCK];
+pub(super) const ATTRIBUTES: [&str; 7] = [
+    USER_ACCOUNT_CONTROL,
+    ACCOUNT_EXPIRES,
+    PASSWORD_SET,
+    LOCKED_TIME,
+    END_TIME,
+    SHADOW_EXPIRE,
+    ACCOUNT_LOCK,
+];
+
+/// Whether the account of `entry` is a computer's or a domain's, whatever it is called
+/// (CVE-2021-42278 was a computer without the `$`).
+///
+/// # Errors
+/// When that cannot be understood.
+pub(super) fn is_machine(entry: &SearchEntry) -> Result<bool, LdapRefusal> {
+    /// Trust between domains, workstation, domain controller.
+    const TRUSTS: i64 = 0x800 | 0x1000 | 0x2000;
+
+    Ok(number(entry, USER_ACCOUNT_CONTROL)?.is_some_and(|bits| bits & TRUSTS != 0))
+}
+
+/// That the entry of an account of Active Directory shows its state: who may not read it would take
+/// everybody for good.
+///
+/// # Errors
+/// When it does not.
+pub(super) fn must_be_shown(entry: &SearchEntry) -> Result<(), LdapRefusal> {
+    let is_shown = number(entry, USER_ACCOUNT_CONTROL)?.is_some();
+    let attribute = USER_ACCOUNT_CONTROL;
+    if is_shown { Ok(()) } else { Err(LdapRefusal::UnreadableState { attribute }) }
+}
 
 /// Whether the account of `entry` may be used at `now`, as far as the entry says.
 ///
 /// # Errors
-/// When it is disabled, locked for good or past its end, or an attribute says nothing that can be
+/// When it is disabled, locked for good or past its end, its password must be changed first, or an
+/// attribute says nothing that can be
 /// understood.
 pub(super) fn judge(entry: &SearchEntry, now: Timestamp) -> Result<(), LdapRefusal> {
     const DISABLED: i64 = 0x2;
 
-    if number(entry, USER_ACCOUNT_CONTROL)?.is_some_and(|bits| bits & DISABLED != 0) {
+    let control = number(entry, USER_ACCOUNT_CONTROL)?;
+    if control.is_some_and(|bits| bits & DISABLED != 0) {
         return Err(LdapRefusal::AccountDisabled);
+    }
+    if must_change(control, number(entry, PASSWORD_SET)?) {
+        return Err(LdapRefusal::MustChangePassword);
     }
     if read(entry, ACCOUNT_LOCK, truth)?.is_some_and(|is_locked| is_locked) {
         return Err(LdapRefusal::AccountDisabled);
@@ -55,6 +93,15 @@ pub(super) fn judge(entry: &SearchEntry, now: Timestamp) -> Result<(), LdapRefus
         return Err(LdapRefusal::AccountExpired);
     }
     Ok(())
+}
+
+/// Whether Active Directory takes no password until it is changed. It does not ask that of an
+/// account whose password never expires or is not used.
+fn must_change(control: Option<i64>, password_set: Option<i64>) -> bool {
+    /// The password never expires; only a smart card counts.
+    const EXEMPT: i64 = 0x1_0000 | 0x4_0000;
+
+    password_set == Some(0) && control.is_none_or(|bits| bits & EXEMPT == 0)
 }
 
 /// The value of an attribute of one value; nothing when the entry does not show it.
@@ -225,6 +272,33 @@ mod tests {
         ] {
             check("accountExpires", value, expected);
         }
+    }
+
+    #[test]
+    fn active_directory_says_that_a_password_must_be_changed_first() {
+        let with = |control: &str, set: &str| {
+            let entry = entry(&[("userAccountControl", control), ("pwdLastSet", set)]);
+            judge(&entry, now()).map_or_else(|refusal| refusal.kind(), |()| "good")
+        };
+        assert_eq!(with("512", "0"), "must_change_password");
+        assert_eq!(with("512", "134396784000000000"), "good");
+        assert_eq!(with("66048", "0"), "good"); // DONT_EXPIRE_PASSWORD
+        assert_eq!(with("262656", "0"), "good"); // SMARTCARD_REQUIRED
+        assert_eq!(with("512", "soon"), "unreadable_state");
+        check("pwdLastSet", "0", "must_change_password");
+    }
+
+    #[test]
+    fn a_machine_is_one_whatever_it_is_called() {
+        for (control, expected) in
+            [("512", false), ("4096", true), ("8192", true), ("2048", true), ("66048", false)]
+        {
+            let entry = entry(&[("userAccountControl", control)]);
+            assert_eq!(is_machine(&entry).unwrap(), expected, "{control}");
+        }
+        assert!(!is_machine(&entry(&[])).unwrap());
+        assert!(must_be_shown(&entry(&[("userAccountControl", "512")])).is_ok());
+        assert!(must_be_shown(&entry(&[])).is_err());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(in crate::lease) fn lease(state: LeaseState) -> Lease {
         state,
         role_name: LeaseRoleName::new(&RolePrefix::default(), &principal, id),
         principal,
+        account_id: None,
         cluster: "orders".parse().unwrap(),
         database: "orders".parse().unwrap(),
         role: "orders_read".parse().unwrap(),

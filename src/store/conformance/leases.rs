@@ -8,7 +8,7 @@ use super::{at, audit, claim, claimant, intent, key, micros, opened, person, rec
 use crate::audit::{Action, Record};
 use crate::lease::{Blocker, BlockerKind, EndReason, Holder, Lease, LeaseState, LiveLease};
 use crate::mapping::{Because, Case, Matched, Memberships, ObjectPolicy, RuleRef};
-use crate::names::{Principal, RoleOid, SessionToken};
+use crate::names::{AccountId, Principal, RoleOid, SessionToken};
 use crate::store::{Change, LATEST_AMONG, LeaseFilter, Store, StoreError};
 
 /// The same lease, one version on, with everything a move may change as different as can be.
@@ -57,6 +57,7 @@ pub async fn every_field_of_a_lease_reads_back(store: Arc<dyn Store>) {
         let full = Lease {
             version: u32::MAX,
             principal: person(hostile),
+            account_id: AccountId::of_guid(&[0xb2; 16]),
             database: "we\"ird'x\n".parse().unwrap(),
             role: "we\"ird'y\n".parse().unwrap(),
             requested_at: at(0) + micros(123_456),

@@ -158,6 +158,7 @@ pub fn intent(account: &str) -> Lease {
         state: LeaseState::Intent,
         role_name: LeaseRoleName::new(&RolePrefix::default(), &principal, id),
         principal,
+        account_id: None,
         cluster: "orders".parse().unwrap(),
         database: "orders".parse().unwrap(),
         role: "orders_read".parse().unwrap(),

@@ -148,7 +148,7 @@ fn open_lease(lease: &Lease) -> Result<Statement, Problem> {
         "INSERT INTO lease (",
         rows::lease_columns!(),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)"
+         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)"
     );
     let values = values![
         lease.id.to_string(),
@@ -156,6 +156,7 @@ fn open_lease(lease: &Lease) -> Result<Statement, Problem> {
         lease.state.as_str(),
         json(&lease.principal)?,
         escaped(&lease.principal.key()),
+        lease.account_id.map(|id| id.to_string()),
         lease.cluster.to_string(),
         lease.database.to_string(),
         lease.role.to_string(),

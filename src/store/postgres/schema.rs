@@ -21,7 +21,7 @@ struct Migration {
 
 /// The steps, in order; the number of steps done is the version. A step that was released is
 /// never changed.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         sql: include_str!("../migrations/postgres/0001_leases_sessions_audit.sql"),
         oldest: 1,
@@ -29,6 +29,7 @@ const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("../migrations/postgres/0002_maps.sql"), oldest: 1 },
     Migration { sql: include_str!("../migrations/postgres/0003_map_in_force.sql"), oldest: 1 },
     Migration { sql: include_str!("../migrations/postgres/0004_map_compared.sql"), oldest: 1 },
+    Migration { sql: include_str!("../migrations/postgres/0005_account_id.sql"), oldest: 1 },
 ];
 
 /// Advisory lock of the schema (`pgbridge` in ASCII): shared by whoever writes, alone for whoever

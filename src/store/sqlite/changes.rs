@@ -56,7 +56,7 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
     let mut statement = connection.prepare_cached(concat!(
         "INSERT INTO lease (",
         rows::lease_columns!(),
-        ") VALUES (:id, :version, :state, :principal, :principal_key, :cluster, :database, :role, \
+        ") VALUES (:id, :version, :state, :principal, :principal_key, :account_id, :cluster, :database, :role, \
          :role_name, :role_oid, :requested_at, :create_before, :expires_at, :ceiling, \
          :owned_objects, :request_key, :reason, :client, :rule, :map_revision, :because, \
          :end_reason, :access_ended_at, :gone_at, :attempts, :retry_at, :blockers)"
@@ -67,6 +67,7 @@ fn open_lease(connection: &Connection, lease: &Lease) -> Result<(), Problem> {
         ":state": lease.state.as_str(),
         ":principal": json(&lease.principal)?,
         ":principal_key": lease.principal.key(),
+        ":account_id": lease.account_id.map(|id| id.to_string()),
         ":cluster": lease.cluster.as_str(),
         ":database": lease.database.as_str(),
         ":role": lease.role.as_str(),

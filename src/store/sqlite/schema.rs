@@ -13,11 +13,12 @@ const APPLICATION_ID: u32 = 0x7067_6272;
 
 /// The steps of the schema, in order; the number of steps done is `PRAGMA user_version`. A step
 /// that was released is never changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/sqlite/0001_leases_sessions_audit.sql"),
     include_str!("../migrations/sqlite/0002_maps.sql"),
     include_str!("../migrations/sqlite/0003_map_in_force.sql"),
     include_str!("../migrations/sqlite/0004_map_compared.sql"),
+    include_str!("../migrations/sqlite/0005_account_id.sql"),
 ];
 
 /// Prepared statements that one connection keeps.

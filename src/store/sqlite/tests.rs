@@ -194,13 +194,13 @@ async fn a_store_of_the_version_before_is_brought_up_to_date_and_its_leases_are_
     assert!(SqliteStore::open_read_only(&path).is_err());
     let store = SqliteStore::open(&path).unwrap();
     let lease = store.lease("aaaaaaaaaaaaaaaa".parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!((lease.because, lease.rule.line), (None, 1));
+    assert_eq!((lease.because, lease.account_id, lease.rule.line), (None, None, 1));
     opened(&store, &intent("alice")).await;
     drop(store);
     let version = |connection: &Connection| {
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap()
     };
-    assert_eq!(version(&shell(&path)), 4);
+    assert_eq!(version(&shell(&path)), 5);
     for change in ["UPDATE map_revision SET postgres = 13", "DELETE FROM map_revision"] {
         let kept = "INSERT INTO map_revision VALUES ('r', 16, '{}', 1) ON CONFLICT DO NOTHING";
         shell(&path).execute_batch(kept).unwrap();
@@ -213,9 +213,9 @@ fn a_schema_of_a_newer_version_is_refused() {
     let (_directory, path) = place();
     drop(SqliteStore::open(&path).unwrap());
     shell(&path).pragma_update(None, "user_version", 99).unwrap();
-    refused(&path, &["version 99", "knows 4", "newer pgbridge"]);
+    refused(&path, &["version 99", "knows 5", "newer pgbridge"]);
     assert!(SqliteStore::open_read_only(&path).is_err());
-    shell(&path).pragma_update(None, "user_version", 4).unwrap();
+    shell(&path).pragma_update(None, "user_version", 5).unwrap();
     assert!(SqliteStore::open(&path).is_ok());
 }
 
