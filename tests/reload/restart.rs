@@ -17,8 +17,8 @@ fn starts(bed: &TestBed) -> usize {
     of_action(bed, "broker.started").len()
 }
 
-async fn started_again(bed: &TestBed) {
-    let before = starts(bed);
+/// Waits for one more start than the ones `before`, counted while no broker ran.
+async fn started_again(bed: &TestBed, before: usize) {
     until("another start", async || (starts(bed) > before).then_some(())).await;
 }
 
@@ -98,8 +98,9 @@ async fn what_a_map_takes_away_ends_also_when_the_broker_is_killed_before() {
     told(&bed, "map.reloaded", 1).await;
     bed.kill();
     bed.postgres.start_again();
+    let before = starts(&bed);
     bed.start_again_unready();
-    started_again(&bed).await;
+    started_again(&bed, before).await;
     until("alice's role to be gone", async || (bed.lease_roles() == [kept.clone()]).then_some(()))
         .await;
     assert_eq!(of_action(&bed, "map.reloaded").len(), 1);
