@@ -192,10 +192,12 @@ async fn whoever_is_disabled_while_they_ask_has_no_lease_within_the_period() {
         let mut issued = 0;
         loop {
             let answer = issue(&bed, &token, "1h").await;
-            if answer.status != 201 {
-                return (issued, answer);
+            match answer.status {
+                201 => issued += 1,
+                // The re-check ended it while its role was being made.
+                409 => {}
+                _ => return (issued, answer),
             }
-            issued += 1;
             tokio::time::sleep(PACE).await;
         }
     };
@@ -213,7 +215,7 @@ async fn whoever_is_disabled_while_they_ask_has_no_lease_within_the_period() {
     until("the last record", async || {
         let records = bed.records();
         let told = |action| records.iter().filter(|record| record["action"] == action).count();
-        (told("lease.revoked") == issued && told("lease.issued") == issued).then_some(())
+        (told("lease.revoked") >= issued && told("lease.issued") == issued).then_some(())
     })
     .await;
     bed.assert_audit_is_whole();
