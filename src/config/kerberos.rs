@@ -5,7 +5,7 @@ use super::files::{self, Privacy};
 use super::form::{self, Form};
 use super::map::{self, NamedMap};
 use super::reader::{Table, Unique};
-use crate::auth::kerberos::{ChannelBinding, KerberosSettings, Keys, KeytabError};
+use crate::auth::kerberos::{ChannelBinding, Kdc, KerberosSettings, Keys, KeytabError};
 use crate::mapping::Maps;
 use crate::names::{KerberosPrincipal, Shape, Ttl, WayName};
 
@@ -16,6 +16,8 @@ pub(super) struct TicketWay {
     /// What is allowed in it and may not be meant.
     pub note: Option<Note>,
 }
+
+const KDCS: &[(&str, Kdc)] = &[("mit", Kdc::Mit), ("active_directory", Kdc::ActiveDirectory)];
 
 const SHAPES: &[(&str, Shape)] = &[
     ("person", Shape::Person),
@@ -60,6 +62,7 @@ pub(super) fn read(
         keys(&table, &bytes, service.as_ref()?)
     });
     let realms = table.required_list("realms", &realm());
+    let kdc = table.required("kdc", &form::choice(KDCS));
     let shapes = table.defaulted_list("shapes", "[\"person\"]", &form::choice(SHAPES));
     if shapes.as_ref().is_some_and(Vec::is_empty) {
         table.mistake("shapes", "is empty, so nobody could log in", "name `person` at least");
@@ -77,6 +80,7 @@ pub(super) fn read(
         service: service?,
         keytab: keytab?,
         realms: realms?,
+        kdc: kdc?,
         shapes: shapes?,
         channel_binding: channel_binding?,
         lifetime: lifetime?,

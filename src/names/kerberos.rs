@@ -40,6 +40,10 @@ pub enum KerberosPrincipalError {
     /// It has no realm, or more than one.
     #[error("the name has not exactly one realm, as in `alice@CORP.TEST`")]
     Realm,
+    /// A component begins or ends with a blank, or has two side by side, as no name does: another name
+    /// could read like it.
+    #[error("a part of the name has blanks where no name has any")]
+    Blanks,
     /// A component of it is empty.
     #[error("a part of the name is empty")]
     Empty,
@@ -102,6 +106,10 @@ impl KerberosPrincipal {
         }
         if name.split('/').any(str::is_empty) {
             return Err(KerberosPrincipalError::Empty);
+        }
+        let has_gap = |part: &str| part.split(char::is_whitespace).any(str::is_empty);
+        if name.split('/').any(has_gap) {
+            return Err(KerberosPrincipalError::Blanks);
         }
         Ok(Self(text.to_owned()))
     }
@@ -178,6 +186,7 @@ mod tests {
         check("alice@CORP.TEST", "CORP.TEST", Shape::Person);
         check("Alice@corp.test", "corp.test", Shape::Person);
         check("jürgen.o'neil@CORP.TEST", "CORP.TEST", Shape::Person);
+        check("al ice@CORP.TEST", "CORP.TEST", Shape::Person);
         check("alice/admin@CORP.TEST", "CORP.TEST", Shape::Instance);
         check("alice/root@CORP.TEST", "CORP.TEST", Shape::Instance);
         check("alice/Admin@CORP.TEST", "CORP.TEST", Shape::Service);
@@ -212,7 +221,7 @@ mod tests {
     fn a_name_that_could_read_as_anothers_is_none() {
         use KerberosPrincipalError as Error;
         let long = format!("{}@CORP.TEST", "a".repeat(300));
-        let cases: [(&[u8], Error); 17] = [
+        let cases: [(&[u8], Error); 20] = [
             (br"al\@EVIL@CORP.TEST", Error::Escaped),
             (br"a\/b@CORP.TEST", Error::Escaped),
             (br"a\\b@CORP.TEST", Error::Escaped),
@@ -229,6 +238,9 @@ mod tests {
             (b"@CORP.TEST", Error::Empty),
             (b"/admin@CORP.TEST", Error::Empty),
             (b"alice/@CORP.TEST", Error::Empty),
+            (b"alice @CORP.TEST", Error::Blanks),
+            (b" alice/admin@CORP.TEST", Error::Blanks),
+            (b"al  ice@CORP.TEST", Error::Blanks),
             (long.as_bytes(), Error::TooLong { bytes: 310 }),
         ];
         for (bytes, error) in cases {

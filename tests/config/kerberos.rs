@@ -11,6 +11,7 @@ map = "tickets"
 service = "HTTP/web.corp.test@CORP.TEST"
 keytab_file = "web.keytab"
 realms = ["CORP.TEST"]
+kdc = "mit"
 "#;
 
 /// AES with 256 bits and SHA-1, and RC4 (RFC 3961 section 8).
@@ -110,6 +111,8 @@ fn every_slip_in_a_section_is_told() {
     }
     refused("[\"CORP.TEST\"]", "[]", "`realms`");
     refused("realms = [\"CORP.TEST\"]\n", "", "`realms` is missing in [[kerberos]]");
+    refused("kdc = \"mit\"\n", "", "`kdc` is missing in [[kerberos]]");
+    refused("kdc = \"mit\"", "kdc = \"heimdal\"", "`kdc`");
     for realm in ["", "@CORP.TEST", "a/b", "WELLKNOWN:ANONYMOUS"] {
         refused("[\"CORP.TEST\"]", &format!("[\"{realm}\"]"), "must be a realm");
     }

@@ -42,7 +42,7 @@ fn with_tickets(realm: &Realm, more: &str, config: &str) -> String {
     let map = format!("file = \"{}\"", map.display());
     let section = format!(
         "[[kerberos]]\nname = \"tickets\"\nmap = \"tickets\"\nservice = \"{SERVICE}\"\n\
-         keytab_file = \"{keytab}\"\nrealms = [\"CORP.TEST\"]\n{more}\n[[ldap]]"
+         keytab_file = \"{keytab}\"\nrealms = [\"CORP.TEST\"]\nkdc = \"mit\"\n{more}\n[[ldap]]"
     );
     config.replace("file = \"pg_ident.conf\"", &map).replace("[[ldap]]", &section)
 }

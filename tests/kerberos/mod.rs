@@ -46,6 +46,7 @@ impl Realm {
             service: SERVICE.parse().unwrap(),
             keytab: self.keytab.clone(),
             realms: vec![REALM.to_owned()],
+            kdc: pgbridge::auth::kerberos::Kdc::Mit,
             shapes: vec![Shape::Person],
             channel_binding: ChannelBinding::Offered,
             lifetime: "8h".parse().unwrap(),

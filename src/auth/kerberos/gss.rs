@@ -24,6 +24,11 @@ const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
 /// ... and a name that is a principal (RFC 1964 section 2.1.1).
 const PRINCIPAL_NAME: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01";
 
+/// The attribute of a name with what Active Directory says of the account.
+const LOGON_INFO: &[u8] = b"urn:mspac:logon-info";
+/// The number of `GSS_S_UNAVAILABLE`: there is no such attribute.
+const UNAVAILABLE: u32 = 16;
+
 /// `gss_cred_usage_t` for who is called (RFC 2744 section 5.2).
 const ACCEPT: i32 = 2;
 /// Kinds of status that can be asked for in words (RFC 2744 section 5.11).
@@ -165,6 +170,8 @@ pub(super) struct Accepted {
     pub ends_at: i64,
     /// What no other token has: a hash of the key that its client chose, and of its number.
     pub fingerprint: [u8; 32],
+    /// What the KDC has sealed into the ticket about its account ([MS-PAC] 2.5), if it has.
+    pub logon: Option<Vec<u8>>,
     /// What proves to the client whom it has reached.
     pub reply: Vec<u8>,
 }
@@ -233,6 +240,7 @@ impl Acceptor {
             channel_bound: flags & CHANNEL_BOUND != 0,
             ends_at,
             fingerprint,
+            logon: name.sealed(LOGON_INFO)?,
             reply: reply.to_vec(),
         }))
     }
@@ -357,6 +365,40 @@ impl Name {
         };
         checked(major, minor)?;
         Ok(name)
+    }
+
+    /// The value of an attribute (RFC 6680 section 7.4), when the name has it.
+    ///
+    /// # Errors
+    /// When it has it, and the KDC has not sealed it for this service; or has several values.
+    fn sealed(&self, attribute: &[u8]) -> Result<Option<Vec<u8>>, GssError> {
+        let mut attribute = borrowed(attribute);
+        let (mut value, mut shown) = (Buffer::empty(), Buffer::empty());
+        let (mut minor, mut authenticated, mut complete, mut more) = (0, 0, 0, -1);
+        // SAFETY: a name that the library gave; the attribute is borrowed for the call, and only
+        // read; each output is a value of this frame.
+        let major = unsafe {
+            sys::gss_get_name_attribute(
+                &raw mut minor,
+                self.0,
+                &raw mut attribute,
+                &raw mut authenticated,
+                &raw mut complete,
+                &raw mut value.0,
+                &raw mut shown.0,
+                &raw mut more,
+            )
+        };
+        match checked(major, minor) {
+            Ok(()) => {}
+            Err(error) if error.routine == UNAVAILABLE => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        if authenticated == 0 || more != 0 {
+            let text = "what the ticket says of its account is not sealed by the KDC".to_owned();
+            return Err(GssError { routine: 0, minor: 0, text });
+        }
+        Ok(Some(value.to_vec()))
     }
 
     fn display(&self) -> Result<Vec<u8>, GssError> {

@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 
 use super::gss::{Accepted, Mechanism};
+use super::pac::Logon;
 use super::refusal::KerberosRefusal;
-use super::settings::{ChannelBinding, KerberosSettings};
+use super::settings::{ChannelBinding, Kdc, KerberosSettings};
 use crate::names::{KerberosPrincipal, Shape, printable, shortened};
 
 /// Letters of a name that are told when it is none.
@@ -46,6 +47,7 @@ pub(super) fn judge(
     if shape == Shape::Reserved || !settings.shapes.contains(&shape) {
         return Err(KerberosRefusal::OtherShape(principal));
     }
+    let principal = of_account(settings.kdc, accepted.logon.as_deref(), principal)?;
     if settings.channel_binding == ChannelBinding::Required && !accepted.channel_bound {
         return Err(KerberosRefusal::Unbound(principal));
     }
@@ -56,8 +58,31 @@ pub(super) fn judge(
     }
 }
 
+/// The principal, when it is the name of the account that the ticket is of.
+fn of_account(
+    kdc: Kdc,
+    logon: Option<&[u8]>,
+    principal: KerberosPrincipal,
+) -> Result<KerberosPrincipal, KerberosRefusal> {
+    let logon = match (kdc, logon) {
+        (Kdc::Mit, None) => return Ok(principal),
+        (Kdc::Mit, Some(_)) => return Err(KerberosRefusal::FromActiveDirectory(principal)),
+        (Kdc::ActiveDirectory, logon) => logon.and_then(Logon::read),
+    };
+    let Some(Logon { account, is_machine }) = logon else {
+        return Err(KerberosRefusal::NoAccount(principal));
+    };
+    let is_its_name = principal.components().eq([account.as_str()]);
+    if is_its_name && is_machine == (principal.shape() == Shape::Machine) {
+        return Ok(principal);
+    }
+    let account = shortened(&printable(&account), NAME_MAX);
+    Err(KerberosRefusal::OtherAccount { principal, account })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::pac::tests::logon_info;
     use super::*;
 
     fn settings() -> KerberosSettings {
@@ -66,6 +91,7 @@ mod tests {
             service: "HTTP/web.corp.test@CORP.TEST".parse().unwrap(),
             keytab: "keytab".into(),
             realms: vec!["CORP.TEST".to_owned()],
+            kdc: Kdc::Mit,
             shapes: vec![Shape::Person],
             channel_binding: ChannelBinding::Offered,
             lifetime: "8h".parse().unwrap(),
@@ -81,6 +107,7 @@ mod tests {
             channel_bound: false,
             ends_at: 1000,
             fingerprint: [0; 32],
+            logon: None,
             reply: Vec::new(),
         }
     }
@@ -129,6 +156,34 @@ mod tests {
         let all = KerberosSettings { shapes: vec![Shape::Reserved, Shape::Service], ..settings() };
         check(&all, "krbtgt/CORP.TEST@CORP.TEST", Err("principal_shape"));
         check(&all, "WELLKNOWN/ANONYMOUS@CORP.TEST", Err("principal_shape"));
+    }
+
+    #[test]
+    fn a_name_of_active_directory_is_that_of_the_account_and_of_no_other() {
+        let person = KerberosSettings { kdc: Kdc::ActiveDirectory, ..settings() };
+        let machine = KerberosSettings { shapes: vec![Shape::Machine], ..person.clone() };
+        let logon = |principal: &str, account: &str, control| {
+            let logon = Some(logon_info(account, control));
+            Accepted { logon, ..accepted(principal) }
+        };
+        let of =
+            |settings: &KerberosSettings, accepted: &Accepted| at(settings, accepted, 0).map(drop);
+        let (is_person, is_machine) = (0x10, 0x80);
+        assert_eq!(of(&person, &logon("alice@CORP.TEST", "alice", is_person)), Ok(()));
+        assert_eq!(of(&machine, &logon("dba$@CORP.TEST", "dba$", is_machine)), Ok(()));
+        let other = Err("ticket_of_another_account");
+        // A computer's ticket by the name of nobody.
+        assert_eq!(of(&person, &logon("dba@CORP.TEST", "dba$", is_machine)), other);
+        assert_eq!(of(&person, &logon("dba@CORP.TEST", "dba", is_machine)), other);
+        assert_eq!(of(&machine, &logon("dba$@CORP.TEST", "dba$", is_person)), other);
+        for spelled in ["ALICE@CORP.TEST", "bob@CORP.TEST"] {
+            assert_eq!(of(&person, &logon(spelled, "alice", is_person)), other, "{spelled}");
+        }
+        assert_eq!(of(&person, &accepted("alice@CORP.TEST")), Err("ticket_without_account"));
+        let cut = Accepted { logon: Some(vec![1, 0x10]), ..accepted("alice@CORP.TEST") };
+        assert_eq!(of(&person, &cut), Err("ticket_without_account"));
+        let known = logon("alice@CORP.TEST", "alice", is_person);
+        assert_eq!(of(&settings(), &known), Err("ticket_of_active_directory"));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! - Who it is, is the whole principal with its realm. Realms and kinds of principals are let in by
 //!   list. Nothing is stripped, and the host's rules that turn principals into local users
 //!   (`auth_to_local`) are never asked.
+//! - Of Active Directory the name counts only where it is that of the account, which its KDC seals
+//!   into the ticket.
 //! - Tickets that a client sends to be used for it are thrown away, and that is told.
 //! - A token is good once over all brokers: what tells it from all others goes out with the proof,
 //!   for the store. The library's own list, which is of one host, is not used.
@@ -19,6 +21,7 @@
 mod gss;
 mod judge;
 mod keytab;
+mod pac;
 mod refusal;
 mod settings;
 
@@ -27,12 +30,14 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::auth::identity::Identity;
@@ -43,7 +48,7 @@ use crate::names::{LoginPassword, Principal, WayName};
 
 pub use keytab::{Keys, KeytabError};
 pub use refusal::KerberosRefusal;
-pub use settings::{ChannelBinding, KerberosSettings};
+pub use settings::{ChannelBinding, Kdc, KerberosSettings};
 
 use gss::{Accepted, Acceptor, Credential, Leg};
 use judge::{Judged, judge};
@@ -59,6 +64,9 @@ const NEGOTIATION: SignedDuration = SignedDuration::from_mins(1);
 
 /// Tokens that are looked at side by side: each holds a thread that may wait for a disk.
 const SIDE_BY_SIDE: usize = 16;
+
+/// How long a token waits for its turn to be looked at.
+const TURN: Duration = Duration::from_secs(5);
 
 /// How much longer than its ticket a token is remembered. The library takes tickets for a while
 /// after their end, by `clockskew` of `krb5.conf`, which is five minutes.
@@ -116,7 +124,8 @@ impl Inner {
         work: impl FnOnce() -> Result<Done, KerberosRefusal> + Send + 'static,
     ) -> Result<Done, KerberosRefusal> {
         let broken = |what: &str| KerberosRefusal::Library(what.to_owned());
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = timeout(TURN, Arc::clone(&self.slots).acquire_owned()).await;
+        let slot = slot.map_err(|_| broken("too many tokens wait to be looked at"))?;
         let slot = slot.map_err(|_| broken("the broker is about to end"))?;
         let done = spawn_blocking(move || {
             let done = work();

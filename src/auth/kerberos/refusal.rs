@@ -62,6 +62,23 @@ pub enum KerberosRefusal {
     /// People of this realm are not let in.
     #[error("{0}: of a realm that `realms` does not name")]
     OtherRealm(KerberosPrincipal),
+    /// A ticket of Active Directory, where none is expected.
+    #[error("{0}: a ticket of Active Directory, where `kdc` is \"mit\"")]
+    FromActiveDirectory(KerberosPrincipal),
+    /// A ticket that does not say whose account it is.
+    #[error(
+        "{0}: the ticket does not say whose account it is, as one of Active Directory must (no PAC, or \
+         one that cannot be read)"
+    )]
+    NoAccount(KerberosPrincipal),
+    /// A ticket by a name that its account does not have.
+    #[error("{principal}: the ticket is of the account `{account}`, which has another name")]
+    OtherAccount {
+        /// The name.
+        principal: KerberosPrincipal,
+        /// The account.
+        account: String,
+    },
     /// The token is bound to no connection, and must be.
     #[error("{0}: the token is not bound to the TLS connection")]
     Unbound(KerberosPrincipal),
@@ -108,6 +125,9 @@ impl KerberosRefusal {
             Self::Name { .. } => "principal_unfit",
             Self::OtherShape(_) => "principal_shape",
             Self::OtherRealm(_) => "realm_not_allowed",
+            Self::FromActiveDirectory(_) => "ticket_of_active_directory",
+            Self::NoAccount(_) => "ticket_without_account",
+            Self::OtherAccount { .. } => "ticket_of_another_account",
             Self::Unbound(_) | Self::NoChannel => "channel_not_bound",
             Self::TicketOver(_) => "ticket_expired",
         }

@@ -17,12 +17,24 @@ pub struct KerberosSettings {
     /// The realms whose people are let in, compared byte by byte. A realm that is trusted by the
     /// service's own is none of them unless it stands here.
     pub realms: Vec<String>,
+    /// What the KDCs of these realms are.
+    pub kdc: Kdc,
     /// The kinds of principals that are let in; never [`Shape::Reserved`].
     pub shapes: Vec<Shape>,
     /// Whether a ticket must be bound to the TLS connection that it came by.
     pub channel_binding: ChannelBinding,
     /// How long an identity is good after its proof, and never longer than its ticket.
     pub lifetime: Ttl,
+}
+
+/// What a KDC is, by what it puts into its tickets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kdc {
+    /// MIT Kerberos or another that gives tickets by the name of their principal alone.
+    Mit,
+    /// A domain controller of Active Directory, or Samba's: it gives tickets by names that an account
+    /// does not have, and says in each whose it is ([MS-PAC]).
+    ActiveDirectory,
 }
 
 /// Whether a token must name the certificate of the connection that it came by
