@@ -1,5 +1,7 @@
 //! What every way in can do, whatever it stands on.
 
+mod end_point;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 

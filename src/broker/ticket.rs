@@ -48,7 +48,22 @@ impl Broker {
     /// Whether anybody can log in by a ticket.
     #[must_use]
     pub fn takes_tickets(&self) -> bool {
-        self.0.ways.values().any(|way| way.tickets().is_some())
+        self.takes_tickets_at(None)
+    }
+
+    /// The same at the way in `way`; at any when none is named.
+    #[must_use]
+    pub fn takes_tickets_at(&self, way: Option<&str>) -> bool {
+        let mut ways = self.0.ways.values();
+        ways.any(|known| {
+            way.is_none_or(|name| known.name().as_str() == name) && known.tickets().is_some()
+        })
+    }
+
+    /// Whether anybody can log in by a password.
+    #[must_use]
+    pub fn takes_passwords(&self) -> bool {
+        self.0.ways.values().any(|way| way.tickets().is_none())
     }
 
     /// Takes a token of a negotiation with the way in `way` (the only one that takes tickets when

@@ -153,6 +153,9 @@ pub(super) struct Connection {
 /// A refusal (RFC 9457 problem details).
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Problem {
+    /// `urn:pgbridge:problem:` and a stable word.
+    #[serde(default, rename = "type")]
+    pub kind: Shown,
     #[serde(default)]
     pub title: Shown,
     #[serde(default)]

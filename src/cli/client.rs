@@ -3,13 +3,15 @@
 //! Redirects are not followed, so a token goes to the server that gave it and nowhere else; a
 //! proxy is never asked to carry an unencrypted password; every call ends in bounded time.
 
+mod negotiate;
+
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
-use reqwest::{Certificate, Method, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -19,6 +21,8 @@ use super::exit::Exit;
 use super::secret::Secret;
 use super::server::{ServerUrl, ServerUrlError};
 use super::terminal::{Shown, safe_json};
+pub(super) use negotiate::Offer;
+
 use crate::names::{
     ClusterName, DatabaseName, LeaseId, LoginPassword, RoleName, SessionToken, Ttl, WayName,
 };
@@ -60,6 +64,19 @@ pub(super) enum ClientError {
     Refused { status: StatusCode, problem: Problem },
     #[error("you are not logged in at {server} any more: run `pgbridge login`{}", request_text(.problem))]
     LoggedOut { server: ServerUrl, problem: Problem },
+    #[error(
+        "your ticket cannot be shown to {server}: {cause}; `pgbridge login --password` asks for the password"
+    )]
+    NoToken { server: ServerUrl, cause: Shown },
+    #[error(
+        "{server} refused your ticket: {}; `klist` shows whose it is, and `pgbridge login --password` asks for the password",
+        problem_text(.problem)
+    )]
+    TicketRefused { server: ServerUrl, problem: Problem },
+    #[error(
+        "{server} let you in without proving that it is HTTP@{host}: the session was thrown away"
+    )]
+    NotProven { server: ServerUrl, host: String },
     #[error("{server} answers with a redirect to {location}: give that as `--server`")]
     Redirect { server: ServerUrl, location: Shown },
     #[error("{server} answers {status}, and not as a pgbridge does: is it the right address?")]
@@ -96,7 +113,11 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::NoAnswer { .. } => Exit::Unreachable,
             Self::Refused { status, .. } => Exit::of_status(status.as_u16()),
-            Self::LoggedOut { .. } | Self::Token => Exit::LoggedOut,
+            Self::LoggedOut { .. }
+            | Self::Token
+            | Self::NoToken { .. }
+            | Self::TicketRefused { .. }
+            | Self::NotProven { .. } => Exit::LoggedOut,
             Self::Ca { .. }
             | Self::NoCertificate { .. }
             | Self::Setup { .. }
@@ -188,7 +209,8 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT);
         if server.is_encrypted() {
-            builder = builder.https_only(true);
+            // A ticket is bound to the certificate of the server.
+            builder = builder.https_only(true).tls_info(true);
         } else {
             let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                 .map(|address| SocketAddr::new(address, 0));
@@ -294,32 +316,28 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Answer, ClientError> {
-        let server = &self.server;
-        let url = server
-            .at(path)
-            .map_err(|source| ClientError::Url { server: server.clone(), source })?;
-        let response = self.send(method, url, body).await?;
-        let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
-        let body = self.body_of(response).await?;
-        if status.is_success() {
-            return Ok(Answer { server: server.clone(), body });
-        }
-        Err(self.refusal(status, location.as_ref(), &body))
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        body: Option<&impl Serialize>,
-    ) -> Result<reqwest::Response, ClientError> {
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, self.url(path)?);
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
         if let Some(body) = body {
             request = request.json(body);
         }
+        let response = self.send(request).await?;
+        let (status, location) = (response.status(), response.headers().get(LOCATION).cloned());
+        let body = self.body_of(response).await?;
+        if status.is_success() {
+            return Ok(Answer { server: self.server.clone(), body });
+        }
+        Err(self.refusal(status, location.as_ref(), &body))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, ClientError> {
+        let server = self.server.clone();
+        self.server.at(path).map_err(|source| ClientError::Url { server, source })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response, ClientError> {
         request.send().await.map_err(|source| {
             let (server, cause) = (self.server.clone(), cause(&source));
             if source.is_connect() {

@@ -32,6 +32,12 @@ pub(super) enum Failure {
     #[error("you are not logged in: run `pgbridge login`")]
     NotLoggedIn,
     #[error(
+        "you are not logged in, and your Kerberos ticket has expired: run `kinit`, or `pgbridge login`"
+    )]
+    TicketExpired,
+    #[error("nobody logs in at {server} by password: get a Kerberos ticket with `kinit`")]
+    TicketNeeded { server: ServerUrl },
+    #[error(
         "you are logged in at {session}, but PGBRIDGE_URL is {wanted}: run `pgbridge login`, or unset it"
     )]
     OtherServer { session: ServerUrl, wanted: ServerUrl },
@@ -40,7 +46,7 @@ pub(super) enum Failure {
     #[error("which server? Give it with `--server` or in PGBRIDGE_URL")]
     NoServer,
     #[error(
-        "the password cannot be asked for without a terminal: use `--user` and `--password-stdin`"
+        "the password cannot be asked for without a terminal: use `--user` and `--password-stdin`, or get a Kerberos ticket with `kinit`"
     )]
     NoTerminal(#[source] io::Error),
     #[error("the password cannot be read from standard input")]
@@ -85,7 +91,10 @@ impl Failure {
             }
             Self::Choice(failure) => failure.exit(),
             Self::Map(_) | Self::Question(_) => Exit::Unanswered,
-            Self::NotLoggedIn | Self::OtherServer { .. } => Exit::LoggedOut,
+            Self::NotLoggedIn
+            | Self::TicketExpired
+            | Self::TicketNeeded { .. }
+            | Self::OtherServer { .. } => Exit::LoggedOut,
             Self::NoServer
             | Self::BadServer(_)
             | Self::NoTerminal(_)

@@ -8,7 +8,8 @@ use super::args::{DeclareGone, Leases, Renew, Revoke};
 use super::client::{Client, Revocation};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::person::{connect, print};
+use super::login::connect;
+use super::person::print;
 use super::state::StateDir;
 use super::table;
 use super::terminal::{self, Shown, note, warn};
@@ -24,7 +25,7 @@ pub(super) async fn list(
     leases: &Leases,
     clock: &Clock,
 ) -> Result<Exit, Failure> {
-    let answer = connect(state)?.get(&path(leases)).await?;
+    let answer = connect(state, clock).await?.get(&path(leases)).await?;
     let now = clock.now();
     print(leases.output, &answer, |list: &answers::Leases| {
         if list.leases.is_empty() {
@@ -168,7 +169,7 @@ fn ending(lease: &Lease) -> Ending {
 
 /// Moves the end of a lease.
 pub(super) async fn renew(state: &StateDir, renew: &Renew, clock: &Clock) -> Result<Exit, Failure> {
-    let answer = connect(state)?.renew(renew.lease, renew.ttl).await?;
+    let answer = connect(state, clock).await?.renew(renew.lease, renew.ttl).await?;
     let now = clock.now();
     print(renew.output, &answer, |lease: &Lease| lease_text(lease, now))
 }
@@ -179,7 +180,7 @@ pub(super) async fn revoke(
     revoke: &Revoke,
     clock: &Clock,
 ) -> Result<Exit, Failure> {
-    let client = connect(state)?;
+    let client = connect(state, clock).await?;
     match revoke.lease {
         Some(lease) => revoke_one(&client, revoke, lease, clock).await,
         None => revoke_selected(&client, revoke, clock).await,
@@ -266,7 +267,7 @@ pub(super) async fn declare_gone(
     declare: &DeclareGone,
     clock: &Clock,
 ) -> Result<Exit, Failure> {
-    let answer = connect(state)?.declare_gone(declare.lease, &declare.reason).await?;
+    let answer = connect(state, clock).await?.declare_gone(declare.lease, &declare.reason).await?;
     let now = clock.now();
     print(declare.output, &answer, |lease: &Lease| lease_text(lease, now))
 }

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod failure;
 mod leases;
+mod login;
 mod map;
 mod operate;
 mod person;
@@ -24,6 +25,7 @@ mod server;
 mod state;
 mod table;
 mod terminal;
+mod ticket;
 mod unanswered;
 
 pub use args::{

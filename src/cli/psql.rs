@@ -24,7 +24,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::state::StateDir;
 use super::terminal::{note, warn};
-use super::{in_one_line, person, table};
+use super::{in_one_line, login, person, table};
 use crate::clock::Clock;
 use crate::names::{LeaseId, Ttl};
 
@@ -38,7 +38,10 @@ const REVOKE_ATTEMPTS: u32 = 3;
 pub(super) async fn run(state: &StateDir, psql: Psql, clock: &Clock) -> Result<Exit, Failure> {
     let program = find("psql").ok_or(Failure::NoPsql)?;
     let mut signals = Signals::watch().map_err(Failure::Signals)?;
-    let client = person::connect(state)?;
+    let client = tokio::select! {
+        client = login::connect(state, clock) => client?,
+        exit = signals.any() => return Ok(exit),
+    };
     let role = tokio::select! {
         role = person::role_of(&client, &psql.wish) => role?,
         exit = signals.any() => return Ok(exit),

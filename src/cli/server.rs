@@ -41,6 +41,11 @@ impl ServerUrl {
         self.0.join(path).map_err(|_| ServerUrlError::Malformed)
     }
 
+    /// The host, as a service of Kerberos is named after it: an IPv6 address without brackets.
+    pub(super) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
     /// Whether the way there is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.0.scheme() == "https"
@@ -137,6 +142,18 @@ mod tests {
             assert_eq!(bad.parse::<ServerUrl>(), Err(ServerUrlError::Scheme), "{bad}");
         }
         assert_eq!("e.test".parse::<ServerUrl>(), Err(ServerUrlError::Malformed));
+    }
+
+    #[test]
+    fn a_service_is_named_after_the_host_alone() {
+        for (url, host) in [
+            ("https://pgbridge.example.test:8432/x", "pgbridge.example.test"),
+            ("https://PGbridge.Example.test", "pgbridge.example.test"),
+            ("http://127.0.0.1:8432", "127.0.0.1"),
+            ("http://[::1]:8432", "::1"),
+        ] {
+            assert_eq!(url.parse::<ServerUrl>().unwrap().host(), host, "{url}");
+        }
     }
 
     #[test]

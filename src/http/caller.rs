@@ -267,7 +267,8 @@ impl Credential {
     }
 }
 
-fn way(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The way in that the header names.
+pub(super) fn way(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(WAY_HEADER).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

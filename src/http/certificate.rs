@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::end_point;
 use crate::auth::way::EndPoint;
 use crate::causes::with_causes;
 
@@ -130,7 +129,7 @@ impl Pair {
         let no_key = |source| CertificateError::NoKey { path: self.key.clone(), source };
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(no_key)?;
         let ends_at = chain.first().and_then(|own| ends_at(own));
-        let end_point = chain.first().and_then(|own| end_point::of_certificate(own));
+        let end_point = chain.first().and_then(|own| EndPoint::of_certificate(own));
         let config = Arc::new(self.config(chain, key)?);
         if let Some(ends_at) = ends_at {
             gauge!("pgbridge_certificate_expires_seconds").set(ends_at);

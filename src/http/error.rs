@@ -209,6 +209,13 @@ pub(super) fn not_logged_in() -> Problem {
     Problem::new(Kind::NotLoggedIn, detail).challenge(BEARER_CHALLENGE)
 }
 
+/// What nobody can begin by a password where only tickets are taken.
+pub(super) fn ticket_needed() -> Problem {
+    let detail = "nobody logs in by password here: get a ticket with `kinit`, and show it as \
+                  `Authorization: Negotiate`";
+    Problem::new(Kind::TicketNeeded, detail).challenge(BEARER_CHALLENGE)
+}
+
 /// The same for a lease of another person, one that never was, and a text that is no id.
 pub(super) fn no_such_lease() -> Problem {
     let detail = "no lease of yours has this id; `GET /v1/leases` or `pgbridge leases` lists yours, \

@@ -32,7 +32,6 @@ mod certificate;
 mod connection;
 mod context;
 mod drain;
-mod end_point;
 mod error;
 mod finish;
 mod guard;

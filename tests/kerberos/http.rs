@@ -32,11 +32,11 @@ tickets      "alice@CORP.TEST"                                 orders_read
 const KRB5: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
 
 /// A broker that takes tickets of a realm, with `more` in its section.
-fn start(realm: &Realm, more: &str) -> TestBed {
+pub(super) fn start(realm: &Realm, more: &str) -> TestBed {
     TestBed::start_with(16, |config| with_tickets(realm, more, &config))
 }
 
-fn with_tickets(realm: &Realm, more: &str, config: &str) -> String {
+pub(super) fn with_tickets(realm: &Realm, more: &str, config: &str) -> String {
     let (map, keytab) = (realm.keytab.with_file_name("pg_ident.conf"), realm.keytab.display());
     fs::write(&map, MAP).unwrap();
     let map = format!("file = \"{}\"", map.display());
@@ -62,7 +62,7 @@ async fn send(client: &Client, url: &str, token: Option<&[u8]>, body: Option<Val
     Answer { status, headers, body: response.text().await.expect("text") }
 }
 
-async fn log_in(url: &str, token: &[u8]) -> Answer {
+pub(super) async fn log_in(url: &str, token: &[u8]) -> Answer {
     send(&TestBed::client(), &format!("{url}/v1/login"), Some(token), None).await
 }
 
@@ -74,7 +74,7 @@ fn challenges(answer: &Answer) -> Vec<String> {
 
 /// The token in the answer's challenge.
 #[track_caller]
-fn reply(answer: &Answer) -> Vec<u8> {
+pub(super) fn reply(answer: &Answer) -> Vec<u8> {
     let challenges = challenges(answer);
     let token = challenges.first().and_then(|first| first.strip_prefix("Negotiate "));
     STANDARD.decode(token.unwrap_or_else(|| panic!("no token in {answer:?}"))).unwrap()

@@ -1,8 +1,9 @@
 //! Tickets of a real KDC, shown to the way in itself: who is let in and who is not.
 //!
 //! The cases of the security notes (C-060 to C-073), each refusal beside its accepted twin. What a
-//! broker does with a ticket over HTTP is in [`http`].
+//! broker does with a ticket over HTTP is in [`http`], and what the program does with one in [`cli`].
 
+mod cli;
 mod http;
 mod keys;
 mod tokens;

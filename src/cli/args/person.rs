@@ -17,10 +17,17 @@ use crate::names::{
 pub enum PersonCommand {
     /// Prove who you are and begin a session
     ///
-    /// The password is asked for on the terminal, and goes to the server as typed. The session is
-    /// kept in a file that only you can read, until it ends or `pgbridge logout`.
+    /// With a Kerberos ticket (`kinit`) that the server takes, nothing is asked: both sides prove who
+    /// they are, and the ticket itself is given to nobody. A ticket that is refused is told, and no
+    /// password is asked for in its place. Without a ticket, or with `--password` or `--user`, the
+    /// password is asked for on the terminal, and goes to the server as typed. The session is kept in a
+    /// file that only you can read, until it ends or `pgbridge logout`.
+    ///
+    /// With a ticket the other commands log in by themselves where there is no session, or it is
+    /// over, at the server of the last login or of PGBRIDGE_URL.
     #[command(after_help = "Examples:
   pgbridge login --server https://pgbridge.example.test
+  kinit && pgbridge psql orders
   pgbridge login --user alice --password-stdin < password.txt")]
     Login(Login),
     /// End the session
@@ -47,7 +54,8 @@ Formats:
     Issue(Issue),
     /// Open psql with a role that ends with it
     ///
-    /// Gets a role, runs psql, renews the role while psql runs, and revokes it when psql ends. The
+    /// Gets a role, runs psql, renews the role while psql runs, and revokes it when psql ends. With a
+    /// Kerberos ticket nothing is asked: where there is no session, it is the login too. The
     /// password is in psql's environment and nowhere else. Ends with the exit code of psql.
     #[command(after_help = "Examples:
   pgbridge psql orders
@@ -116,9 +124,12 @@ pub struct Login {
     /// The way in, when the server has several
     #[arg(long, value_name = "NAME")]
     pub way: Option<WayName>,
-    /// Your name there [default: asked for]
+    /// Your name there, for a login by password [default: asked for]
     #[arg(long, short, value_name = "USER")]
     pub user: Option<String>,
+    /// Ask for the password, also where there is a ticket
+    #[arg(long, conflicts_with = "password_stdin")]
+    pub password: bool,
     /// Read the password from standard input; one newline at its end is left away
     #[arg(long, requires = "user")]
     pub password_stdin: bool,

@@ -2,7 +2,7 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use super::answers::{LoginAnswer, WhoAmI, logged_in};
 use crate::broker::{Broker, LoggedIn};
 use crate::http::body::{MaybeJson, no_json};
-use crate::http::caller::{ByToken, MaybeTicket, offering};
+use crate::http::caller::{ByToken, MaybeTicket, offering, way};
 use crate::http::context::Context;
-use crate::http::error::not_logged_in;
+use crate::http::error::{not_logged_in, ticket_needed};
 use crate::http::finish::to_the_end;
 use crate::http::problem::{Kind, Problem};
 use crate::names::LoginPassword;
@@ -45,7 +45,8 @@ impl<'de> Deserialize<'de> for TypedPassword {
 ///
 /// Proves a name by its password, or somebody by their ticket (`Authorization: Negotiate`, with the
 /// way in as `X-Pgbridge-Way` when several take tickets, and without a body), and begins a session.
-/// Every refusal is the same answer. Where tickets are taken, a call with neither is told so.
+/// Every refusal is the same answer. Where tickets are taken (at the way in that is named, if any),
+/// a call with neither is told so.
 #[utoipa::path(
     post,
     path = "/v1/login",
@@ -58,13 +59,14 @@ impl<'de> Deserialize<'de> for TypedPassword {
     request_body = Login,
     responses(
         (status = 200, description = "A session has begun", body = LoginAnswer),
-        (status = 401, description = "The login was refused: `login-refused`; or a negotiation can begin, or goes on: `not-logged-in`"),
+        (status = 401, description = "The login was refused: `login-refused`; or a negotiation can begin, or goes on: `not-logged-in`, or `ticket-needed` where passwords are taken of nobody"),
         (status = 429, description = "Too many attempts from this address: `too-many-attempts`; the header `retry-after` says when"),
     ),
 )]
 pub(in crate::http) async fn login(
     State(broker): State<Broker>,
     context: Context,
+    headers: HeaderMap,
     MaybeTicket(ticket): MaybeTicket,
     MaybeJson(login): MaybeJson<Option<Login>>,
 ) -> Result<Response, Problem> {
@@ -76,11 +78,15 @@ pub(in crate::http) async fn login(
             let detail = "send a ticket, or a name and a password, and not both";
             return Err(Problem::new(Kind::BadRequest, detail));
         }
-        (None, None) if takes_tickets => Err(not_logged_in()),
+        (None, None) if broker.takes_tickets_at(way(&headers)?.as_deref()) => {
+            Err(if broker.takes_passwords() { not_logged_in() } else { ticket_needed() })
+        }
         (None, None) => return Err(no_json()),
     };
     let offered = |problem: Problem| match problem.kind() {
-        Kind::NotLoggedIn | Kind::LoginRefused => offering(takes_tickets, problem),
+        Kind::NotLoggedIn | Kind::TicketNeeded | Kind::LoginRefused => {
+            offering(takes_tickets, problem)
+        }
         _ => problem,
     };
     Ok(logged_in(&begun.map_err(offered)?, times))

@@ -1,19 +1,22 @@
-//! What a token is bound to: a hash of the listener's own certificate.
+//! What a token is bound to: a hash of the server's own certificate.
 
 use aws_lc_rs::digest::{Algorithm, SHA224, SHA256, SHA384, SHA512, digest};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::AlgorithmIdentifier;
 
-use crate::auth::way::EndPoint;
+use super::EndPoint;
 
-/// The end point of this certificate (RFC 5929 section 4.1): its hash by the function of its own
-/// signature, or by SHA-256 where that is MD5 or SHA-1. Nothing where the signature has no one hash
-/// function, as with Ed25519: for those the RFC defines no binding.
-pub(super) fn of_certificate(certificate: &[u8]) -> Option<EndPoint> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let hash = hash_of(&parsed.signature_algorithm)?;
-    Some(EndPoint::of_hash(digest(hash, certificate).as_ref()))
+impl EndPoint {
+    /// The end point of this certificate (RFC 5929 section 4.1): its hash by the function of its
+    /// own signature, or by SHA-256 where that is MD5 or SHA-1. Nothing where the signature has no
+    /// one hash function, as with Ed25519: for those the RFC defines no binding.
+    #[must_use]
+    pub fn of_certificate(certificate: &[u8]) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let hash = hash_of(&parsed.signature_algorithm)?;
+        Some(Self::of_hash(digest(hash, certificate).as_ref()))
+    }
 }
 
 /// The hash function of a signature algorithm: RFC 8017 appendix C, RFC 5758 section 3.2.
@@ -62,7 +65,7 @@ mod tests {
     fn a_certificate_is_hashed_as_it_was_signed() {
         let check = |certificate: &[u8], hash: &'static Algorithm| {
             let expected = EndPoint::of_hash(digest(hash, certificate).as_ref());
-            assert_eq!(of_certificate(certificate), Some(expected));
+            assert_eq!(EndPoint::of_certificate(certificate), Some(expected));
         };
         check(&certificate(&PKCS_ECDSA_P256_SHA256), &SHA256);
         check(&certificate(&PKCS_ECDSA_P384_SHA384), &SHA384);
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn where_the_signature_has_no_hash_there_is_no_end_point() {
-        assert_eq!(of_certificate(&certificate(&PKCS_ED25519)), None);
-        assert_eq!(of_certificate(b"no certificate"), None);
+        assert_eq!(EndPoint::of_certificate(&certificate(&PKCS_ED25519)), None);
+        assert_eq!(EndPoint::of_certificate(b"no certificate"), None);
     }
 }
