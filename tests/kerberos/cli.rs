@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::http::{log_in, reply, start, with_tickets};
 use super::tokens::der;
-use super::{Realm, Ticket, token};
+use super::{Realm, SERVICE, Ticket, token};
+use crate::support::initiator::{Initiator, Wishes};
 use crate::support::{Caller, TestBed, password_of};
 
 /// A person at their machine: a ticket or none, and a server.
@@ -244,6 +245,24 @@ async fn login_takes_the_ticket_unless_a_password_is_meant() {
     by_password.stdin(fs::File::open(password).unwrap());
     Outcome::of(&by_password.output().unwrap()).check(0, "");
     assert_eq!(alice.kept()["principal"], "ldap:alice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_that_could_be_given_away_stays_with_its_person() {
+    let realm = Realm::start();
+    let bed = start(&realm, "");
+    let forwardable = realm.kdc.logged_in_with("alice", "forwardable", &["-f"]);
+    let note = |bed: &TestBed| {
+        let last = bed.records().into_iter().rfind(|record| record["action"] == "login");
+        last.expect("a login")["detail"].clone()
+    };
+    Person::new(&bed, &forwardable).run(&["login"]).check(0, "");
+    assert_eq!(note(&bed), Value::Null);
+    // Of one that came along, there is a note.
+    let wishes = Wishes { delegates: true, ..Wishes::default() };
+    let token = Initiator::new(&forwardable, SERVICE, &wishes).token();
+    assert_eq!(log_in(&bed.url(), &token).await.status, 200);
+    assert_ne!(note(&bed), Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

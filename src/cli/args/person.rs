@@ -24,7 +24,7 @@ pub enum PersonCommand {
     /// file that only you can read, until it ends or `pgbridge logout`.
     ///
     /// With a ticket the other commands log in by themselves where there is no session, or it is
-    /// over, at the server of the last login or of PGBRIDGE_URL.
+    /// over, at the server of the last login or of `PGBRIDGE_URL`.
     #[command(after_help = "Examples:
   pgbridge login --server https://pgbridge.example.test
   kinit && pgbridge psql orders
