@@ -175,8 +175,9 @@ async fn hand_on(mut stream: TcpStream, broker: &str, asked: &Mutex<Vec<String>>
     if words[1] == "/v1/login" && status.is_success() {
         challenges = edit(challenges);
     }
-    let challenges: String =
-        challenges.iter().map(|it| format!("www-authenticate: {it}\r\n")).collect();
+    let challenges: Vec<_> =
+        challenges.iter().map(|challenge| format!("www-authenticate: {challenge}\r\n")).collect();
+    let challenges = challenges.concat();
     let kind = headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
     let whole = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: {kind}\r\n\
