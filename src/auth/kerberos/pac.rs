@@ -137,19 +137,15 @@ pub(super) mod tests {
         // More behind it is the rest of the structure's texts.
         assert!(Logon::read(&[&whole[..], &[0; 64]].concat()).is_some());
         let text = HEADERS + STRUCTURE;
-        for at in [
-            0,
-            1,
-            2,
-            18,
-            HEADERS + EFFECTIVE_NAME,
-            HEADERS + EFFECTIVE_NAME + 6,
-            text + 4,
-            text + 8,
-        ] {
+        for at in [0, 1, 2, HEADERS + EFFECTIVE_NAME, text + 4, text + 8] {
             let mut other = whole.clone();
-            other[at] = if at == 18 || at == HEADERS + EFFECTIVE_NAME + 6 { 0 } else { 7 };
+            other[at] = 7;
             assert_eq!(Logon::read(&other), None, "byte {at}");
+        }
+        for reference in [HEADERS - 4, HEADERS + EFFECTIVE_NAME + 4] {
+            let mut other = whole.clone();
+            other[reference..reference + 4].fill(0);
+            assert_eq!(Logon::read(&other), None, "reference at {reference}");
         }
         let mut lone = whole.clone();
         lone[text + 12..text + 14].copy_from_slice(&0xd800_u16.to_le_bytes());
