@@ -3,6 +3,7 @@
 //! The cases of the security notes (C-060 to C-073), each refusal beside its accepted twin. What a
 //! broker does with a ticket over HTTP is in [`http`], and what the program does with one in [`cli`].
 
+mod active_directory;
 mod cli;
 mod http;
 mod keys;

@@ -6,9 +6,10 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
@@ -21,6 +22,8 @@ use super::{SERVICE_PASSWORD, am_root, password_of, wait_for};
 
 /// The domain.
 pub const DOMAIN: &str = "DC=ad,DC=test";
+/// Its realm of Kerberos.
+pub const AD_REALM: &str = "AD.TEST";
 /// Where its people are.
 pub const AD_PEOPLE: &str = "OU=people,DC=ad,DC=test";
 /// Where its groups are.
@@ -30,6 +33,9 @@ pub const AD_SERVICE_DN: &str = "CN=pgbridge,OU=services,DC=ad,DC=test";
 
 const ADMINISTRATOR: &str = "Administrator@ad.test";
 const ADMINISTRATOR_PASSWORD: &str = "Domain-password-1";
+
+/// Where its services and computers are.
+const AD_SERVICES: &str = "OU=services,DC=ad,DC=test";
 
 /// How long samba may take to listen.
 const STARTING: Duration = Duration::from_mins(1);
@@ -102,7 +108,7 @@ impl DomainController {
         panic!("samba does not start:\n{log}");
     }
 
-    /// Its address, on which it has port 389, which also speaks StartTLS, and 636.
+    /// Its address, on which it has port 389, which also speaks StartTLS, 636, and 88 for Kerberos.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
@@ -132,6 +138,70 @@ impl DomainController {
     /// Adds a person with a password; `lines` are more attributes.
     pub fn add_person(&self, name: &str, password: &str, lines: &str) {
         self.change(&person(&format!("CN={name},{AD_PEOPLE}"), name, password, lines));
+    }
+
+    /// Adds a computer with a password; its account is called as it is, and `$`.
+    pub fn add_computer(&self, name: &str, password: &str) {
+        let quoted = quoted(password);
+        self.change(&format!(
+            "dn: CN={name},{AD_SERVICES}\nchangetype: add\nobjectClass: computer\n\
+             sAMAccountName: {name}$\nunicodePwd:: {quoted}\nuserAccountControl: 4096\n\n"
+        ));
+    }
+
+    /// Adds the account `name` of `service`, such as `HTTP/web.ad.test`, and writes its key, of
+    /// AES, to a file.
+    pub fn add_service(&self, name: &str, service: &str) -> PathBuf {
+        let dn = format!("CN={name},{AD_SERVICES}");
+        let lines = format!("servicePrincipalName: {service}\nmsDS-SupportedEncryptionTypes: 24\n");
+        self.change(&person(&dn, name, SERVICE_PASSWORD, &lines));
+        let version = self.read(&dn, "msDS-KeyVersionNumber");
+        let keytab = self.scratch.join("service.keytab");
+        self.kerberos(
+            "ktutil",
+            &[],
+            &format!(
+                "addent -password -p {service}@{AD_REALM} -k {version} -e aes256-cts-hmac-sha1-96 \
+                 -s {AD_REALM}{name}\n{SERVICE_PASSWORD}\nwkt {}\n",
+                keytab.display()
+            ),
+        );
+        assert!(keytab.exists(), "{service} has no key");
+        keytab
+    }
+
+    /// The environment of a program that has a ticket by this name, got by a password and with
+    /// `options` of kinit, and nothing else of Kerberos.
+    pub fn logged_in(
+        &self,
+        name: &str,
+        password: &str,
+        options: &[&str],
+    ) -> Vec<(&'static str, String)> {
+        let cache = format!("FILE:{}", self.scratch.join(&format!("{name}.ticket")).display());
+        let words = [options, &["-c", &cache, name]].concat();
+        self.kerberos("kinit", &words, &format!("{password}\n"));
+        vec![("KRB5_CONFIG", self.krb5_conf().display().to_string()), ("KRB5CCNAME", cache)]
+    }
+
+    fn krb5_conf(&self) -> PathBuf {
+        self.scratch.join("krb5.conf")
+    }
+
+    /// Runs a program of Kerberos that reads `input`.
+    fn kerberos(&self, program: &str, words: &[&str], input: &str) {
+        let mut command = Command::new(program);
+        command.args(words).env("KRB5_CONFIG", self.krb5_conf()).env_remove("KRB5CCNAME");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{program}: {error}: run scripts/install-packages test")
+        });
+        let mut end = child.stdin.take().expect("it has an input");
+        end.write_all(input.as_bytes()).expect("it reads");
+        drop(end);
+        let done = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{program} {words:?}: {said}");
     }
 
     /// The SID of an entry, as tools of Windows print it.
@@ -175,12 +245,17 @@ impl DomainController {
     }
 }
 
-/// The change that adds a person. What samba takes as a password is the password in quotes, in
-/// UTF-16 ([MS-ADTS] 3.1.1.3.1.5).
-pub fn person(dn: &str, name: &str, password: &str, lines: &str) -> String {
+/// What samba takes as a password: the password in quotes, in UTF-16 ([MS-ADTS] 3.1.1.3.1.5), and
+/// that in base64, for ldif.
+fn quoted(password: &str) -> String {
     let quoted = format!("\"{password}\"");
     let quoted: Vec<u8> = quoted.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let quoted = STANDARD.encode(quoted);
+    STANDARD.encode(quoted)
+}
+
+/// The change that adds a person.
+pub fn person(dn: &str, name: &str, password: &str, lines: &str) -> String {
+    let quoted = quoted(password);
     format!(
         "dn: {dn}\nchangetype: add\nobjectClass: user\nsAMAccountName: {name}\n\
          unicodePwd:: {quoted}\nuserAccountControl: 512\n{lines}\n\n"
@@ -253,7 +328,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.expect("there is cp").success(), "{} is not copied", from.display());
 }
 
-/// Certificate and smb.conf.
+/// Certificate, smb.conf, and krb5.conf for clients: names are what they are, whatever a name
+/// server says, and every message goes over TCP.
 fn write_own_files(scratch: &Scratch, address: Ipv4Addr, lines: &str) {
     let ca = TestCa::shared();
     let server = ca.certificate_for(&["dc1.ad.test", &address.to_string()]);
@@ -267,7 +343,7 @@ fn write_own_files(scratch: &Scratch, address: Ipv4Addr, lines: &str) {
     workgroup = ADTEST
     realm = AD.TEST
     server role = active directory domain controller
-    server services = ldap
+    server services = ldap, kdc
     interfaces = {address}/8
     bind interfaces only = yes
     disable netbios = yes
@@ -288,6 +364,21 @@ fn write_own_files(scratch: &Scratch, address: Ipv4Addr, lines: &str) {
 "
     );
     scratch.write("smb.conf", &settings, None);
+    let settings = format!(
+        "[libdefaults]
+    default_realm = {AD_REALM}
+    dns_canonicalize_hostname = false
+    dns_lookup_kdc = false
+    dns_lookup_realm = false
+    rdns = false
+    udp_preference_limit = 1
+[realms]
+    {AD_REALM} = {{
+        kdc = {address}
+    }}
+"
+    );
+    scratch.write("krb5.conf", &settings, None);
 }
 
 /// One process in the foreground.
@@ -298,14 +389,14 @@ fn run(scratch: &Scratch) -> Daemon {
     Daemon::start(Path::new("/usr/sbin/samba"), &arguments, None, &log, Signal::Terminate)
 }
 
-/// Waits until both ports are open; `false` when samba ended instead.
+/// Waits until its ports are open; `false` when samba ended instead.
 fn listens(daemon: &mut Daemon, address: Ipv4Addr) -> bool {
     wait_for("samba to start", STARTING, || {
         if !daemon.is_running() {
             return Some(false);
         }
         let open = |port: u16| TcpStream::connect((address, port)).is_ok();
-        (open(389) && open(636)).then_some(true)
+        [389, 636, 88].into_iter().all(open).then_some(true)
     })
 }
 
