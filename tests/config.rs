@@ -337,6 +337,13 @@ const TWINS: &[Twins] = &[
     ),
     twins(
         BASE,
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"active_directory\"\n\
+         ldapsearchfilter = \"(cn=$username*)\"",
+        "ldapbasedn = \"dc=test\"\ndirectory_type = \"active_directory\"\n\
+         ldapsearchfilter = \"(cn=$username)\"",
+    ),
+    twins(
+        BASE,
         "ldapbasedn = \"o=corp\"\ndirectory_type = \"active_directory\"",
         "ldapbasedn = \"o=corp\"\ndirectory_type = \"active_directory\"\n\
          group_base_dn = \"dc=corp,dc=test\"",

@@ -41,12 +41,13 @@ pub(super) fn read(
         table.reader().mistake(table.place(), message, "name a map of the map file");
     }
     let connection = connection(&table);
-    let kind = table.defaulted("directory_type", "\"ldap\"", &form::choice(TYPES));
-    let account = Account::read(&table, kind.unwrap_or_default());
-    let groups = groups(&table, kind.unwrap_or_default());
+    let directory_type = table.defaulted("directory_type", "\"ldap\"", &form::choice(TYPES));
+    let kind = directory_type.unwrap_or_default();
+    let account = Account::read(&table, kind);
+    let groups = groups(&table, kind);
     let times = times(&table);
     if let Some((account, groups)) = account.as_ref().zip(groups.as_ref()) {
-        try_out(&table, account, groups);
+        try_out(&table, kind, account, groups);
     }
     let odd = table.reader().odd(table.place(), NOT_LOOKED_UP);
     table.finish();
@@ -54,7 +55,7 @@ pub(super) fn read(
     let (timeout, deadline) = times?;
     let settings = LdapSettings {
         name: name?,
-        directory_type: kind?,
+        directory_type: directory_type?,
         servers,
         port,
         scheme,
@@ -324,13 +325,13 @@ fn attribute() -> Form<String> {
 
 /// Lets the directory itself judge filters and bind names, each with everything around it in
 /// order, so that one mistake does not hide another.
-fn try_out(table: &Table<'_>, account: &Account, groups: &GroupLookup) {
+fn try_out(table: &Table<'_>, kind: DirectoryType, account: &Account, groups: &GroupLookup) {
     let no_groups = GroupLookup { member_of: None, search: None, tokens: None };
     let uid = LdapSettings::DEFAULT_ATTRIBUTE.to_owned();
     let by_uid = Bind::Search { base_dn: "dc=test".to_owned(), find: Find::Attribute(uid) };
     for (bind, groups) in [(account.bind.clone(), no_groups), (by_uid, groups.clone())] {
-        let Some(settings) = sound_settings(bind.with(None), account.attribute.clone(), groups)
-        else {
+        let attribute = account.attribute.clone();
+        let Some(settings) = sound_settings(kind, bind.with(None), attribute, groups) else {
             continue;
         };
         if let Err(error) = LdapWay::new(settings) {
@@ -342,6 +343,7 @@ fn try_out(table: &Table<'_>, account: &Account, groups: &GroupLookup) {
 
 /// Settings in which nothing else can be wrong.
 fn sound_settings(
+    directory_type: DirectoryType,
     bind: BindMode,
     account_attribute: String,
     groups: GroupLookup,
@@ -349,7 +351,7 @@ fn sound_settings(
     let second = Ttl::from_seconds(1).ok()?;
     Some(LdapSettings {
         name: "tried-out".parse().ok()?,
-        directory_type: DirectoryType::Ldap,
+        directory_type,
         servers: vec!["127.0.0.1".to_owned()],
         port: None,
         scheme: Scheme::Ldap,

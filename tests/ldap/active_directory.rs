@@ -119,7 +119,7 @@ async fn c_050_all_names_of_one_person_are_one_subject() {
             r"ADTEST\alice",
             r"adtest\ALICE",
             "CN=alice,OU=people,DC=ad,DC=test",
-            "cn=Alice, ou=people, dc=ad, dc=test",
+            "cn=Alice,ou=PEOPLE,dc=ad,dc=test",
         ] {
             let same = login(way(&controller), typed, &password).await.unwrap();
             assert_eq!(same, alice, "{typed}");
@@ -152,6 +152,49 @@ async fn c_050_all_names_of_one_person_are_one_subject() {
     for typed in ["carol", "carol@ad.test", r"ADTEST\carol"] {
         assert_eq!(login(clear(&controller), typed, &password_of("carol")).await.unwrap(), carol);
     }
+}
+
+/// C-050: each spelling more would be a counter of failures more, so there is one of each form.
+#[tokio::test]
+async fn c_050_another_spelling_of_a_name_is_nobodys() {
+    let Some(controller) = DomainController::start() else { return };
+    let password = password_of("alice");
+    let sid = controller.sid(&dn("alice"));
+    for typed in [
+        r"CN=\61lice,OU=people,DC=ad,DC=test",
+        "cn=Alice, ou=people, dc=ad, dc=test",
+        &format!("<SID={sid}>"),
+        "älice",
+        "al\u{200b}ice",
+    ] {
+        for password in [password.as_str(), "wrong"] {
+            assert_eq!(
+                refused(clear(&controller), typed, password).await,
+                "unknown_account",
+                "{typed}"
+            );
+        }
+    }
+    for typed in ["CN=alice,OU=people,DC=ad,DC=test", "cn=ALICE,ou=people,dc=AD,dc=test"] {
+        assert_eq!(admitted(clear(&controller), typed, &password).await.0, "alice", "{typed}");
+    }
+    // By a search or a DN of one's own, too.
+    let by_dn = |typed: &'static str| {
+        let BindMode::Search { base_dn, service, .. } = by_logon_name(DOMAIN) else { panic!() };
+        let find = Find::Filter("(distinguishedName=$username)".into());
+        let bind = BindMode::Search { base_dn, service, find };
+        (LdapSettings { bind, ..clear(&controller) }, typed)
+    };
+    let (settings, typed) = by_dn("CN=alice,OU=people,DC=ad,DC=test");
+    assert_eq!(admitted(settings, typed, &password).await.0, "alice");
+    let (settings, typed) = by_dn(r"CN=\61lice,OU=people,DC=ad,DC=test");
+    assert_eq!(refused(settings, typed, &password).await, "unknown_account");
+    let bind = || {
+        let (prefix, suffix) = ("CN=".into(), format!(",{AD_PEOPLE}"));
+        BindMode::Simple { prefix, suffix, base_dn: None }
+    };
+    let settings = LdapSettings { bind: bind(), ..clear(&controller) };
+    assert_eq!(admitted(settings, "Alice", &password).await.0, "alice");
 }
 
 /// C-050: an account may be called otherwise before the `@`, and has its own name there all the same.

@@ -158,7 +158,7 @@ impl LdapSettings {
         if self.deadline < self.timeout {
             return Err(LdapSettingsError::DeadlineTooShort { way: way.clone() });
         }
-        let bind = self.bind.check(way, &self.account_attribute)?;
+        let bind = self.bind.check(way, self.directory_type, &self.account_attribute)?;
         Ok(Checked {
             servers,
             security,
@@ -234,7 +234,12 @@ impl LdapSettings {
 }
 
 impl BindMode {
-    fn check(self, way: &WayName, account_attribute: &str) -> Result<Bind, LdapSettingsError> {
+    fn check(
+        self,
+        way: &WayName,
+        kind: DirectoryType,
+        account_attribute: &str,
+    ) -> Result<Bind, LdapSettingsError> {
         match self {
             Self::Simple { prefix, suffix, base_dn } => {
                 let name = BindName::parse(&prefix, &suffix)
@@ -259,7 +264,7 @@ impl BindMode {
                         return Err(blank(way, "ldapbindpasswd_file"));
                     }
                 }
-                let template = find.check(way)?;
+                let template = find.check(way, kind)?;
                 let again = template.again(account_attribute);
                 let find = match find {
                     Find::Attribute(_) | Find::Filter(_) => Finder::Filter(template),
@@ -275,13 +280,21 @@ impl BindMode {
 
 impl Find {
     /// The filter that everybody matches who can be found.
-    fn check(&self, way: &WayName) -> Result<FilterTemplate, LdapSettingsError> {
+    fn check(
+        &self,
+        way: &WayName,
+        kind: DirectoryType,
+    ) -> Result<FilterTemplate, LdapSettingsError> {
+        let bad = |problem| {
+            let key = "ldapsearchfilter";
+            LdapSettingsError::BadFilter { way: way.clone(), key, problem }
+        };
         let filter = |text: &str| {
-            FilterTemplate::for_person(text).map_err(|problem| LdapSettingsError::BadFilter {
-                way: way.clone(),
-                key: "ldapsearchfilter",
-                problem,
-            })
+            let template = FilterTemplate::for_person(text).map_err(bad)?;
+            if kind == DirectoryType::ActiveDirectory && template.asked("").is_empty() {
+                return Err(bad(FilterProblem::NameInParts));
+            }
+            Ok(template)
         };
         match self {
             Self::Attribute(name) => {
@@ -465,6 +478,13 @@ mod tests {
         };
         accepted(find(Find::Filter("(&(objectClass=person)(uid=$username))".into())));
         refused(find(Find::Filter("(uid=alice)".into())), "ldapsearchfilter");
+        let windows = |filter: &str| {
+            let directory_type = DirectoryType::ActiveDirectory;
+            LdapSettings { directory_type, ..find(Find::Filter(filter.into())) }
+        };
+        accepted(windows("(|(cn=$username*)(sAMAccountName=$username))"));
+        accepted(find(Find::Filter("(cn=$username*)".into())));
+        refused(windows("(cn=$username*)"), "ldapsearchfilter");
         refused(find(Find::Attribute("uid=*)(x".into())), "ldapsearchattribute");
         refused(
             LdapSettings { account_attribute: "a b".into(), ..settings() },

@@ -72,8 +72,16 @@ impl Reader<'_> {
     }
 
     pub(super) fn attributes(&self) -> Vec<&str> {
-        let account = [self.way.account_attribute.as_str(), OBJECT_GUID, ENTRY_UUID].into_iter();
-        account.chain(self.way.member_of.as_deref()).chain(state::ATTRIBUTES).collect()
+        let way = self.way;
+        let own = [way.account_attribute.as_str(), id_attribute(way.directory_type)].into_iter();
+        let all = own.chain(way.name_attributes()).chain(way.member_of.as_deref());
+        let mut attributes: Vec<&str> = Vec::new();
+        for attribute in all.chain(state::ATTRIBUTES) {
+            if !attributes.iter().any(|known| known.eq_ignore_ascii_case(attribute)) {
+                attributes.push(attribute);
+            }
+        }
+        attributes
     }
 
     /// The one entry that was found. Nobody logs in by the first of several.
@@ -108,7 +116,7 @@ impl Reader<'_> {
         entry: &SearchEntry,
     ) -> Result<Person, Ended> {
         let account = self.account(entry)?;
-        let id = account_id(entry)?;
+        let id = account_id(self.way.directory_type, entry)?;
         if self.is_active_directory() {
             state::must_be_shown(entry)?;
         }
@@ -208,18 +216,28 @@ impl Reader<'_> {
     }
 }
 
+/// The attribute that tells accounts of one name apart. Of the other kind's a directory keeps what
+/// people write there.
+fn id_attribute(kind: DirectoryType) -> &'static str {
+    match kind {
+        DirectoryType::ActiveDirectory => OBJECT_GUID,
+        DirectoryType::Ldap => ENTRY_UUID,
+    }
+}
+
 /// Which account of its name the entry is. One that is shown and cannot be read is not taken
 /// for none.
-fn account_id(entry: &SearchEntry) -> Result<Option<AccountId>, LdapRefusal> {
-    let unreadable = |attribute| LdapRefusal::UnreadableState { attribute };
-    let of_text = |text: &[u8]| str::from_utf8(text).ok()?.parse().ok();
-    match (&octets(entry, OBJECT_GUID)[..], &octets(entry, ENTRY_UUID)[..]) {
-        ([], []) => Ok(None),
-        ([guid], _) => AccountId::of_guid(guid).ok_or_else(|| unreadable(OBJECT_GUID)).map(Some),
-        ([], [text]) => of_text(text).ok_or_else(|| unreadable(ENTRY_UUID)).map(Some),
-        ([], _) => Err(unreadable(ENTRY_UUID)),
-        _ => Err(unreadable(OBJECT_GUID)),
-    }
+fn account_id(kind: DirectoryType, entry: &SearchEntry) -> Result<Option<AccountId>, LdapRefusal> {
+    let attribute = id_attribute(kind);
+    let id = match (kind, &octets(entry, attribute)[..]) {
+        (_, []) => return Ok(None),
+        (DirectoryType::ActiveDirectory, [guid]) => AccountId::of_guid(guid),
+        (DirectoryType::Ldap, [text]) => {
+            str::from_utf8(text).ok().and_then(|text| text.parse().ok())
+        }
+        _ => None,
+    };
+    id.ok_or(LdapRefusal::UnreadableState { attribute }).map(Some)
 }
 
 /// A result that is no success: another server may help only if this one is busy or out of time.
@@ -245,7 +263,8 @@ fn first_part(entry: &SearchEntry, attribute: &str) -> Option<Part> {
     entry.attrs.keys().chain(entry.bin_attrs.keys()).find_map(|name| {
         let (base, range) = name.split_once(";range=")?;
         let (_, last) = range.split_once('-')?;
-        let next = if last == "*" { None } else { Some(last.parse::<usize>().ok()? + 1) };
+        let next =
+            if last == "*" { None } else { Some(last.parse::<usize>().ok()?.checked_add(1)?) };
         let is_ours = base.eq_ignore_ascii_case(attribute);
         is_ours.then(|| Part { values: octets(entry, name), next })
     })
@@ -263,32 +282,46 @@ mod tests {
 
     #[test]
     fn an_identifier_is_read_whole_or_nobody_is_taken_for_another() {
-        let with = |attribute: &str, values: &[&[u8]]| {
+        use DirectoryType::{ActiveDirectory, Ldap};
+
+        let with = |kind, attribute: &str, values: &[&[u8]]| {
             let values = values.iter().map(|value| value.to_vec()).collect();
             let bin_attrs = [(attribute.to_owned(), values)].into();
-            account_id(&SearchEntry { dn: "cn=x".into(), attrs: [].into(), bin_attrs })
+            account_id(kind, &SearchEntry { dn: "cn=x".into(), attrs: [].into(), bin_attrs })
         };
-        assert_eq!(with("objectguid", &[&[7; 16]]).unwrap(), AccountId::of_guid(&[7; 16]));
-        assert!(with("entryUUID", &[b"48b23747-96a4-4f5f-8f6c-40710d6c7284"]).unwrap().is_some());
-        assert_eq!(with("cn", &[b"x"]).unwrap(), None);
-        let bad: [(&str, &[&[u8]]); 4] = [
-            ("objectGUID", &[&[7; 15]]),
-            ("objectGUID", &[&[7; 16], &[8; 16]]),
-            ("entryUUID", &[b"alice"]),
-            ("entryUUID", &[&[0xff; 36]]),
+        let uuid = b"48b23747-96a4-4f5f-8f6c-40710d6c7284";
+        let guid = with(ActiveDirectory, "objectguid", &[&[7; 16]]).unwrap();
+        assert_eq!(guid, AccountId::of_guid(&[7; 16]));
+        assert!(guid.is_some());
+        assert!(with(Ldap, "entryUUID", &[uuid]).unwrap().is_some());
+        for (kind, attribute, values) in [
+            (Ldap, "cn", &b"x"[..]),
+            // Whoever may write such an attribute would say who they are.
+            (Ldap, "objectGUID", &[7; 16]),
+            (ActiveDirectory, "entryUUID", uuid),
+        ] {
+            assert_eq!(with(kind, attribute, &[values]).unwrap(), None, "{attribute}");
+        }
+        let bad: [(DirectoryType, &str, &[&[u8]]); 5] = [
+            (ActiveDirectory, "objectGUID", &[&[7; 15]]),
+            (ActiveDirectory, "objectGUID", &[&[7; 16], &[8; 16]]),
+            (Ldap, "entryUUID", &[b"alice"]),
+            (Ldap, "entryUUID", &[&[0xff; 36]]),
+            (Ldap, "entryUUID", &[uuid, uuid]),
         ];
-        for (attribute, values) in bad {
-            assert_eq!(with(attribute, values).unwrap_err().kind(), "unreadable_state");
+        for (kind, attribute, values) in bad {
+            assert_eq!(with(kind, attribute, values).unwrap_err().kind(), "unreadable_state");
         }
     }
 
     #[test]
     fn a_part_of_the_groups_says_where_the_next_begins() {
-        let next = |name| part(name).map(|part| part.next);
+        let next = |name: &str| part(name).map(|part| part.next);
         assert_eq!(next("memberOf;range=0-1499"), Some(Some(1500)));
         assert_eq!(next("memberof;range=1500-*"), Some(None));
         assert_eq!(next("memberOf"), None);
         assert_eq!(next("member;range=0-1499"), None);
         assert_eq!(next("memberOf;range=0-x"), None);
+        assert_eq!(next(&format!("memberOf;range=0-{}", usize::MAX)), None);
     }
 }

@@ -30,6 +30,7 @@ impl Attempt<'_> {
                 let dn = bind_name.fill(self.name)?;
                 let mut own = self.prove(&dn).await?;
                 let entry = self.at.read_own(&mut own, &dn).await?;
+                self.must_be_spelled_so(&entry)?;
                 self.at.person(&mut own, &entry).await
             }
             Bind::Account { name, base_dn, filter } => {
@@ -37,6 +38,7 @@ impl Attempt<'_> {
                 let mut own = self.prove(&bind_name).await?;
                 let filter = filter.fill(self.name.as_str(), "");
                 let entry = self.at.find(&mut own, base_dn, &filter).await?;
+                self.must_be_spelled_so(&entry)?;
                 // Whose `userPrincipalName` it is need not be whose account it is.
                 self.prove(&entry.dn).await?;
                 self.at.person(&mut own, &entry).await
@@ -81,7 +83,15 @@ impl Attempt<'_> {
 
     /// The entry of the name that was typed.
     async fn find(&self, link: &mut Link, base: &str, find: &Finder) -> Result<SearchEntry, Ended> {
-        self.at.find(link, base, &find.filter(self.name)?).await
+        let entry = self.at.find(link, base, &find.filter(self.name)?).await?;
+        self.must_be_spelled_so(&entry)?;
+        Ok(entry)
+    }
+
+    /// By another spelling of a name than its own an entry is as good as not there.
+    fn must_be_spelled_so(&self, entry: &SearchEntry) -> Result<(), LdapRefusal> {
+        let is_spelled = self.at.way.is_spelled(self.name, entry);
+        if is_spelled { Ok(()) } else { Err(LdapRefusal::UnknownAccount) }
     }
 }
 

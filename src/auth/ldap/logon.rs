@@ -2,13 +2,17 @@
 //! `ADTEST\alice`, `alice@ad.test` and the DN of its entry; and so is a `userPrincipalName` of
 //! another suffix, if the directory gives it to that account.
 
-use ldap3::ldap_escape;
+use ldap3::{SearchEntry, ldap_escape};
 
+use super::link::values;
 use super::names::TypedName;
 use super::refusal::LdapRefusal;
 
 /// Entries of people; computers and service accounts of computers have another category.
 const PEOPLE: &str = "(objectCategory=person)(objectClass=user)";
+
+const ACCOUNT: &str = "sAMAccountName";
+const PRINCIPAL: &str = "userPrincipalName";
 
 /// What names of a domain may look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,9 @@ enum Form<'a> {
 }
 
 impl LogonNames {
+    /// The attributes that hold names; a DN is in none.
+    pub(super) const ATTRIBUTES: [&str; 2] = [ACCOUNT, PRINCIPAL];
+
     /// Names of the domain that the search below `base_dn` is in.
     pub(super) fn new(base_dn: &str, short: Option<String>) -> Self {
         let root = domain_part(base_dn).unwrap_or_default();
@@ -45,7 +52,7 @@ impl LogonNames {
 
     /// The filter that everybody matches who can log on by any name; `$username` is any of them.
     pub(super) fn anybody() -> String {
-        format!("(&(sAMAccountName=$username){PEOPLE})")
+        format!("(&({ACCOUNT}=$username){PEOPLE})")
     }
 
     /// The filter that finds whose name was `typed`.
@@ -55,13 +62,13 @@ impl LogonNames {
     pub(super) fn filter(&self, typed: TypedName<'_>) -> Result<String, LdapRefusal> {
         let value = ldap_escape(typed.as_str());
         let named = match self.form(typed.as_str()) {
-            Form::Account(account) => format!("(sAMAccountName={})", ldap_escape(account)),
+            Form::Account(account) => format!("({ACCOUNT}={})", ldap_escape(account)),
             // When these are two accounts nobody logs on by it.
             Form::OwnSuffix(account) => {
                 let account = ldap_escape(account);
-                format!("(|(userPrincipalName={value})(sAMAccountName={account}))")
+                format!("(|({PRINCIPAL}={value})({ACCOUNT}={account}))")
             }
-            Form::OtherSuffix => format!("(userPrincipalName={value})"),
+            Form::OtherSuffix => format!("({PRINCIPAL}={value})"),
             Form::Dn => format!("(distinguishedName={value})"),
             Form::Stranger => return Err(LdapRefusal::UnknownAccount),
         };
@@ -74,6 +81,27 @@ impl LogonNames {
         match self.form(typed.trim()) {
             Form::Account(account) | Form::OwnSuffix(account) => account,
             Form::OtherSuffix | Form::Dn | Form::Stranger => typed,
+        }
+    }
+
+    /// Whether `typed` is the name of `entry`, as that itself has it, by which the filter finds it;
+    /// `same` is whether two texts are counted as one.
+    pub(super) fn is_of(
+        &self,
+        typed: &str,
+        entry: &SearchEntry,
+        same: impl Fn(&str, &str) -> bool,
+    ) -> bool {
+        let has_account = |name| values(entry, ACCOUNT).iter().any(|own| same(own, name));
+        // Not when the one is of the domain itself, and the other is not known to be.
+        let is_own = |own: &str| same(own, typed) && same(self.account(own), self.account(typed));
+        let has_principal = || values(entry, PRINCIPAL).iter().any(|own| is_own(own));
+        match self.form(typed) {
+            Form::Account(account) => has_account(account),
+            Form::OwnSuffix(account) => has_account(account) || has_principal(),
+            Form::OtherSuffix => has_principal(),
+            Form::Dn => same(&entry.dn, typed),
+            Form::Stranger => false,
         }
     }
 
@@ -121,6 +149,7 @@ mod tests {
     use ldap3::parse_filter;
 
     use super::*;
+    use crate::names::AccountKey;
 
     fn names() -> LogonNames {
         LogonNames::new("OU=people,DC=ad,DC=test", Some("ADTEST".into()))
@@ -169,6 +198,52 @@ mod tests {
         for other in ["alice@other.test", r"OTHER\alice", "CN=alice,DC=ad,DC=test"] {
             assert_eq!(names().account(other), other);
         }
+    }
+
+    #[test]
+    fn a_name_has_one_spelling_in_each_form() {
+        let attrs = [
+            (ACCOUNT.to_owned(), vec!["alice".to_owned()]),
+            (PRINCIPAL.to_owned(), vec!["Alice.Baker@ad.test".to_owned()]),
+        ];
+        let dn = r"CN=Baker\, Alice,DC=ad,DC=test".to_owned();
+        let mut entry = SearchEntry { dn, attrs: attrs.into(), bin_attrs: [].into() };
+        let way = "corp".parse().unwrap();
+        let same =
+            |one: &str, other: &str| AccountKey::new(&way, one) == AccountKey::new(&way, other);
+        let is_of = |entry: &SearchEntry, typed| names().is_of(typed, entry, same);
+        for typed in [
+            "alice",
+            " ALICE",
+            "\u{ff41}lice",
+            r"adtest\Alice",
+            "alice@AD.test",
+            "alice.baker@ad.test",
+            r"cn=baker\, alice,dc=AD,dc=test",
+        ] {
+            assert!(is_of(&entry, typed), "{typed}");
+        }
+        for typed in [
+            "älice",
+            "al\u{200b}ice",
+            r"ADTEST\älice",
+            "älice@ad.test",
+            "alice.bäker@ad.test",
+            "alice.baker@\u{ff41}d.test",
+            "alice.baker",
+            "alice@other.test",
+            r"OTHER\alice",
+            r"CN=\42aker\, Alice,DC=ad,DC=test",
+            r"CN=Baker\2c Alice,DC=ad,DC=test",
+            r"CN=Baker\, Alice, DC=ad, DC=test",
+            "<SID=S-1-5-21-1-2-3-1104>",
+        ] {
+            assert!(!is_of(&entry, typed), "{typed}");
+        }
+        entry.attrs.insert(PRINCIPAL.to_owned(), vec!["alice@other.test".to_owned()]);
+        assert!(is_of(&entry, "Alice@other.test"));
+        assert!(is_of(&entry, "alice@ad.test"));
+        assert!(!is_of(&entry, "alice.baker@ad.test"));
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //!   typed, and is judged by the same entry, filter and groups as at a login.
 //!
 //! Active Directory differs in how people are called (`logon`), in how their groups are counted
-//! (`tokens`), and in that it names its other partitions with every answer.
+//! (`tokens`), in that it names its other partitions with every answer, and in that it takes many
+//! spellings for one name (`spelling`).
 //!
 //! Not bounded by us: `ldap3` copies a request, and so the password, into buffers that it frees
 //! without clearing.
@@ -37,6 +38,7 @@ mod refusal;
 mod search;
 mod settings;
 mod sid;
+mod spelling;
 mod state;
 mod tokens;
 mod wire;

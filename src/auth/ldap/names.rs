@@ -62,6 +62,13 @@ pub enum FilterProblem {
     /// `$dn` is not known while the person is still being looked for.
     #[error("cannot use `$dn`: the entry is what it searches for")]
     DnNotKnownYet,
+    /// What was typed could be any spelling of a name in Active Directory, each with a counter of
+    /// failures of its own.
+    #[error(
+        "compares `$username` with no value as a whole, such as `(sAMAccountName=$username)`; in \
+         Active Directory a name has to be spelled as the entry has it"
+    )]
+    NameInParts,
 }
 
 impl FilterTemplate {
@@ -102,6 +109,21 @@ impl FilterTemplate {
             Piece::Username | Piece::Dn => "*".to_owned(),
         };
         self.0.iter().map(fill_in).collect()
+    }
+
+    /// The attributes that it asks to have a value made of `username`, and these values: not where
+    /// the name stands beside a `*`, or is compared otherwise than by equality.
+    pub(super) fn asked<'a>(&'a self, username: &str) -> Vec<(&'a str, String)> {
+        let ask = |pieces: &'a [Piece]| {
+            let [Piece::Text(before), Piece::Username, Piece::Text(after)] = pieces else {
+                return None;
+            };
+            let (attribute, begin) = before.rsplit_once('(')?.1.split_once('=')?;
+            let end = after.split_once(')')?.0;
+            let is_whole = is_attribute(attribute) && !begin.contains('*') && !end.contains('*');
+            is_whole.then(|| (attribute, format!("{begin}{username}{end}")))
+        };
+        self.0.windows(3).filter_map(ask).collect()
     }
 
     fn parse(text: &str) -> Result<Self, FilterProblem> {
@@ -228,6 +250,13 @@ pub(super) enum BindName {
 }
 
 impl BindName {
+    /// The attribute that names the entry, when it is a DN.
+    pub(super) fn attribute(&self) -> Option<&str> {
+        let Self::Dn { prefix, .. } = self else { return None };
+        let attribute = prefix.rsplit(',').next()?.strip_suffix('=')?.trim();
+        is_attribute(attribute).then_some(attribute)
+    }
+
     /// The kind of bind name that the two ends make; none if it is neither, so that it would not
     /// be known how to keep a name from changing its meaning.
     pub(super) fn parse(prefix: &str, suffix: &str) -> Option<Self> {
@@ -399,6 +428,27 @@ mod tests {
             assert_eq!(text, format!(r"(&(account=a\2a){admits})"), "{filter}");
             assert!(parse_filter(&text).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_filter_tells_which_values_it_compares_as_a_whole() {
+        let asked = |filter| {
+            let template = FilterTemplate::for_person(filter).unwrap();
+            let asked = template.asked("x").into_iter();
+            asked.map(|(attribute, value)| format!("{attribute}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(asked("(&(uid=$username)(objectClass=person))"), ["uid=x"]);
+        assert_eq!(
+            asked("(|(uid=$username)(upn=a$username@corp.test)(cn=*$username*))"),
+            ["uid=x", "upn=ax@corp.test"]
+        );
+        for parts in ["(cn=$username*)", "(sn~=$username)", "(uid:caseExactMatch:=$username)"] {
+            assert_eq!(asked(parts), [""; 0], "{parts}");
+        }
+        let attribute =
+            |prefix| BindName::parse(prefix, ",dc=x").unwrap().attribute().map(str::to_owned);
+        assert_eq!(attribute("CN=").as_deref(), Some("CN"));
+        assert_eq!(attribute("a b="), None);
     }
 
     #[test]
